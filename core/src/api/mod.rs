@@ -1,0 +1,144 @@
+//! What may be asked of an agent and what it answers: the public operations, free of HTTP.
+//!
+//! A front end turns each call of its own protocol into a [`Call`] and a [`Reply`] back again. Servers
+//! forward calls to each other in this form too, so everything here is plain data that
+//! [`wire`](crate::wire) can carry.
+
+pub mod agent;
+pub mod kv;
+pub mod status;
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::error::Error;
+use crate::id::Index;
+use crate::time::Duration;
+
+/// A public operation together with what belongs to every operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// `?dc=`: the datacenter that is meant; the agent's own if absent.
+    pub datacenter: Option<String>,
+    /// `?token=` or `X-Consul-Token`: on whose behalf.
+    pub token: Option<String>,
+    /// What is asked.
+    pub request: Request,
+}
+
+impl Call {
+    /// A call to the agent's own datacenter without a token.
+    #[must_use]
+    pub fn new(request: impl Into<Request>) -> Self {
+        Self { datacenter: None, token: None, request: request.into() }
+    }
+}
+
+/// Every public operation, by subject. A new one cannot be added without saying where it runs: see the
+/// one `match` in [`crate::agent`]'s `route.rs`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// The key-value store.
+    Kv(kv::Request),
+    /// Raft's leader and peers.
+    Status(status::Request),
+    /// The agent that was asked, itself.
+    Agent(agent::Request),
+}
+
+impl From<kv::Request> for Request {
+    fn from(request: kv::Request) -> Self {
+        Self::Kv(request)
+    }
+}
+
+impl From<status::Request> for Request {
+    fn from(request: status::Request) -> Self {
+        Self::Status(request)
+    }
+}
+
+impl From<agent::Request> for Request {
+    fn from(request: agent::Request) -> Self {
+        Self::Agent(request)
+    }
+}
+
+impl Request {
+    /// How a read wants to be read; `None` for what is not a read of replicated data.
+    #[must_use]
+    pub fn read_options(&self) -> Option<&ReadOptions> {
+        match self {
+            Self::Kv(
+                kv::Request::Get { read, .. } | kv::Request::List { read, .. } | kv::Request::Keys { read, .. },
+            ) => Some(read),
+            Self::Kv(kv::Request::Put { .. } | kv::Request::Delete { .. } | kv::Request::DeleteTree { .. })
+            | Self::Status(_)
+            | Self::Agent(_) => None,
+        }
+    }
+}
+
+/// The three consistency modes of `http-api.txt`, "Consistency Modes".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Consistency {
+    /// The leader answers while it holds its lease: linearizable as long as clocks drift less than
+    /// [`crate::config::Raft::clock_drift_percent`].
+    #[default]
+    Default,
+    /// The leader first asks a quorum whether it still leads: linearizable without any clock.
+    Consistent,
+    /// Any server answers from what it has: always some prefix of history.
+    Stale,
+}
+
+/// How a read wants to be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadOptions {
+    /// How fresh the answer must be.
+    pub consistency: Consistency,
+    /// `?index=`: answer once the result is newer than this; 0 answers at once.
+    pub index: Index,
+    /// `?wait=`: how long to wait for a newer result. Consul's default of 10 minutes if absent, and never
+    /// longer than that.
+    pub wait: Option<Duration>,
+}
+
+/// What the headers of a read tell (`X-Consul-Index`, `X-Consul-KnownLeader`, `X-Consul-LastContact`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadMeta {
+    /// To be given back as `?index=`. At least 1.
+    pub index: Index,
+    /// Whether the server that answered knows a leader.
+    pub known_leader: bool,
+    /// How long ago the server that answered heard from the leader; zero on the leader itself.
+    pub last_contact: Duration,
+}
+
+/// The result of a read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Read<T> {
+    /// For the headers.
+    pub meta: ReadMeta,
+    /// For the body.
+    pub value: T,
+}
+
+/// What came of a call.
+pub type Reply = Result<Response, Error>;
+
+/// A successful answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Response {
+    /// To [`kv::Request::Put`], `Delete` and `DeleteTree`: whether the write took place.
+    Done(bool),
+    /// To [`kv::Request::Get`] and `List`: the entries in the byte order of their keys; empty if none.
+    KvEntries(Read<kv::Entries>),
+    /// To [`kv::Request::Keys`]: in byte order; empty if none.
+    KvKeys(Read<Vec<kv::Key>>),
+    /// To [`status::Request::Leader`].
+    Leader(Option<std::net::SocketAddr>),
+    /// To [`status::Request::Peers`].
+    Peers(Vec<std::net::SocketAddr>),
+    /// To [`agent::Request::Itself`].
+    Itself(Box<agent::Itself>),
+}

@@ -1,0 +1,79 @@
+//! What can go wrong with a call, in Consul's words: clients and Consul itself search answers for them.
+
+use serde::{Deserialize, Serialize};
+
+/// Why a call failed. The text is for the user; the HTTP status is decided in `lictor-http`'s `reply.rs`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Error {
+    /// No leader was known for [`crate::config::Limits::leader_wait`]. Nothing was done.
+    #[error("No cluster leader")]
+    NoLeader,
+    /// The leader lost its office after the write entered its log: it may yet take place or not.
+    #[error("leadership lost while committing log")]
+    LeadershipLost,
+    /// A write was handed to the leader and no answer came back: it may have taken place or not.
+    #[error("rpc error: lost contact with the leader, the write may or may not have taken place")]
+    LeaderUnreachable,
+    /// `?dc=` names a datacenter that this agent does not know.
+    #[error("No path to datacenter")]
+    NoPathToDatacenter,
+    /// A value is over the limit.
+    #[error("Value exceeds {limit} byte limit")]
+    ValueTooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// A key is over the limit.
+    #[error("Key exceeds {limit} byte limit")]
+    KeyTooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// `?acquire=` or `?release=` without a session.
+    #[error("missing session")]
+    MissingSession,
+    /// `?acquire=` with something that is no session ID.
+    #[error("failed session lookup: index error: UUID must be 36 characters")]
+    MalformedSession,
+    /// `?acquire=` with a session that does not exist (any more).
+    #[error("invalid session \"{0}\"")]
+    InvalidSession(String),
+    /// Something that is limited has reached its limit; the client should come back later.
+    #[error("too many {what}: the limit of {limit} is reached, try again later")]
+    Busy {
+        /// What is limited.
+        what: Busy,
+        /// Its limit.
+        limit: u64,
+    },
+    /// The leader's disk has no room for the log. Reads go on.
+    #[error("no space left on the disk that holds the raft log: free some and try again")]
+    DiskFull,
+    /// This agent keeps no replicated state and knows no server that does.
+    #[error("No known Consul servers")]
+    NoServers,
+    /// The agent is shutting down.
+    #[error("the agent is shutting down")]
+    ShuttingDown,
+}
+
+/// What can be too much at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Busy {
+    /// Calls without an answer yet, blocked queries apart.
+    OpenCalls,
+    /// Blocked queries.
+    BlockedQueries,
+    /// Bytes proposed and not yet committed.
+    UncommittedBytes,
+}
+
+impl std::fmt::Display for Busy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::OpenCalls => "open calls",
+            Self::BlockedQueries => "blocked queries",
+            Self::UncommittedBytes => "uncommitted bytes",
+        })
+    }
+}

@@ -1,0 +1,198 @@
+//! The doors of an [`Agent`](crate::agent::Agent): what can happen to it, and what it wants done.
+//!
+//! An owner (a simulator, or a program with sockets and disks) feeds every [`Input`] that is at hand,
+//! then drains every [`Output`]. The first poll after an input closes the batch: one [`Write`], one append
+//! for each follower, each watcher asked once. Outputs may be carried out in any order and at the same
+//! time, with two exceptions that the owner must keep:
+//!
+//! - writes reach the disk in the order of their [`WriteSeq`], and
+//! - a [`View`] is published before the replies that follow it are sent, so that a client that has its
+//!   acknowledgement also finds its write.
+//!
+//! What must wait for something (a vote for the disk, an answer for a quorum) waits inside.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use crate::agent::View;
+use crate::api::{Call, Reply};
+use crate::id::{CallId, PeerId, Term, WriteSeq};
+use crate::peer::Envelope;
+use crate::time::Duration;
+use crate::wire::Malformed;
+
+/// Something that happens to an agent.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A client asks for something.
+    Call {
+        /// Chosen by the owner, different from those of all open calls.
+        id: CallId,
+        /// What is asked.
+        call: Call,
+    },
+    /// The client of this call has gone; its answer is not wanted any more. A write may still happen.
+    Hangup {
+        /// The call that was given up.
+        id: CallId,
+    },
+    /// A peer says something.
+    Message(Envelope),
+    /// Bytes arrived that are no message of ours. They are counted.
+    Garbage {
+        /// Who sent them, if known.
+        from: Option<SocketAddr>,
+        /// What was wrong with them.
+        reason: Malformed,
+    },
+    /// All writes up to and including this one are on disk and survive a power loss.
+    Persisted(WriteSeq),
+    /// The answer to [`Output::Reserve`].
+    Reserved {
+        /// The file that was named.
+        file: FileName,
+        /// The size that was asked for.
+        size: u64,
+        /// Whether the disk had the room. If not, the file is as it was.
+        granted: bool,
+    },
+    /// The time that [`poll_timeout`](crate::agent::Agent::poll_timeout) named has come. Feeding it early or
+    /// twice does no harm.
+    Timeout,
+}
+
+/// Something that an agent wants done.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// The answer to a call, which is closed with it.
+    Reply {
+        /// The call.
+        id: CallId,
+        /// Its answer.
+        reply: Reply,
+    },
+    /// To be sent to a peer. It may get lost, arrive twice or out of order.
+    Message {
+        /// Where the peer is.
+        to: SocketAddr,
+        /// What to send.
+        envelope: Envelope,
+    },
+    /// To be written and made durable, then answered by [`Input::Persisted`].
+    Persist(Write),
+    /// To set disk space aside, so that later appends cannot fail for lack of room: make `file` (which
+    /// may not exist yet) at least `size` bytes long, reading as zeros beyond what was written. Answered by
+    /// [`Input::Reserved`]. It needs no sync and may overtake writes.
+    Reserve {
+        /// The file, relative to the data directory.
+        file: FileName,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// A newer picture of the store, for reads that need not enter the core.
+    Publish(View),
+    /// Something that an operator, a test or a checker may want to know. It asks for nothing.
+    Notice(Notice),
+}
+
+/// The name of a file below the agent's data directory, with `/` between its parts.
+pub type FileName = String;
+
+/// Changes to files that become durable together or, if the machine fails first, in part: recovery copes
+/// with whatever prefix, torn or not, survived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// Grows by one with each write.
+    pub seq: WriteSeq,
+    /// To be carried out in this order.
+    pub ops: Vec<FileOp>,
+}
+
+/// One change of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileOp {
+    /// Writes `bytes` at `offset`. Creates the file, and makes its directory entry durable, if it is new.
+    Write {
+        /// Which file.
+        file: FileName,
+        /// Where in it, in bytes.
+        offset: u64,
+        /// What.
+        bytes: Bytes,
+    },
+    /// Cuts the file to `size` bytes.
+    Truncate {
+        /// Which file.
+        file: FileName,
+        /// What is left of it, in bytes.
+        size: u64,
+    },
+    /// Removes the file, if it is there.
+    Remove {
+        /// Which file.
+        file: FileName,
+    },
+}
+
+impl FileOp {
+    /// The file that is changed.
+    #[must_use]
+    pub fn file(&self) -> &FileName {
+        match self {
+            Self::Write { file, .. } | Self::Truncate { file, .. } | Self::Remove { file } => file,
+        }
+    }
+}
+
+/// News for those who watch an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// This server was elected.
+    BecameLeader {
+        /// For which term.
+        term: Term,
+    },
+    /// This server led and does so no more.
+    SteppedDown {
+        /// The term in which it led.
+        term: Term,
+        /// Why.
+        reason: StepDown,
+    },
+    /// Another leader is known now, or none.
+    LeaderChanged {
+        /// The leader.
+        leader: Option<PeerId>,
+        /// The term.
+        term: Term,
+    },
+    /// This server asks for votes.
+    Campaigning {
+        /// The term it would lead.
+        term: Term,
+    },
+    /// A message was thrown away.
+    Dropped {
+        /// Who sent it, if known.
+        from: Option<SocketAddr>,
+        /// What was wrong with it.
+        reason: Malformed,
+    },
+    /// The disk has no room for more log: writes are refused until it has.
+    DiskFull,
+    /// The disk has room for the log again, after this long.
+    DiskHasRoom {
+        /// How long writes were refused.
+        after: Duration,
+    },
+}
+
+/// Why a leader gave up its office.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepDown {
+    /// A message came with a higher term.
+    HigherTerm,
+    /// No quorum was heard for an election timeout (check-quorum).
+    LostQuorum,
+}

@@ -1,0 +1,16 @@
+//! Lictor's engine: one pure, sans-IO state machine for every role of an agent.
+
+pub mod agent;
+pub mod api;
+pub mod config;
+pub mod error;
+pub mod id;
+pub mod io;
+pub mod peer;
+pub mod raft;
+pub mod rng;
+pub mod store;
+pub mod time;
+pub mod wal;
+mod watch;
+pub mod wire;

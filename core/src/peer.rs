@@ -1,0 +1,66 @@
+//! What the agents of a cluster say to each other over a reliable-ish stream: raft's messages, and the
+//! calls that one agent makes on behalf of its clients on another.
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::{Call, Reply};
+use crate::id::{CallId, PeerId};
+use crate::raft;
+
+/// A message with its sender and its receiver.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// Who sent it.
+    pub from: PeerId,
+    /// Whom it is for. Whoever else receives it drops it.
+    pub to: PeerId,
+    /// A checksum of the datacenter's name: strangers are dropped.
+    pub cluster: u32,
+    /// The message.
+    pub body: Body,
+}
+
+/// What one agent may say to another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Body {
+    /// Consensus.
+    Raft(raft::Message),
+    /// A client's call, for the leader to answer.
+    Forward(Forward),
+    /// The answer to a [`Forward`].
+    Answer {
+        /// The sender's call, as in [`Forward::id`].
+        id: CallId,
+        /// As in [`Forward::origin`].
+        origin: u64,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// The client of a forwarded call has gone.
+    Abandon {
+        /// The sender's call, as in [`Forward::id`].
+        id: CallId,
+        /// As in [`Forward::origin`].
+        origin: u64,
+    },
+}
+
+/// A call on behalf of another agent's client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forward {
+    /// The sender's own number for the call.
+    pub id: CallId,
+    /// A random number that the sender drew when it started: its earlier life's calls are not this one's.
+    pub origin: u64,
+    /// What is asked.
+    pub call: Call,
+}
+
+/// What came of a forwarded call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It was answered.
+    Reply(Reply),
+    /// Nothing was done, as the receiver does not lead (any more): ask elsewhere.
+    NotLeader,
+}

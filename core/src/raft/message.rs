@@ -1,0 +1,103 @@
+//! What raft's peers say to each other. Each variant tells its part of the protocol.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::log::{Entry, Position};
+use crate::id::{Index, Round, Term};
+
+/// A message of one peer to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// The sender's term; of a pre-vote and of a granted answer to it, the term that the sender would
+    /// campaign for.
+    pub term: Term,
+    /// What is said.
+    pub kind: Kind,
+}
+
+/// What is said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// "Would you vote for me?" Asked before a term is begun, so that a server that cannot win does not
+    /// push the others' terms up (thesis 9.6). Nothing is promised and nothing becomes durable.
+    PreVote {
+        /// The end of the sender's log.
+        last: Position,
+    },
+    /// The answer to a pre-vote.
+    PreVoteReply {
+        /// Whether the sender would vote so.
+        granted: bool,
+    },
+    /// "Vote for me." Sent only once the candidate's own term, vote and log are durable (thesis 3.4).
+    Vote {
+        /// The end of the candidate's log: voters refuse one that lacks entries they have (thesis 3.6.1).
+        last: Position,
+    },
+    /// The answer to a vote. A granted one leaves only once the vote is durable.
+    VoteReply {
+        /// Whether the sender voted so.
+        granted: bool,
+    },
+    /// The leader's entries, to follow those up to `prev` (thesis 3.5).
+    Append {
+        /// What the follower must already have.
+        prev: Position,
+        /// What it shall have then. Their indexes follow `prev` without a gap.
+        entries: Vec<Entry>,
+        /// The leader's commit index.
+        commit: Index,
+    },
+    /// All entries up to here are in the follower's log, durable, and the same as the leader's.
+    Appended {
+        /// The last of them.
+        matched: Index,
+    },
+    /// The follower does not have `prev`.
+    Rejected {
+        /// The index of the `prev` that was refused.
+        prev: Index,
+        /// Where the logs may agree: the follower's last entry at or before `prev` whose term is not
+        /// above that of `prev`. It saves the leader from stepping back one by one (thesis 3.5, end).
+        hint: Position,
+    },
+    /// "I lead." Keeps followers from campaigning, and asks them to confirm it.
+    Heartbeat {
+        /// What the follower may commit: the leader's commit index or, if smaller, what it is known to have.
+        commit: Index,
+        /// Given back in the answer.
+        round: Round,
+    },
+    /// "You lead, as far as I know." It does not wait for the disk: it promises nothing that a crash
+    /// could break, as a restarted voter gives no vote for an election timeout.
+    HeartbeatReply {
+        /// The round that is answered.
+        round: Round,
+    },
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let term = self.term;
+        match &self.kind {
+            Kind::PreVote { last } => write!(f, "PreVote term={term} last={last}"),
+            Kind::PreVoteReply { granted } => write!(f, "PreVoteReply term={term} granted={granted}"),
+            Kind::Vote { last } => write!(f, "Vote term={term} last={last}"),
+            Kind::VoteReply { granted } => write!(f, "VoteReply term={term} granted={granted}"),
+            Kind::Append { prev, entries, commit } => {
+                write!(f, "Append term={term} prev={prev} commit={commit} entries=[")?;
+                for (n, entry) in entries.iter().enumerate() {
+                    let gap = if n == 0 { "" } else { " " };
+                    write!(f, "{gap}{}", entry.position())?;
+                }
+                f.write_str("]")
+            }
+            Kind::Appended { matched } => write!(f, "Appended term={term} matched={matched}"),
+            Kind::Rejected { prev, hint } => write!(f, "Rejected term={term} prev={prev} hint={hint}"),
+            Kind::Heartbeat { commit, round } => write!(f, "Heartbeat term={term} commit={commit} round={round}"),
+            Kind::HeartbeatReply { round } => write!(f, "HeartbeatReply term={term} round={round}"),
+        }
+    }
+}
