@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::kv::{Key, Request};
-use crate::id::CallId;
+use crate::id::Ticket;
 use crate::store::Touch;
 
 /// What a blocked call waits for.
@@ -38,15 +38,15 @@ impl Interest {
 /// - `lengths` counts the keys of `prefixes` by their length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Watches {
-    interests: BTreeMap<CallId, Interest>,
-    keys: BTreeMap<Key, BTreeSet<CallId>>,
-    prefixes: BTreeMap<Key, BTreeSet<CallId>>,
+    interests: BTreeMap<Ticket, Interest>,
+    keys: BTreeMap<Key, BTreeSet<Ticket>>,
+    prefixes: BTreeMap<Key, BTreeSet<Ticket>>,
     lengths: BTreeMap<usize, usize>,
 }
 
 impl Watches {
     /// Lets `call` wait for `interest`, and for nothing else that it may have waited for.
-    pub fn add(&mut self, call: CallId, interest: Interest) {
+    pub fn add(&mut self, call: Ticket, interest: Interest) {
         self.remove(call);
         match &interest {
             Interest::Key(key) => {
@@ -64,7 +64,7 @@ impl Watches {
     }
 
     /// Forgets what `call` waits for, if anything: it was answered, or its client has gone.
-    pub fn remove(&mut self, call: CallId) {
+    pub fn remove(&mut self, call: Ticket) {
         match self.interests.remove(&call) {
             None => {}
             Some(Interest::Key(key)) => {
@@ -84,7 +84,7 @@ impl Watches {
     }
 
     /// Adds to `into` all calls that wait for what was touched.
-    pub fn touched(&self, touch: &Touch, into: &mut BTreeSet<CallId>) {
+    pub fn touched(&self, touch: &Touch, into: &mut BTreeSet<Ticket>) {
         let Touch::Key(key) = touch;
         into.extend(self.keys.get(key).into_iter().flatten());
         for &length in self.lengths.range(..=key.len()).map(|(length, _)| length) {
@@ -106,7 +106,7 @@ impl Watches {
 }
 
 /// Takes `call` out of the set under `key`, and says whether the set went with it.
-fn leave(sets: &mut BTreeMap<Key, BTreeSet<CallId>>, key: &Key, call: CallId) -> bool {
+fn leave(sets: &mut BTreeMap<Key, BTreeSet<Ticket>>, key: &Key, call: Ticket) -> bool {
     let calls = sets.get_mut(key).expect("what a call waits for is watched");
     calls.remove(&call);
     let last = calls.is_empty();
@@ -151,7 +151,7 @@ mod tests {
         }
     }
 
-    fn woken(watches: &Watches, key: &Key) -> BTreeSet<CallId> {
+    fn woken(watches: &Watches, key: &Key) -> BTreeSet<Ticket> {
         let mut into = BTreeSet::new();
         watches.touched(&Touch::Key(key.clone()), &mut into);
         into
@@ -161,19 +161,19 @@ mod tests {
         #[test]
         fn a_touch_wakes_whom_a_scan_would(steps in vec(step(), 1..80)) {
             let mut watches = Watches::default();
-            let mut all: BTreeMap<CallId, Interest> = BTreeMap::new();
+            let mut all: BTreeMap<Ticket, Interest> = BTreeMap::new();
             for step in steps {
                 match step {
                     Step::Add(call, interest) => {
-                        watches.add(CallId(call), interest.clone());
-                        all.insert(CallId(call), interest);
+                        watches.add(Ticket(call), interest.clone());
+                        all.insert(Ticket(call), interest);
                     }
                     Step::Remove(call) => {
-                        watches.remove(CallId(call));
-                        all.remove(&CallId(call));
+                        watches.remove(Ticket(call));
+                        all.remove(&Ticket(call));
                     }
                     Step::Touch(key) => {
-                        let expected: BTreeSet<CallId> =
+                        let expected: BTreeSet<Ticket> =
                             all.iter().filter(|(_, i)| concerns(i, &key)).map(|(call, _)| *call).collect();
                         prop_assert_eq!(woken(&watches, &key), expected, "touched {}", key.escape_ascii());
                     }
@@ -182,7 +182,7 @@ mod tests {
                 prop_assert_eq!(watches.is_empty(), all.is_empty());
             }
             for call in 0..12 {
-                watches.remove(CallId(call));
+                watches.remove(Ticket(call));
             }
             prop_assert_eq!(watches, Watches::default(), "hang-ups leave nothing behind");
         }
@@ -204,13 +204,13 @@ mod tests {
     #[test]
     fn the_same_touch_twice_wakes_once_and_others_sleep_on() {
         let mut watches = Watches::default();
-        watches.add(CallId(1), Interest::Key(Key::from_static(b"a")));
-        watches.add(CallId(2), Interest::Prefix(Key::from_static(b"")));
-        watches.add(CallId(3), Interest::Prefix(Key::from_static(b"a/")));
+        watches.add(Ticket(1), Interest::Key(Key::from_static(b"a")));
+        watches.add(Ticket(2), Interest::Prefix(Key::from_static(b"")));
+        watches.add(Ticket(3), Interest::Prefix(Key::from_static(b"a/")));
         let mut into = BTreeSet::new();
         for name in [&b"a"[..], b"a", b"b"] {
             watches.touched(&Touch::Key(Key::from_static(name)), &mut into);
         }
-        assert_eq!(into, BTreeSet::from([CallId(1), CallId(2)]));
+        assert_eq!(into, BTreeSet::from([Ticket(1), Ticket(2)]));
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use lictor_core::api::kv::{Entry, Request};
 use lictor_core::api::{Error, ReadOptions, Response};
-use lictor_core::id::{CallId, Index, SessionId};
+use lictor_core::id::{Index, SessionId, Ticket};
 use lictor_core::store::kv::{Command as Kv, Mode};
 use lictor_core::store::{Answer, Applied, Body, Command, Store, Touch};
 use lictor_core::watch::{Interest, Watches};
@@ -302,7 +302,7 @@ impl Trial {
         store.note_applied(Index(1));
         model.applied = 1;
         for (n, query) in queries.iter().enumerate() {
-            watches.add(CallId(n as u64), Interest::of(query).expect("a read waits for something"));
+            watches.add(Ticket(n as u64), Interest::of(query).expect("a read waits for something"));
         }
         let last = queries.iter().map(|query| (answer(&store, query), Vec::new())).collect();
         Self { store, model, queries, watches, last }
@@ -348,7 +348,7 @@ impl Trial {
             prop_assert!(now.index >= before.index && now.changed >= before.changed, "backwards: {:?}", query);
             prop_assert!(now.index.0 >= 1 && now.index >= now.changed && now.changed <= index);
             let differs = about != *about_before;
-            prop_assert_eq!(woken.contains(&CallId(n as u64)), differs, "woken: {:?}", query);
+            prop_assert_eq!(woken.contains(&Ticket(n as u64)), differs, "woken: {:?}", query);
             if differs {
                 prop_assert_eq!(now.changed, index, "changed now: {:?}", query);
                 prop_assert!(now.changed > before.index, "would sleep on: {:?}", query);
