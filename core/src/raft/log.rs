@@ -1,4 +1,4 @@
-//! The log in memory. What of it is on disk is [`stable`](super::stable)'s concern.
+//! The log in memory. What of it is on disk is `stable.rs`'s concern.
 
 use std::collections::VecDeque;
 use std::fmt;
