@@ -25,6 +25,7 @@ use crate::api::Reply;
 use crate::config::Config;
 use crate::id::{PeerId, Term, Ticket};
 use crate::io::{Input, Notice, Output};
+use crate::leader::Duties;
 use crate::peer::{Body, Envelope};
 use crate::raft::{Kind, Raft, Start, Status};
 use crate::rng::Rng;
@@ -48,6 +49,8 @@ pub struct Agent {
     store: Store,
     watches: Watches,
     calls: Calls,
+    /// What we do of our own accord, while we lead.
+    duties: Option<Duties>,
     /// Drawn at the start, so that answers to an earlier life's forwarded calls are recognised.
     origin: u64,
     cluster: u32,
@@ -104,6 +107,7 @@ impl Agent {
             store,
             watches: Watches::default(),
             calls: Calls::default(),
+            duties: None,
             woken: BTreeSet::new(),
             replies: Vec::new(),
             office: Office::default(),
@@ -141,6 +145,7 @@ impl Agent {
         while let Some(ticket) = self.calls.pop_due(self.now) {
             self.handle_deadline(ticket);
         }
+        self.do_duties();
     }
 
     /// The next thing to be done. The first call after an input closes the batch.
@@ -155,7 +160,8 @@ impl Agent {
     /// When to feed [`Input::Timeout`] if nothing else happens before; `None` for never.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let due = [self.raft.poll_timeout(), self.calls.next_deadline(), self.writer.poll_timeout()];
+        let duties = self.duties.as_ref().and_then(Duties::poll_timeout);
+        let due = [self.raft.poll_timeout(), self.calls.next_deadline(), self.writer.poll_timeout(), duties];
         due.into_iter().flatten().min()
     }
 
@@ -222,6 +228,9 @@ impl Agent {
     fn close_batch(&mut self) {
         self.follow_office();
         self.apply_committed();
+        if let Some(duties) = &mut self.duties {
+            duties.observe(self.now, &self.store);
+        }
         self.answer_woken();
         self.raft.begin_wanted_round();
         self.answer_confirmed();
@@ -300,6 +309,7 @@ impl Agent {
         if before.led {
             self.leave_office();
         }
+        self.duties = office.led.then(|| Duties::new(self.config.limits.tombstone_ttl));
         if office.leader.is_some() {
             self.meet_leader();
         }

@@ -34,6 +34,18 @@ impl Agent {
         Ok(())
     }
 
+    /// Brings the commands that are due of our own accord into the log. Nobody waits for them, and what is refused
+    /// now for lack of room is not lost: the next leader finds it still to be done.
+    pub(super) fn do_duties(&mut self) {
+        while let Some(command) = self.duties.as_mut().and_then(|duties| duties.poll_command(self.now)) {
+            let bytes = Bytes::from(wire::encode(&command));
+            if self.writer.has_room(self.batch_bytes + bytes.len()) {
+                self.batch_bytes += bytes.len();
+                self.raft.propose(bytes);
+            }
+        }
+    }
+
     /// Brings a write into the log. We lead.
     pub(super) fn propose(&mut self, ticket: Ticket) {
         let Some(open) = self.calls.get(ticket) else { return };
