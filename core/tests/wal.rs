@@ -304,6 +304,7 @@ proptest! {
                 bytes.truncate(content.max(old.len()));
             }
         }
+        disk.0.retain(|name, bytes| !bytes.is_empty() || synced.0.contains_key(name));
         let recovered = disk.recover().map_err(|corrupt| TestCaseError::fail(corrupt.to_string()))?;
         let found = Writer::new(&recovered).last_seq().0 as usize;
         prop_assert!(found >= durable.len(), "{found} of {} durable writes", durable.len());
