@@ -173,6 +173,9 @@ impl Recovery {
     /// Looks behind the place where the log seems to end for a frame which proves that it went on.
     fn look_for_proof(&self, number: u64, name: &str, bytes: &[u8], from: usize) -> Result<(), Corrupt> {
         let missing = self.due();
+        if bytes.get(from..).is_none_or(format::is_zero) {
+            return Ok(());
+        }
         for offset in (from..bytes.len()).step_by(HEADER_BYTES) {
             if let Slot::Good(header) = FrameHeader::read(number, bytes, offset)
                 && header.seq > missing
@@ -418,7 +421,7 @@ mod tests {
         let (files, _) = log(&[0, 1, 2, 3]);
         let renamed = Files::from([(segment_name(1), files[&segment_name(2)].clone())]);
         assert_eq!(problem(&renamed).problem, Problem::Renamed(2));
-        let mut newer = files.clone();
+        let mut newer = files;
         SegmentHeader { version: 9, number: 1, first_seq: WriteSeq(1) }
             .encode(&mut newer.get_mut(&segment_name(1)).unwrap()[..HEADER_BYTES]);
         assert_eq!(problem(&newer).problem, Problem::Version(9));
