@@ -139,7 +139,8 @@ impl Writer {
         !self.policy.is_cautious() || needed <= self.ahead_in_current() || needed <= self.ahead_in_next()
     }
 
-    /// Whether the disk refused even the smallest reservation.
+    /// Whether the disk refused even the smallest reservation. A write that needs more than the little that is
+    /// left may be without [room](Self::has_room) before that.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.policy.is_full()
