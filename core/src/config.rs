@@ -6,6 +6,7 @@ use crate::api::agent::Settings;
 use crate::id::PeerId;
 use crate::raft::Configuration;
 use crate::time::Duration;
+use crate::wal;
 
 /// The configuration of an agent.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct Config {
     pub bootstrap: Option<Configuration>,
     /// Consensus.
     pub raft: Raft,
+    /// Sizes of the log's files.
+    pub wal: wal::Options,
     /// What is too much.
     pub limits: Limits,
     /// What `/v1/agent/self` shows.

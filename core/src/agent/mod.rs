@@ -27,7 +27,7 @@ use crate::id::{PeerId, Term, Ticket};
 use crate::io::{Input, Notice, Output};
 use crate::leader::Duties;
 use crate::peer::{Body, Envelope};
-use crate::raft::{Kind, Raft, Start, Status};
+use crate::raft::{Entry, Kind, Raft, Start, Status};
 use crate::rng::Rng;
 use crate::store::Store;
 use crate::time::Instant;
@@ -86,7 +86,7 @@ impl Agent {
     #[must_use]
     pub fn new(config: Config, seed: u64, recovered: Recovered, now: Instant) -> Self {
         let mut rng = Rng::seeded(seed);
-        let writer = Writer::new(&recovered);
+        let writer = Writer::with_options(&recovered, config.wal.clone());
         let start = Start {
             hard_state: recovered.hard_state,
             entries: recovered.entries,
@@ -204,11 +204,12 @@ impl Agent {
         let from = envelope.from;
         match envelope.body {
             Body::Raft(mut message) => {
-                if let Kind::Append { entries, .. } = &mut message.kind
-                    && !self.writer.has_room(entries.iter().map(crate::raft::Entry::size).sum())
-                {
-                    // Our disk has no room for them: all the message still says is who leads.
-                    entries.clear();
+                if let Kind::Append { entries, .. } = &mut message.kind {
+                    let size = entries.iter().map(Entry::size).sum();
+                    if !self.take_room(size) {
+                        // Our disk has no room for them: all the message still says is who leads.
+                        entries.clear();
+                    }
                 }
                 self.raft.step(self.now, from, message);
             }
@@ -216,6 +217,15 @@ impl Agent {
             Body::Answer { id, origin, outcome } => self.handle_answer(from, id, origin, outcome),
             Body::Abandon { id, origin } => self.hang_up(Caller::Peer { peer: from, origin, id }),
         }
+    }
+
+    /// Counts entries of this size in with what this batch will write, if the disk has room for it.
+    fn take_room(&mut self, size: usize) -> bool {
+        let room = self.writer.has_room(self.batch_bytes + size);
+        if room {
+            self.batch_bytes += size;
+        }
+        room
     }
 
     fn drop_message(&mut self, from: Option<std::net::SocketAddr>, reason: Malformed) {

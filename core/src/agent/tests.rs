@@ -32,6 +32,7 @@ impl Lone {
             address,
             bootstrap: Some(Configuration::new([(id, address)])),
             raft: Raft::default(),
+            wal: crate::wal::Options::default(),
             limits: Limits { max_wait: Duration::from_secs(60), ..Limits::default() },
             settings: crate::api::agent::Settings::default(),
         };

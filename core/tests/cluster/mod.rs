@@ -174,7 +174,7 @@ impl Cluster {
                     lines.push(format!("{id} leads term {term}"));
                 }
                 Notice::SteppedDown { term, reason } => {
-                    lines.push(format!("{id} resigns from term {term}: {reason:?}"))
+                    lines.push(format!("{id} resigns from term {term}: {reason:?}"));
                 }
                 Notice::Campaigning { term } => lines.push(format!("{id} campaigns for term {term}")),
                 _ => {}
