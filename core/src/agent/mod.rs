@@ -19,6 +19,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use calls::{Caller, Calls};
+use forward::Taken;
 pub use view::View;
 
 use crate::api::Reply;
@@ -49,6 +50,8 @@ pub struct Agent {
     store: Store,
     watches: Watches,
     calls: Calls,
+    /// Writes of other agents that we have taken on.
+    taken: Taken,
     /// What we do of our own accord, while we lead.
     duties: Option<Duties>,
     /// Drawn at the start, so that answers to an earlier life's forwarded calls are recognised.
@@ -107,6 +110,7 @@ impl Agent {
             store,
             watches: Watches::default(),
             calls: Calls::default(),
+            taken: Taken::default(),
             duties: None,
             woken: BTreeSet::new(),
             replies: Vec::new(),
@@ -130,7 +134,7 @@ impl Agent {
         self.now = self.now.max(now);
         self.open_batch = true;
         match input {
-            Input::Call { id, call } => self.admit(Caller::Client(id), call),
+            Input::Call { id, call } => self.admit(Caller::Client(id), call, Term(0)),
             Input::Hangup { id } => self.hang_up(Caller::Client(id)),
             Input::Message(envelope) => self.handle_message(envelope),
             Input::Garbage { from, reason } => self.drop_message(from, reason),
