@@ -105,7 +105,12 @@ impl Raft {
         self.hear_leader(leader);
         // The leader names no more than what it knows us to have, durable and the same as its own.
         self.log.advance_commit(commit.min(self.log.last().index));
-        self.send(leader, Kind::HeartbeatReply { round });
+        if self.stable.is_anything_durable() {
+            self.send(leader, Kind::HeartbeatReply { round });
+        } else {
+            // A crash now would make us a new server again, which knows of no oath (see `Raft::new`).
+            self.stable.promise(leader, Message { term: self.term, kind: Kind::HeartbeatReply { round } });
+        }
     }
 
     /// Commits what a majority has on disk (thesis 3.5), if it is of our own term (thesis 3.6.2).
