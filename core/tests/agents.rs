@@ -60,6 +60,8 @@ struct World {
     cut: BTreeSet<(PeerId, PeerId)>,
     /// Trouble is over: nothing gets lost any more.
     calm: bool,
+    /// The disks have no room for reservations.
+    full: bool,
     ops: BTreeMap<CallId, Op>,
     /// Calls whose host crashed under them.
     orphans: BTreeSet<CallId>,
@@ -90,6 +92,7 @@ impl World {
             count: 0,
             cut: BTreeSet::new(),
             calm: false,
+            full: false,
             ops: BTreeMap::new(),
             orphans: BTreeSet::new(),
         };
@@ -164,7 +167,7 @@ impl World {
                 }
                 Output::Reserve { file, size } => {
                     let life = self.hosts[&id].life;
-                    let granted = Input::Reserved { file, size, granted: true };
+                    let granted = Input::Reserved { file, size, granted: !self.full };
                     self.schedule(id, self.now + ms(1), Event::Input(life, granted));
                 }
                 Output::Publish(_) | Output::Notice(_) => {}
@@ -213,6 +216,11 @@ impl World {
 
     fn run_until(&mut self, until: Instant) {
         while self.step(until) {}
+    }
+
+    fn leader(&self) -> PeerId {
+        let leads = |host: &Host| host.agent.as_ref().is_some_and(|agent| agent.raft().is_leader());
+        *self.hosts.iter().find(|(_, host)| leads(host)).expect("there is a leader").0
     }
 
     /// A client asks a host: at its view first, as the owners of agents do.
@@ -296,8 +304,7 @@ impl World {
 
     /// Compares what the clients saw with the log.
     fn check(&self) {
-        let leader = self.hosts.values().filter_map(|host| host.agent.as_ref()).find(|agent| agent.raft().is_leader());
-        let log = leader.expect("there is a leader in the end").raft().log();
+        let log = self.hosts[&self.leader()].agent.as_ref().unwrap().raft().log();
         let mut order: BTreeMap<Bytes, Index> = BTreeMap::new();
         for entry in log.from(Index(1)).take_while(|entry| entry.index <= log.commit()) {
             if let Payload::Command(bytes) = &entry.payload
@@ -371,6 +378,36 @@ fn carry_out(files: &mut BTreeMap<String, Vec<u8>>, op: &FileOp) {
         }
         FileOp::Truncate { size, .. } => bytes.truncate(usize::try_from(*size).unwrap()),
         FileOp::Remove { file } => drop(files.remove(file)),
+    }
+}
+
+/// A new leader needs room for its first entry before it can answer anything.
+#[test]
+fn reads_go_on_under_a_new_leader_though_all_disks_are_full() {
+    let mut world = World::new(1);
+    world.calm = true;
+    world.run_until(Instant::from_millis(5000));
+    world.full = true;
+    // Larger writes are refused while there is still room for smaller ones.
+    for size in [200 << 10, 10 << 10, 500, 1] {
+        let mut refused = false;
+        while !refused {
+            assert!(world.ops.len() < 500, "the disks are never full");
+            let leader = world.leader();
+            world.call(leader, "a", Some(vec![0; size].into()), ReadOptions::default());
+            world.run_until(world.now + ms(100));
+            refused = world.ops.last_key_value().unwrap().1.failed;
+        }
+    }
+    let leader = world.leader();
+    world.crash(leader);
+    world.run_until(world.now + Duration::from_secs(5));
+    let leader = world.leader();
+    for consistency in [Consistency::Default, Consistency::Consistent] {
+        world.call(leader, "a", None, ReadOptions { consistency, ..ReadOptions::default() });
+        world.run_until(world.now + ms(500));
+        let (_, read) = world.ops.last_key_value().unwrap();
+        assert!(read.ended.is_some() && !read.failed, "{consistency:?}: {:?}", read.ended);
     }
 }
 

@@ -28,7 +28,7 @@ use crate::id::{PeerId, Term, Ticket};
 use crate::io::{Input, Notice, Output};
 use crate::leader::Duties;
 use crate::peer::{Body, Envelope};
-use crate::raft::{Entry, Kind, Raft, Start, Status};
+use crate::raft::{Entry, Kind, Payload, Raft, Start, Status};
 use crate::rng::Rng;
 use crate::store::Store;
 use crate::time::Instant;
@@ -211,8 +211,10 @@ impl Agent {
                 if let Kind::Append { entries, .. } = &mut message.kind {
                     let size = entries.iter().map(Entry::size).sum();
                     if !self.take_room(size) {
-                        // Our disk has no room for them: all the message still says is who leads.
-                        entries.clear();
+                        // Our disk has no room for them: all the message still says is who leads. But for a new
+                        // leader's first entry there is always room, or it could not even answer reads.
+                        let noops = entries.iter().take_while(|entry| matches!(entry.payload, Payload::Noop));
+                        entries.truncate(noops.count());
                     }
                 }
                 self.raft.step(self.now, from, message);

@@ -58,7 +58,11 @@ impl Agent {
         }
         self.watches.remove(ticket);
         match self.raft.want_round() {
-            Some(round) => self.calls.enter(ticket, Stage::Confirming(round), None),
+            Some(round) => {
+                // A quorum that hears us and yet writes nothing leaves us in office, unsure of what is committed.
+                let give_up = self.now + self.config.limits.leader_wait;
+                self.calls.enter(ticket, Stage::Confirming(round), Some(give_up));
+            }
             None => self.route(ticket),
         }
     }

@@ -129,7 +129,7 @@ impl Agent {
             Stage::Forwarded { to, term, give_up, resend } => self.handle_silence(ticket, (to, term), give_up, resend),
             Stage::Proposed(_) => self.reply(ticket, Err(Error::LeadershipLost)),
             Stage::Blocked => self.read_when_sure(ticket),
-            Stage::Confirming(_) => {}
+            Stage::Confirming(_) => self.reply(ticket, Err(Error::NoLeader)),
         }
     }
 
