@@ -65,6 +65,14 @@ pub(crate) fn address(host: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, last], 8300))
 }
 
+/// The host that is there.
+pub(crate) fn host_at(address: SocketAddr) -> usize {
+    match address {
+        SocketAddr::V4(address) => usize::from(address.ip().octets()[3]) - 1,
+        SocketAddr::V6(_) => unreachable!("hosts have addresses of version 4"),
+    }
+}
+
 impl Host {
     pub(crate) fn new(plan: &Plan, number: usize) -> Self {
         let host = plan.hosts[number].clone();
@@ -126,7 +134,13 @@ impl Host {
         }
         self.disk.repair(&recovered.repairs);
         self.disk.sync_repairs(&recovered.repairs);
-        let agent = Agent::new(self.config.clone(), self.dice.u64(), recovered, self.clock.local(now));
+        let agent = Agent::with_log_options(
+            self.config.clone(),
+            self.dice.u64(),
+            recovered,
+            self.clock.local(now),
+            log_options(),
+        );
         self.view = Some(agent.view().clone());
         self.agent = Some(agent);
         self.life += 1;
@@ -148,6 +162,18 @@ impl Host {
     /// How long an input lies before the agent sees it.
     pub(crate) fn step_delay(&mut self) -> lictor_core::time::Duration {
         self.dice.micros(self.plan.step_us)
+    }
+}
+
+/// Small, so that segments fill up and disks run full within a short run.
+fn log_options() -> wal::Options {
+    wal::Options {
+        segment_bytes: 64 << 10,
+        first_quantum: 4 << 10,
+        min_quantum: 2 << 10,
+        max_quantum: 16 << 10,
+        emergency_bytes: 2 << 10,
+        ..wal::Options::default()
     }
 }
 

@@ -19,7 +19,6 @@ compile_error!(
 
 mod check;
 mod clock;
-mod cluster;
 mod disk;
 mod dice;
 pub mod faults;

@@ -135,16 +135,18 @@ impl Plan {
         };
         let hosts = (0..servers).map(|_| draw_host(dice)).collect::<Vec<_>>();
         let network = draw_network(dice);
-        let (clients, trouble_ms, calm_ms) = match scenario {
-            Scenario::Kv => (dice.between(2, 8), dice.between(8_000, 40_000), dice.between(3_000, 8_000)),
-            Scenario::Bench => (5, 60_000, 2_000),
-        };
-        let clients = (0..clients).map(|_| draw_client(dice, servers)).collect();
         let raft_multiplier = match scenario {
             Scenario::Kv => *dice.pick(&[1, 1, 1, 2, 3, 5]),
             Scenario::Bench => 1,
         };
         let election_ms = 200 * u64::from(raft_multiplier);
+        let (clients, trouble_ms) = match scenario {
+            Scenario::Kv => (dice.between(2, 8), dice.between(8_000, 40_000)),
+            Scenario::Bench => (5, 60_000),
+        };
+        // Some of the calm passes before anything can be demanded of it.
+        let calm_ms = 2_000 + 15 * election_ms + dice.between(2_000, 6_000);
+        let clients = (0..clients).map(|_| draw_client(dice, servers)).collect();
         let troubles = faults::draw(dice, servers, trouble_ms, election_ms);
         let keys = dice.between(1, KEYS.len() as u64) as usize;
         Self { seed, scenario, raft_multiplier, hosts, network, clients, keys, trouble_ms, calm_ms, troubles }

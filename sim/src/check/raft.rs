@@ -115,8 +115,13 @@ impl Watcher {
         Index(self.committed.len() as u64)
     }
 
-    /// A server has started on what its disk held.
-    pub(crate) fn started(&mut self, host: usize, status: &Status, log: &impl ReadLog) -> Verdict {
+    /// A server has started on what its disk held. Returns what became committed by it, as indexes.
+    pub(crate) fn started(
+        &mut self,
+        host: usize,
+        status: &Status,
+        log: &(impl ReadLog + ?Sized),
+    ) -> Result<std::ops::Range<u64>, String> {
         let server = &mut self.servers[host];
         ensure!(
             status.term >= server.promised,
@@ -124,14 +129,29 @@ impl Watcher {
             server.promised,
             status.term
         );
-        *server = Server { alive: true, promised: server.promised, log: std::mem::take(&mut server.log), ..Server::default() };
-        server.durable = status.durable;
-        self.stepped(host, status, log)?;
-        Ok(())
+        let (promised, log_before) = (server.promised, std::mem::take(&mut server.log));
+        *server = Server { alive: true, promised, log: log_before, ..Server::default() };
+        let fresh = self.stepped(host, status, log)?;
+        self.servers[host].durable = status.durable;
+        self.last_committed_is_kept()?;
+        Ok(fresh)
     }
 
     /// A server has stopped, and this is what its disk holds now.
     pub(crate) fn stopped(&mut self, host: usize, term: Term, entries: &[Entry]) -> Verdict {
+        self.remember(host, term, entries)?;
+        self.last_committed_is_kept()
+    }
+
+    /// All servers have stopped at once, and this is what their disks hold now.
+    pub(crate) fn all_stopped(&mut self, kept: &[(Term, Vec<Entry>)]) -> Verdict {
+        for (host, (term, entries)) in kept.iter().enumerate() {
+            self.remember(host, *term, entries)?;
+        }
+        self.last_committed_is_kept()
+    }
+
+    fn remember(&mut self, host: usize, term: Term, entries: &[Entry]) -> Verdict {
         let server = &mut self.servers[host];
         server.alive = false;
         server.leads = false;
@@ -142,7 +162,7 @@ impl Watcher {
             "server {host} lost a promise in a crash: it had voted or confirmed in term {}, its disk knows term {term}",
             server.promised
         );
-        self.last_committed_is_kept()
+        Ok(())
     }
 
     /// An agent has taken a step. Returns what became committed by it, as indexes.
