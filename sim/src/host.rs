@@ -134,13 +134,7 @@ impl Host {
         }
         self.disk.repair(&recovered.repairs);
         self.disk.sync_repairs(&recovered.repairs);
-        let agent = Agent::with_log_options(
-            self.config.clone(),
-            self.dice.u64(),
-            recovered,
-            self.clock.local(now),
-            log_options(),
-        );
+        let agent = Agent::new(self.config.clone(), self.dice.u64(), recovered, self.clock.local(now));
         self.view = Some(agent.view().clone());
         self.agent = Some(agent);
         self.life += 1;
@@ -186,6 +180,7 @@ fn config(plan: &Plan, number: usize, members: Configuration) -> Config {
         bootstrap: Some(members),
         raft: config::Raft::with_multiplier(plan.raft_multiplier),
         limits: config::Limits::default(),
+        wal: log_options(),
         settings: lictor_core::api::agent::Settings::default(),
     }
 }
