@@ -128,6 +128,8 @@ pub(crate) struct World {
     blocked: Vec<Vec<OpId>>,
     watcher: Watcher,
     model: Model,
+    /// When each entry was first seen to be committed.
+    committed_at: Vec<Instant>,
     reads: Reads,
     /// Lent to one agent's run after the other.
     outputs: Vec<Output>,
@@ -167,6 +169,7 @@ impl World {
             blocked: vec![Vec::new(); servers],
             watcher: Watcher::new(servers),
             model: Model::default(),
+            committed_at: Vec::new(),
             reads: Reads::new(servers),
             outputs: Vec::new(),
             trace: Trace::default(),

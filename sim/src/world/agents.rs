@@ -3,13 +3,16 @@
 use bytes::Bytes;
 use lictor_core::io::{FileName, Input, Notice, Output, Write};
 use lictor_core::peer::Envelope;
-use lictor_core::time::Instant;
+use lictor_core::time::{Duration, Instant};
 use lictor_core::wire::{self, HEADER_BYTES, Malformed};
 
 use super::{Event, World, tell};
 use crate::check::{Verdict, watch};
 use crate::dice::Dice as _;
 use crate::history::op_of;
+
+/// Even the slowest disk is done at some time, and well within the calm.
+const SLOWEST_SYNC: Duration = Duration::from_secs(2);
 
 impl World {
     /// An agent has something to do: it gets to it after a moment, or when its host moves again.
@@ -130,6 +133,7 @@ impl World {
         for index in self.watcher.stepped(host, &status, log)? {
             let entry = log.get(lictor_core::id::Index(index)).expect("the watcher saw it a moment ago");
             self.model.apply(entry)?;
+            self.committed_at.push(self.now);
         }
         Ok(())
     }
@@ -228,8 +232,8 @@ impl World {
         let target = &mut self.hosts[host];
         let Some(bytes) = target.disk.begin() else { return };
         // A hundred megabytes a second, and a sync.
-        let transfer = lictor_core::time::Duration::from_nanos(bytes as u64 * 10);
-        let sync = target.disk_dice.micros(target.plan.sync_us) * target.disk_factor;
+        let transfer = Duration::from_nanos(bytes as u64 * 10);
+        let sync = (target.disk_dice.micros(target.plan.sync_us) * target.disk_factor).min(SLOWEST_SYNC);
         let life = target.life;
         self.after(transfer + sync, Event::Synced { host, life });
     }

@@ -115,7 +115,8 @@ impl World {
         for op in self.clients.iter().filter_map(|client| client.current) {
             let op = &self.history[op];
             if op.is_open() {
-                watch::still_open_in_calm(op, self.now, since, CALM_BOUND, &self.model)?;
+                let committed = |index: Index| self.committed_at[index.0 as usize - 1];
+                watch::still_open_in_calm(op, self.now, since, CALM_BOUND, &self.model, committed)?;
             }
         }
         Ok(())

@@ -24,6 +24,7 @@ impl World {
         for index in self.watcher.started(host, &status, log)? {
             let entry = log.get(lictor_core::id::Index(index)).expect("the watcher saw it a moment ago");
             self.model.apply(entry)?;
+            self.committed_at.push(self.now);
         }
         // Its first step, without any input.
         self.schedule_run(host);
