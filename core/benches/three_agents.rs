@@ -10,10 +10,10 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use lictor_core::agent::Agent;
 use lictor_core::api::agent::Settings;
 use lictor_core::api::{Call, kv};
-use lictor_core::config::{Config, Limits, Raft};
+use lictor_core::config::{Config, Limits};
 use lictor_core::id::{CallId, PeerId};
 use lictor_core::io::{Input, Output};
-use lictor_core::raft::Configuration;
+use lictor_core::raft::{self, Configuration};
 use lictor_core::time::{Duration, Instant};
 use lictor_core::wal::{Options, Recovered};
 
@@ -35,7 +35,7 @@ impl Cluster {
                 datacenter: "dc1".into(),
                 address: *address,
                 bootstrap: Some(members.clone()),
-                raft: Raft::default(),
+                raft: raft::Options::default(),
                 wal: Options::default(),
                 limits: Limits::default(),
                 settings: Settings::default(),
