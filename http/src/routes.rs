@@ -10,11 +10,13 @@ use std::time::Instant;
 
 use bytes::Buf;
 use futures_util::Stream;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use lictor_core::api::{Call, Reply, agent, status};
 use tracing::{Level, debug, enabled};
 use warp::Filter;
-use warp::http::{Method, StatusCode};
-use warp::path::FullPath;
+use warp::http::request::Parts;
+use warp::http::{Method, Request, StatusCode, Uri};
 
 use crate::body::{self, Announced};
 use crate::params::Params;
@@ -58,13 +60,29 @@ fn endpoint(path: &[u8]) -> Endpoint<'_> {
     }
 }
 
-/// What a request brings along, beside its body.
+/// What a request brings along, beside its body. It travels in the request's extensions: a filter for
+/// each of its pieces would be moved about at every step of the chain.
 struct Head {
     method: Method,
-    path: FullPath,
-    query: String,
+    uri: Uri,
     token: Option<String>,
     announced: Announced,
+}
+
+impl Head {
+    fn of(parts: Parts) -> Self {
+        let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let token = text("x-consul-token").map(str::to_owned);
+        let announced = Announced {
+            length: text("content-length").and_then(|length| length.parse().ok()),
+            awaits_leave: text("expect").is_some_and(|expect| expect.eq_ignore_ascii_case("100-continue")),
+        };
+        Self { method: parts.method, uri: parts.uri, token, announced }
+    }
+
+    fn query(&self) -> &str {
+        self.uri.query().unwrap_or_default()
+    }
 }
 
 /// What answers every request.
@@ -73,30 +91,27 @@ struct Answerer<F> {
     limits: body::Limits,
 }
 
-/// The filter that answers every request by way of `call`.
-pub(crate) fn filter<F, Fut>(
+/// The service that answers every request by way of `call`.
+pub(crate) fn service<F, Fut>(
     call: F,
     limits: body::Limits,
-) -> impl Filter<Extract = (HttpResponse,), Error = warp::Rejection> + Clone
+) -> impl Service<Request<Incoming>, Response = HttpResponse, Error = Infallible, Future: Send> + Clone + Send + 'static
 where
     F: Fn(Call) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Reply> + Send,
+    Fut: Future<Output = Reply> + Send + 'static,
 {
     let answerer = Arc::new(Answerer { call, limits });
-    let query = warp::query::raw().or_else(async |_| Ok::<_, Infallible>((String::new(),)));
-    warp::method()
-        .and(warp::path::full())
-        .and(query)
-        .and(warp::header::optional::<String>("x-consul-token"))
-        .and(warp::header::optional::<u64>("content-length"))
-        .and(warp::header::optional::<String>("expect"))
-        .and(warp::body::stream())
-        .then(move |method, path, query, token, length, expect: Option<String>, body| {
-            let answerer = Arc::clone(&answerer);
-            let awaits_leave = expect.is_some_and(|expect| expect.eq_ignore_ascii_case("100-continue"));
-            let head = Head { method, path, query, token, announced: Announced { length, awaits_leave } };
-            async move { answerer.answer_noted(head, body).await }
-        })
+    let filter = warp::ext::get::<Arc<Head>>().and(warp::body::stream()).then(move |head: Arc<Head>, body| {
+        let answerer = Arc::clone(&answerer);
+        async move { answerer.answer_noted(&head, body).await }
+    });
+    let warp = warp::service(filter);
+    service_fn(move |request: Request<Incoming>| {
+        let (parts, body) = request.into_parts();
+        let mut request = Request::new(body);
+        request.extensions_mut().insert(Arc::new(Head::of(parts)));
+        tower_service::Service::call(&mut warp.clone(), request)
+    })
 }
 
 impl<F, Fut> Answerer<F>
@@ -105,7 +120,7 @@ where
     Fut: Future<Output = Reply>,
 {
     /// Answers a request and tells the log. The query is left out there: it may hold a token.
-    async fn answer_noted<S, B>(&self, head: Head, body: S) -> HttpResponse
+    async fn answer_noted<S, B>(&self, head: &Head, body: S) -> HttpResponse
     where
         S: Stream<Item = Result<B, warp::Error>>,
         B: Buf,
@@ -113,32 +128,33 @@ where
         if !enabled!(Level::DEBUG) {
             return self.answer(head, body).await;
         }
-        let (method, path, start) = (head.method.clone(), head.path.as_str().to_owned(), Instant::now());
+        let (method, path, start) = (head.method.clone(), head.uri.path().to_owned(), Instant::now());
         let response = self.answer(head, body).await;
         let (status, elapsed) = (response.status().as_u16(), start.elapsed());
         debug!("http: {method} {path} {status} ({elapsed:?})");
         response
     }
 
-    async fn answer<S, B>(&self, head: Head, body: S) -> HttpResponse
+    async fn answer<S, B>(&self, head: &Head, body: S) -> HttpResponse
     where
         S: Stream<Item = Result<B, warp::Error>>,
         B: Buf,
     {
-        let Some(decoded) = path::decode(head.path.as_str()).filter(|_| head.path.as_str() != "*") else {
+        let path = head.uri.path();
+        let Some(decoded) = path::decode(path).filter(|_| path != "*") else {
             return reply::plain(StatusCode::BAD_REQUEST, "400 Bad Request: the path has a malformed escape");
         };
         if let Some(clean) = path::clean(&decoded) {
-            return reply::moved(&head.method, &clean, &head.query);
+            return reply::moved(&head.method, &clean, head.query());
         }
-        let params = Params::parse(&head.query);
+        let params = Params::parse(head.query());
         match endpoint(&decoded) {
             Endpoint::Root => reply::plain(StatusCode::OK, "Lictor Agent: the API is under /v1/\n"),
-            Endpoint::Kv(key) => self.kv(&head, key, &params, body).await,
-            Endpoint::StatusLeader => self.simple(status::Request::Leader, &head, &params).await,
-            Endpoint::StatusPeers => self.simple(status::Request::Peers, &head, &params).await,
-            Endpoint::AgentSelf => self.simple(agent::Request::Itself, &head, &params).await,
-            Endpoint::Elsewhere(to) => reply::moved(&head.method, to, &head.query),
+            Endpoint::Kv(key) => self.kv(head, key, &params, body).await,
+            Endpoint::StatusLeader => self.simple(status::Request::Leader, head, &params).await,
+            Endpoint::StatusPeers => self.simple(status::Request::Peers, head, &params).await,
+            Endpoint::AgentSelf => self.simple(agent::Request::Itself, head, &params).await,
+            Endpoint::Elsewhere(to) => reply::moved(&head.method, to, head.query()),
             Endpoint::Unknown => reply::plain(StatusCode::NOT_FOUND, "there is no such endpoint\n"),
         }
     }

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use lictor_core::api::{Call, Reply};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -79,7 +78,7 @@ impl Server {
         Fut: Future<Output = Reply> + Send + 'static,
     {
         let limits = body::Limits { bytes: options.value_bytes, stall: options.body_stall };
-        let service = TowerToHyperService::new(warp::service(routes::filter(call, limits)));
+        let service = routes::service(call, limits);
         let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
         builder
             .http1()
