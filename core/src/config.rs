@@ -98,6 +98,8 @@ pub struct Limits {
     pub forward_wait: Duration,
     /// The longest time for which a query may block; also the default.
     pub max_wait: Duration,
+    /// How long a deletion is remembered; longer than any query may block.
+    pub tombstone_ttl: Duration,
 }
 
 impl Default for Limits {
@@ -111,6 +113,7 @@ impl Default for Limits {
             leader_wait: Duration::from_secs(7),
             forward_wait: Duration::from_secs(7),
             max_wait: Duration::from_secs(600),
+            tombstone_ttl: Duration::from_secs(900),
         }
     }
 }
