@@ -48,6 +48,10 @@ counter! {
     CallId
 }
 counter! {
+    /// An agent's own number for an open call, be it of a client or of another agent.
+    Ticket
+}
+counter! {
     /// One write to disk, in the order in which they were asked for. See [`crate::io::Write`].
     WriteSeq
 }

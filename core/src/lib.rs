@@ -12,5 +12,5 @@ pub mod rng;
 pub mod store;
 pub mod time;
 pub mod wal;
-mod watch;
+pub mod watch;
 pub mod wire;

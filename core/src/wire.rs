@@ -71,6 +71,23 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     bincode::serde::encode_to_vec(value, bincode::config::standard()).expect("our own values can be encoded")
 }
 
+/// Encodes a value behind what `bytes` already holds. See [`encode`].
+///
+/// # Panics
+/// As [`encode`] does.
+pub fn encode_into<T: Serialize>(value: &T, bytes: &mut Vec<u8>) {
+    bincode::serde::encode_into_std_write(value, bytes, bincode::config::standard())
+        .expect("our own values can be encoded");
+}
+
+/// Decodes a value that `bytes` begins with, and tells how many bytes it took.
+///
+/// # Errors
+/// If the bytes do not begin with such a value.
+pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), Malformed> {
+    bincode::serde::decode_from_slice(bytes, options()).map_err(|_| Malformed::Body)
+}
+
 /// Decodes a value that fills `bytes` exactly.
 ///
 /// # Errors

@@ -1,42 +1,307 @@
-//! The agent.
+//! The agent: one value that holds all machines and is the only one that knows them.
+//!
+//! Its three doors are [`Agent::handle_input`], [`Agent::poll_output`] and [`Agent::poll_timeout`]; [`crate::io`]
+//! has the contract with the owner. A call passes `route.rs` (where must this run?), then `propose.rs` for
+//! writes or `query.rs` for reads; `apply.rs` brings what raft has committed to the store and to those who wait.
+//! `calls.rs` knows each open call and the one stage it is in.
+
+mod apply;
+mod calls;
+mod forward;
+mod propose;
+mod query;
+mod route;
+#[cfg(test)]
+mod tests;
 mod view;
 
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use calls::{Caller, Calls};
 pub use view::View;
 
+use crate::api::Reply;
 use crate::config::Config;
-use crate::io::{Input, Output};
+use crate::id::{PeerId, Term, Ticket};
+use crate::io::{Input, Notice, Output};
+use crate::peer::{Body, Envelope};
+use crate::raft::{Kind, Raft, Start, Status};
+use crate::rng::Rng;
+use crate::store::Store;
 use crate::time::Instant;
-use crate::wal::Recovered;
+use crate::wal::{Recovered, Writer};
+use crate::watch::Watches;
+use crate::wire::{self, Malformed};
 
 /// An agent: see [`crate::io`] for the contract with its owner.
+///
+/// Invariants, between batches: everything committed is applied; every open call is in exactly one stage; a call is
+/// in `watches` if and only if its stage is `Blocked`; the published view is of the current store.
 #[derive(Debug)]
-pub struct Agent {}
+pub struct Agent {
+    config: Arc<Config>,
+    rng: Rng,
+    now: Instant,
+    raft: Raft,
+    writer: Writer,
+    store: Store,
+    watches: Watches,
+    calls: Calls,
+    /// Drawn at the start, so that answers to an earlier life's forwarded calls are recognised.
+    origin: u64,
+    cluster: u32,
+    /// Blocked calls whose result may have changed in this batch.
+    woken: BTreeSet<Ticket>,
+    /// Answers of this batch, to leave after the view is published.
+    replies: Vec<(Caller, Reply)>,
+    /// Term and leadership when the last batch was closed.
+    office: Office,
+    view: View,
+    /// The disk refused us room since then.
+    full_since: Option<Instant>,
+    /// Bytes that this batch has brought into the log: they need room on the disk, but are not written yet.
+    batch_bytes: usize,
+    /// Messages that were thrown away.
+    dropped: u64,
+    outputs: VecDeque<Output>,
+    /// An input was handled since the last batch was closed.
+    open_batch: bool,
+}
+
+/// Who led, and whether it was us: what calls in flight rely on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Office {
+    term: Term,
+    leader: Option<PeerId>,
+    led: bool,
+}
 
 impl Agent {
     /// An agent that wakes up at `now` with what its disk had kept ([`Recovered::default`] if it is new).
     /// Everything random in it follows from `seed`.
     #[must_use]
-    pub fn new(_config: Config, _seed: u64, _recovered: Recovered, _now: Instant) -> Self {
-        Self {}
+    pub fn new(config: Config, seed: u64, recovered: Recovered, now: Instant) -> Self {
+        let mut rng = Rng::seeded(seed);
+        let writer = Writer::new(&recovered);
+        let start = Start {
+            hard_state: recovered.hard_state,
+            entries: recovered.entries,
+            last_seq: writer.last_seq(),
+            bootstrap: config.bootstrap.clone(),
+        };
+        let raft = Raft::new(config.id, config.raft.clone(), Rng::seeded(rng.u64()), start, now);
+        let config = Arc::new(config);
+        let store = Store::default();
+        let view = View::new(&config, &raft, &store, 0);
+        let mut agent = Self {
+            cluster: wire::cluster_tag(&config.datacenter),
+            origin: rng.u64(),
+            rng,
+            now,
+            raft,
+            writer,
+            store,
+            watches: Watches::default(),
+            calls: Calls::default(),
+            woken: BTreeSet::new(),
+            replies: Vec::new(),
+            office: Office::default(),
+            view,
+            full_since: None,
+            batch_bytes: 0,
+            dropped: 0,
+            outputs: VecDeque::new(),
+            open_batch: true,
+            config,
+        };
+        // A restarted server answers stale reads from all that it knew to be committed.
+        agent.apply_committed();
+        agent
     }
 
     /// Tells the agent that something happened. Nothing comes back: see [`poll_output`](Self::poll_output).
-    pub fn handle_input(&mut self, _now: Instant, _input: Input) {}
+    /// `now` never goes backwards.
+    pub fn handle_input(&mut self, now: Instant, input: Input) {
+        self.now = self.now.max(now);
+        self.open_batch = true;
+        match input {
+            Input::Call { id, call } => self.admit(Caller::Client(id), call),
+            Input::Hangup { id } => self.hang_up(Caller::Client(id)),
+            Input::Message(envelope) => self.handle_message(envelope),
+            Input::Garbage { from, reason } => self.drop_message(from, reason),
+            Input::Persisted(seq) => self.raft.persisted(self.now, seq),
+            Input::Reserved { file, size, granted } => self.writer.handle_reserved(self.now, &file, size, granted),
+            Input::Timeout => {}
+        }
+        // Whatever it was that woke us, what is due is due.
+        if self.raft.poll_timeout().is_some_and(|due| due <= self.now) {
+            self.raft.tick(self.now);
+        }
+        while let Some(ticket) = self.calls.pop_due(self.now) {
+            self.handle_deadline(ticket);
+        }
+    }
 
     /// The next thing to be done. The first call after an input closes the batch.
     pub fn poll_output(&mut self) -> Option<Output> {
-        None
+        if self.open_batch {
+            self.open_batch = false;
+            self.close_batch();
+        }
+        self.outputs.pop_front()
     }
 
     /// When to feed [`Input::Timeout`] if nothing else happens before; `None` for never.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        let due = [self.raft.poll_timeout(), self.calls.next_deadline(), self.writer.poll_timeout()];
+        due.into_iter().flatten().min()
     }
 
     /// The picture of the store that was last published.
     #[must_use]
-    pub fn view(&self) -> &View {
-        todo!()
+    pub const fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The consensus machine, for checkers and statistics.
+    #[must_use]
+    pub const fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// The replicated state, for checkers and statistics.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Blocked queries and other open calls.
+    #[must_use]
+    pub fn open_calls(&self) -> (usize, usize) {
+        (self.watches.len(), self.calls.len() - self.watches.len())
+    }
+
+    /// What raft looks like from outside.
+    #[must_use]
+    pub fn raft_status(&self) -> Status {
+        self.raft.status()
+    }
+
+    fn handle_message(&mut self, envelope: Envelope) {
+        if envelope.cluster != self.cluster || envelope.to != self.config.id || envelope.from == self.config.id {
+            let from = self.raft.members().address(envelope.from);
+            self.drop_message(from, Malformed::Stranger);
+            return;
+        }
+        let from = envelope.from;
+        match envelope.body {
+            Body::Raft(mut message) => {
+                if let Kind::Append { entries, .. } = &mut message.kind
+                    && !self.writer.has_room(entries.iter().map(crate::raft::Entry::size).sum())
+                {
+                    // Our disk has no room for them: all the message still says is who leads.
+                    entries.clear();
+                }
+                self.raft.step(self.now, from, message);
+            }
+            Body::Forward(forward) => self.handle_forward(from, forward),
+            Body::Answer { id, origin, outcome } => self.handle_answer(from, id, origin, outcome),
+            Body::Abandon { id, origin } => self.hang_up(Caller::Peer { peer: from, origin, id }),
+        }
+    }
+
+    fn drop_message(&mut self, from: Option<std::net::SocketAddr>, reason: Malformed) {
+        self.dropped += 1;
+        self.outputs.push_back(Output::Notice(Notice::Dropped { from, reason }));
+    }
+
+    /// Closes the batch: what was committed is applied, whoever waits for something that came is answered, and all
+    /// that is to be written or sent leaves at once.
+    fn close_batch(&mut self) {
+        self.follow_office();
+        self.apply_committed();
+        self.answer_woken();
+        self.raft.begin_wanted_round();
+        self.answer_confirmed();
+        self.batch_bytes = 0;
+        let seq = self.writer.last_seq().next();
+        let flushed = self.raft.flush(seq);
+        self.outputs.extend(flushed.notices.into_iter().map(Output::Notice));
+        // Before anything leaves that others may act on: an older view may claim a lease that we have given up.
+        self.publish();
+        self.send_replies();
+        if let Some((hard_state, first)) = flushed.write {
+            let entries: Vec<_> = self.raft.log().from(first).cloned().collect();
+            let write = self.writer.write(self.raft.persisted_seq(), Some(hard_state), &entries);
+            assert_eq!(write.seq, seq, "raft and the writer count writes alike");
+            self.outputs.push_back(Output::Persist(write));
+        }
+        let messages: Vec<_> = self.raft.drain_messages().collect();
+        for (to, message) in messages {
+            self.send(to, Body::Raft(message));
+        }
+        self.reserve();
+    }
+
+    fn publish(&mut self) {
+        let view = View::new(&self.config, &self.raft, &self.store, self.dropped);
+        if !view.says_the_same_as(&self.view) {
+            self.view = view.clone();
+            self.outputs.push_back(Output::Publish(view));
+        }
+    }
+
+    fn send_replies(&mut self) {
+        for (caller, reply) in std::mem::take(&mut self.replies) {
+            match caller {
+                Caller::Client(id) => self.outputs.push_back(Output::Reply { id, reply }),
+                Caller::Peer { peer, origin, id } => {
+                    self.send(peer, Body::Answer { id, origin, outcome: crate::peer::Outcome::Reply(reply) });
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, to: PeerId, body: Body) {
+        if let Some(address) = self.raft.members().address(to) {
+            let envelope = Envelope { from: self.config.id, to, cluster: self.cluster, body };
+            self.outputs.push_back(Output::Message { to: address, envelope });
+        }
+    }
+
+    /// Sets disk space aside ahead of need, and tells when there is none.
+    fn reserve(&mut self) {
+        if let Some((file, size)) = self.writer.poll_reserve(self.now) {
+            self.outputs.push_back(Output::Reserve { file, size });
+        }
+        match (self.writer.is_full(), self.full_since) {
+            (true, None) => {
+                self.full_since = Some(self.now);
+                self.outputs.push_back(Output::Notice(Notice::DiskFull));
+            }
+            (false, Some(since)) => {
+                self.full_since = None;
+                let after = self.now.since(since);
+                self.outputs.push_back(Output::Notice(Notice::DiskHasRoom { after }));
+            }
+            _ => {}
+        }
+    }
+
+    /// Compares who leads with the last batch, and moves the calls that relied on it.
+    fn follow_office(&mut self) {
+        let office = Office { term: self.raft.status().term, leader: self.raft.leader(), led: self.raft.is_leader() };
+        let before = std::mem::replace(&mut self.office, office);
+        if before == office {
+            return;
+        }
+        if before.led {
+            self.leave_office();
+        }
+        if office.leader.is_some() {
+            self.meet_leader();
+        }
     }
 }

@@ -1,19 +1,159 @@
 //! A picture of the store for reads that need not enter the core (DESIGN, decision 5).
 
-use crate::api::{Call, Reply};
-use crate::time::Instant;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::query::{is_news, query, respond};
+use crate::api::agent::{Itself, Member, MemberStatus, Settings};
+use crate::api::{Call, Consistency, Error, Reply, Request, Response, agent, status};
+use crate::config::Config;
+use crate::id::Index;
+use crate::raft::{Raft, Status};
+use crate::store::Store;
+use crate::time::{Duration, Instant};
 
 /// A picture of the store and of what its server knew when it was taken. Cheap to clone; any thread may
 /// read from it.
 #[derive(Clone, Debug)]
-pub struct View {}
+pub struct View {
+    config: Arc<Config>,
+    store: Store,
+    status: Status,
+    leader: Option<SocketAddr>,
+    peers: Arc<[SocketAddr]>,
+    is_leader: bool,
+    /// Default reads may be answered before this; see [`Raft::lease_until`].
+    lease_until: Instant,
+    last_contact: Instant,
+    dropped: u64,
+}
 
 impl View {
+    pub(super) fn new(config: &Arc<Config>, raft: &Raft, store: &Store, dropped: u64) -> Self {
+        Self {
+            config: Arc::clone(config),
+            store: store.clone(),
+            status: raft.status(),
+            leader: raft.leader_address().map(|(_, address)| address),
+            peers: raft.members().voters.values().copied().collect(),
+            is_leader: raft.is_leader(),
+            lease_until: raft.lease_until(),
+            last_contact: raft.last_contact(),
+            dropped,
+        }
+    }
+
+    /// Whether nobody could tell the two apart by their answers (statistics apart).
+    pub(super) fn says_the_same_as(&self, other: &Self) -> bool {
+        self.store.index() == other.store.index()
+            && (self.leader, self.is_leader) == (other.leader, other.is_leader)
+            && (self.lease_until, self.status.term) == (other.lease_until, other.status.term)
+            && (self.is_leader || self.last_contact == other.last_contact)
+            && self.peers == other.peers
+            && self.dropped == other.dropped
+    }
+
     /// The answer to a call, if it can be given from this picture alone: a stale read, or a default read on
     /// a leader within its lease, that need not block; the status; the agent itself. `None` sends the call to
     /// the core. `now` must be read from the clock after the call arrived.
     #[must_use]
-    pub fn answer(&self, _now: Instant, _call: &Call) -> Option<Reply> {
-        None
+    pub fn answer(&self, now: Instant, call: &Call) -> Option<Reply> {
+        match &call.request {
+            Request::Status(status::Request::Leader) => Some(Ok(Response::Leader(self.leader))),
+            Request::Status(status::Request::Peers) => Some(Ok(Response::Peers(self.peers.to_vec()))),
+            Request::Agent(agent::Request::Itself) => Some(Ok(Response::Itself(Box::new(self.itself())))),
+            Request::Kv(_) => self.read(now, call),
+        }
+    }
+
+    fn read(&self, now: Instant, call: &Call) -> Option<Reply> {
+        let read = call.request.read_options()?;
+        let sure = match read.consistency {
+            Consistency::Stale => true,
+            Consistency::Default => now < self.lease_until,
+            // The only voter need not ask anybody whether it leads.
+            Consistency::Consistent => self.lease_until == Instant::NEVER,
+        };
+        if !sure {
+            return None;
+        }
+        if call.datacenter.as_ref().is_some_and(|dc| *dc != self.config.datacenter) {
+            return Some(Err(Error::NoPathToDatacenter));
+        }
+        let answer = query(&self.store, &call.request)?;
+        if !is_news(&answer, read.index) {
+            return None;
+        }
+        let last_contact = if self.is_leader { Duration::ZERO } else { now.since(self.last_contact) };
+        Some(Ok(respond(answer, self.leader.is_some(), last_contact)))
+    }
+
+    /// The last log index that this picture includes.
+    #[must_use]
+    pub fn index(&self) -> Index {
+        self.store.index()
+    }
+
+    fn itself(&self) -> Itself {
+        let settings = self.config.settings.clone();
+        Itself { member: self.member(&settings), config: settings, stats: self.stats() }
+    }
+
+    fn member(&self, settings: &Settings) -> Member {
+        let mut tags = BTreeMap::from([
+            ("dc".to_owned(), self.config.datacenter.clone()),
+            ("port".to_owned(), self.config.address.port().to_string()),
+            ("role".to_owned(), if settings.server { "consul" } else { "node" }.to_owned()),
+            ("id".to_owned(), self.config.id.0.to_string()),
+            ("vsn".to_owned(), "2".to_owned()),
+            ("vsn_min".to_owned(), "2".to_owned()),
+            ("vsn_max".to_owned(), "3".to_owned()),
+        ]);
+        if settings.bootstrap {
+            tags.insert("bootstrap".to_owned(), "1".to_owned());
+        }
+        let port = settings.ports.get("SerfLan").and_then(|port| u16::try_from(*port).ok());
+        Member {
+            name: self.config.name.clone(),
+            address: self.config.address.ip(),
+            port: port.unwrap_or(0),
+            tags,
+            status: MemberStatus::Alive,
+        }
+    }
+
+    fn stats(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+        let Status { role, term, commit, applied, last, durable, .. } = self.status;
+        let table = |rows: &[(&str, String)]| {
+            rows.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect::<BTreeMap<_, _>>()
+        };
+        let raft = table(&[
+            ("state", role.to_owned()),
+            ("term", term.to_string()),
+            ("commit_index", commit.to_string()),
+            ("applied_index", applied.to_string()),
+            ("last_log_index", last.index.to_string()),
+            ("last_log_term", last.term.to_string()),
+            ("durable_index", durable.to_string()),
+            ("num_peers", self.peers.len().saturating_sub(1).to_string()),
+        ]);
+        let server = table(&[
+            ("leader", self.is_leader.to_string()),
+            ("leader_addr", self.leader.map(|address| address.to_string()).unwrap_or_default()),
+            ("bootstrap", self.config.settings.bootstrap.to_string()),
+            ("server", self.config.settings.server.to_string()),
+        ]);
+        let peers = table(&[("dropped_messages", self.dropped.to_string())]);
+        let build = table(&[
+            ("version", self.config.settings.version.clone()),
+            ("revision", self.config.settings.revision.clone()),
+        ]);
+        BTreeMap::from([
+            ("raft".to_owned(), raft),
+            ("consul".to_owned(), server),
+            ("peers".to_owned(), peers),
+            ("build".to_owned(), build),
+        ])
     }
 }

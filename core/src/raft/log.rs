@@ -1,5 +1,6 @@
 //! The log in memory. What of it is on disk is [`stable`](super::stable)'s concern.
 
+use std::collections::VecDeque;
 use std::fmt;
 
 use bytes::Bytes;
@@ -86,4 +87,236 @@ pub struct HardState {
     /// What it knew to be committed when it last wrote anything. Not needed for safety: it lets a restarted
     /// server answer stale reads from a state not much older than before.
     pub commit: Index,
+}
+
+/// The entries in memory, and how far they are committed and applied.
+///
+/// Invariants:
+/// - indexes follow `base` without a gap, terms never decrease;
+/// - `base.index` ≤ `applied` ≤ `commit` ≤ the last index;
+/// - an entry at or before `commit` never changes (leader completeness, thesis 3.6.3).
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// The position before the first entry held here.
+    base: Position,
+    entries: VecDeque<Entry>,
+    commit: Index,
+    applied: Index,
+}
+
+impl Log {
+    /// A log with what the disk had kept. `commit` is a hint and may lie beyond the end.
+    #[must_use]
+    pub fn restored(entries: Vec<Entry>, commit: Index) -> Self {
+        let mut log = Self { base: Position::START, entries: VecDeque::new(), commit: Index(0), applied: Index(0) };
+        for entry in entries {
+            log.push(entry);
+        }
+        log.commit = commit.min(log.last().index);
+        log
+    }
+
+    /// The end of the log.
+    #[must_use]
+    pub fn last(&self) -> Position {
+        self.entries.back().map_or(self.base, Entry::position)
+    }
+
+    /// Everything up to here is committed, as far as this server knows.
+    #[must_use]
+    pub const fn commit(&self) -> Index {
+        self.commit
+    }
+
+    /// Everything up to here was handed to the state machine.
+    #[must_use]
+    pub const fn applied(&self) -> Index {
+        self.applied
+    }
+
+    /// The term of the entry at `index`; `None` if it is not here. Index 0 has term 0.
+    #[must_use]
+    pub fn term(&self, index: Index) -> Option<Term> {
+        if index == self.base.index {
+            return Some(self.base.term);
+        }
+        self.get(index).map(|entry| entry.term)
+    }
+
+    /// Whether the log holds this very entry.
+    #[must_use]
+    pub fn has(&self, position: Position) -> bool {
+        self.term(position.index) == Some(position.term)
+    }
+
+    /// The entry at `index`.
+    #[must_use]
+    pub fn get(&self, index: Index) -> Option<&Entry> {
+        let offset = index.0.checked_sub(self.base.index.0 + 1)?;
+        self.entries.get(usize::try_from(offset).ok()?)
+    }
+
+    /// All entries from `index` on, in order.
+    pub fn from(&self, index: Index) -> impl Iterator<Item = &Entry> + '_ {
+        let skip = index.0.saturating_sub(self.base.index.0 + 1);
+        self.entries.range(usize::try_from(skip).unwrap_or(usize::MAX).min(self.entries.len())..)
+    }
+
+    /// Entries from `index` on, up to `max_bytes` of them, but at least one if there is one.
+    #[must_use]
+    pub fn batch(&self, index: Index, max_bytes: usize) -> Vec<Entry> {
+        let mut bytes = 0;
+        let mut batch = Vec::new();
+        for entry in self.from(index) {
+            bytes += entry.size();
+            if bytes > max_bytes && !batch.is_empty() {
+                break;
+            }
+            batch.push(entry.clone());
+        }
+        batch
+    }
+
+    /// Adds an entry at the end.
+    pub fn push(&mut self, entry: Entry) {
+        let last = self.last();
+        assert_eq!(entry.index, last.index.next(), "a gap in the log after {last}");
+        assert!(entry.term >= last.term, "terms go backwards in the log: {} after {last}", entry.position());
+        self.entries.push_back(entry);
+    }
+
+    /// Makes `entries`, which follow a position that the log has, part of the log. What contradicts them is
+    /// cut off; what is there already stays, so that a message that arrives late or twice changes nothing.
+    /// Returns the first index that was cut off, if any.
+    pub fn merge(&mut self, entries: Vec<Entry>) -> Option<Index> {
+        let mut cut = None;
+        for entry in entries {
+            match self.term(entry.index) {
+                Some(term) if term == entry.term => continue,
+                Some(_) => {
+                    self.truncate(entry.index);
+                    cut = Some(entry.index);
+                }
+                None => {}
+            }
+            self.push(entry);
+        }
+        cut
+    }
+
+    /// Cuts off everything from `index` on.
+    fn truncate(&mut self, index: Index) {
+        assert!(index > self.commit, "entry {index} is committed (up to {}) and cannot be cut off", self.commit);
+        let keep = index.0.saturating_sub(self.base.index.0 + 1);
+        self.entries.truncate(usize::try_from(keep).unwrap_or(usize::MAX));
+    }
+
+    /// Where a log that ends at or before `position` may agree with this one: our last entry at or before it
+    /// whose term is not above its term. Everything behind that entry contradicts a log that has `position`.
+    #[must_use]
+    pub fn agreement_hint(&self, position: Position) -> Position {
+        let mut index = position.index.min(self.last().index);
+        loop {
+            match self.term(index) {
+                Some(term) if term <= position.term => return Position { index, term },
+                _ if index <= self.base.index => return self.base,
+                _ => index = index.prev(),
+            }
+        }
+    }
+
+    /// Moves the commit index forward; it never goes back.
+    pub fn advance_commit(&mut self, to: Index) {
+        if to > self.commit {
+            let last = self.last();
+            assert!(to <= last.index, "commit {to} lies beyond the end of the log, {last}");
+            self.commit = to;
+        }
+    }
+
+    /// Takes the next committed entry that was not applied yet, and counts it as applied.
+    pub fn next_to_apply(&mut self) -> Option<Entry> {
+        if self.applied >= self.commit {
+            return None;
+        }
+        let entry = self.get(self.applied.next()).cloned();
+        assert!(entry.is_some(), "committed entry {} is missing", self.applied.next());
+        self.applied = self.applied.next();
+        entry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry(index: u64, term: u64) -> Entry {
+        Entry { index: Index(index), term: Term(term), payload: Payload::Noop }
+    }
+
+    fn log(terms: &[u64]) -> Log {
+        Log::restored((1..).zip(terms).map(|(index, term)| entry(index, *term)).collect(), Index(0))
+    }
+
+    fn terms(log: &Log) -> Vec<u64> {
+        log.from(Index(1)).map(|entry| entry.term.0).collect()
+    }
+
+    #[test]
+    fn merge_keeps_what_agrees_and_cuts_what_does_not() {
+        let mut log = log(&[1, 1, 2]);
+        assert_eq!(log.merge(vec![entry(2, 1), entry(3, 2)]), None);
+        assert_eq!(terms(&log), [1, 1, 2]);
+        // An old message says less than the log has: nothing is lost.
+        assert_eq!(log.merge(vec![entry(2, 1)]), None);
+        assert_eq!(terms(&log), [1, 1, 2]);
+        assert_eq!(log.merge(vec![entry(3, 3), entry(4, 3)]), Some(Index(3)));
+        assert_eq!(terms(&log), [1, 1, 3, 3]);
+    }
+
+    #[test]
+    #[should_panic(expected = "is committed")]
+    fn a_committed_entry_is_never_cut_off() {
+        let mut log = log(&[1, 1]);
+        log.advance_commit(Index(2));
+        log.merge(vec![entry(2, 2)]);
+    }
+
+    #[test]
+    fn batch_holds_at_least_one_entry() {
+        let log = log(&[1, 1, 1]);
+        assert_eq!(log.batch(Index(2), 0).len(), 1);
+        assert_eq!(log.batch(Index(1), 64).len(), 2);
+        assert_eq!(log.batch(Index(4), 64).len(), 0);
+    }
+
+    #[test]
+    fn applied_follows_commit_one_by_one() {
+        let mut log = log(&[1, 1, 2]);
+        assert_eq!(log.next_to_apply(), None);
+        log.advance_commit(Index(2));
+        log.advance_commit(Index(1));
+        assert_eq!(log.next_to_apply().map(|e| e.index), Some(Index(1)));
+        assert_eq!(log.next_to_apply().map(|e| e.index), Some(Index(2)));
+        assert_eq!(log.next_to_apply(), None);
+    }
+
+    proptest! {
+        /// The hint never skips a position at which the two logs agree.
+        #[test]
+        fn the_hint_never_skips_an_agreement(
+            ours in prop::collection::vec(1u64..5, 0..8),
+            theirs in prop::collection::vec(1u64..5, 0..8),
+        ) {
+            let sorted = |mut terms: Vec<u64>| { terms.sort_unstable(); terms };
+            let (ours, theirs) = (log(&sorted(ours)), log(&sorted(theirs)));
+            let hint = ours.agreement_hint(theirs.last());
+            let agreed = (0..=8).rev().map(Index).find(|i| ours.term(*i).is_some() && ours.term(*i) == theirs.term(*i));
+            prop_assert!(hint.index >= agreed.unwrap_or_default());
+            // The leader's own step from the hint does not skip it either.
+            prop_assert!(theirs.agreement_hint(hint).index >= agreed.unwrap_or_default());
+        }
+    }
 }

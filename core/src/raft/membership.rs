@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::PeerId;
+use super::log::{Entry, Log, Payload};
+use crate::id::{Index, PeerId};
 
 /// The members of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +38,46 @@ impl Configuration {
     /// Everyone but `me`.
     pub fn others(&self, me: PeerId) -> impl Iterator<Item = PeerId> + '_ {
         self.voters.keys().copied().filter(move |id| *id != me)
+    }
+}
+
+/// The configurations in the log, so that a cut brings the one before back.
+///
+/// Invariant: `history` is ordered by index, all at or before `seen`.
+#[derive(Clone, Debug, Default)]
+pub struct Membership {
+    history: Vec<(Index, Configuration)>,
+    /// Entries up to here were looked at.
+    seen: Index,
+    nobody: Configuration,
+}
+
+impl Membership {
+    /// The configuration in force: the latest in the log.
+    #[must_use]
+    pub fn latest(&self) -> &Configuration {
+        self.history.last().map_or(&self.nobody, |(_, configuration)| configuration)
+    }
+
+    /// An entry joined the log.
+    pub fn appended(&mut self, entry: &Entry) {
+        self.seen = entry.index;
+        if let Payload::Configuration(configuration) = &entry.payload {
+            self.history.push((entry.index, configuration.clone()));
+        }
+    }
+
+    /// Looks at the entries that joined the log since the last time.
+    pub fn catch_up(&mut self, log: &Log) {
+        for entry in log.from(self.seen.next()) {
+            self.appended(entry);
+        }
+    }
+
+    /// The entries from `index` on were cut off.
+    pub fn truncated(&mut self, index: Index) {
+        self.history.retain(|(at, _)| *at < index);
+        self.seen = self.seen.min(index.prev());
     }
 }
 

@@ -1,4 +1,218 @@
-//! The replicated state.
+//! The replicated state: what a server becomes by applying the log, entry by entry.
+//!
+//! [`Store::apply`] is a total function of the state, an index and a command; it knows no time and no dice,
+//! so every server that applies the same log holds the same store. [`Store::query`] only looks.
+//!
+//! All tables are persistent maps: a clone costs a few reference counts and shares everything with the
+//! original, and a later change copies no more than the path to what it changes. So a published view, a
+//! snapshot and a blocked query's second look each take a clone and never wait for anyone.
+//!
+//! # Indexes
+//!
+//! Every change is stamped with the index of the log entry that made it. An [`Answer`] carries two indexes:
+//! the one that is reported to the client, who gives it back as `?index=` to wait for something newer, and
+//! the precise one, by which a waiting query is judged. They differ only where nothing was found: there the
+//! client is told the index of the table's last change, which may be far ahead of anything that concerns its
+//! query. That is safe, as whatever changes the result later is stamped with a higher index still. Neither
+//! ever goes backwards for the same query, deletes included: see `tombstone.rs`.
+//!
+//! A client is never told an index below 1, as 0 means "do not wait". So a change at index 1 would go
+//! unnoticed by one that waits; the log's first entry is a configuration and never a command.
+
+pub mod command;
+pub mod kv;
+mod session;
+mod table;
+mod tombstone;
+
+use std::fmt;
+
+use crate::api;
+use crate::id::{Index, SessionId};
+
+pub use command::Command;
+
+use session::Sessions;
+
 /// The replicated state. Cloning is O(1).
-#[derive(Clone, Debug, Default)]
-pub struct Store {}
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Store {
+    /// The last entry that was applied. Never goes back.
+    applied: Index,
+    kv: kv::Table,
+    sessions: Sessions,
+}
+
+/// What came of applying a command.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Applied {
+    /// For the client whose command it was.
+    pub response: Result<api::Response, api::Error>,
+    /// What changed, each thing once; empty if nothing did. For those who watch.
+    pub touched: Vec<Touch>,
+}
+
+/// Something that changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Touch {
+    /// This key was written, locked, unlocked or deleted.
+    Key(api::kv::Key),
+}
+
+/// What a query found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What the client is told (`X-Consul-Index`). At least 1, and at least `changed`.
+    pub index: Index,
+    /// The last index at which this result may have changed: a query that waits for something newer than
+    /// `asked` is answered once `changed > asked`. It moves exactly when the result does, except that
+    /// reaping tombstones may raise it (not beyond the last change of the table).
+    pub changed: Index,
+    /// What was found.
+    pub body: Body,
+}
+
+/// What a query found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// To [`api::kv::Request::Get`] and `List`: in the byte order of the keys, shared with the store.
+    Entries(api::kv::Entries),
+    /// To [`api::kv::Request::Keys`]: in byte order.
+    Keys(Vec<api::kv::Key>),
+}
+
+impl Body {
+    /// Whether nothing was found.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Entries(entries) => entries.is_empty(),
+            Self::Keys(keys) => keys.is_empty(),
+        }
+    }
+}
+
+impl Store {
+    /// Applies the command that the log holds at `index`. Any command can be applied to any store: what
+    /// makes no sense (any more) is answered and changes nothing.
+    ///
+    /// # Panics
+    /// If `index` was applied before: raft hands out each entry once.
+    pub fn apply(&mut self, index: Index, command: Command) -> Applied {
+        self.note_applied(index);
+        match command {
+            Command::Kv(command) => self.kv.apply(index, command, &self.sessions),
+            Command::ReapTombstones { up_to } => {
+                self.kv.reap_tombstones(up_to);
+                Applied { response: Ok(api::Response::Done(true)), touched: Vec::new() }
+            }
+        }
+    }
+
+    /// Notes that the log's entry at `index` is none for the store (raft's own), and is dealt with.
+    ///
+    /// # Panics
+    /// If `index` was applied before: raft hands out each entry once.
+    pub fn note_applied(&mut self, index: Index) {
+        assert!(index > self.applied, "entry {index} comes after entry {} was applied", self.applied);
+        self.applied = index;
+    }
+
+    /// The last entry that was applied; 0 if none was.
+    #[must_use]
+    pub fn index(&self) -> Index {
+        self.applied
+    }
+
+    /// The answer to a read as of now; `None` if the request is a write.
+    #[must_use]
+    pub fn query(&self, request: &api::kv::Request) -> Option<Answer> {
+        use api::kv::Request;
+        let (changed, body) = match request {
+            Request::Get { key, .. } => self.kv.get(key),
+            Request::List { prefix, .. } => self.kv.list(prefix),
+            Request::Keys { prefix, separator, .. } => self.kv.keys(prefix, separator),
+            Request::Put { .. } | Request::Delete { .. } | Request::DeleteTree { .. } => return None,
+        };
+        let index = if body.is_empty() { self.kv.changed() } else { changed };
+        Some(Answer { index: index.max(Index(1)), changed, body })
+    }
+
+    /// Whether this session exists, so that it may take locks.
+    #[must_use]
+    pub fn session_exists(&self, session: SessionId) -> bool {
+        self.sessions.exists(session)
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn kv_len(&self) -> usize {
+        self.kv.len()
+    }
+
+    /// The index of the last change of any key; 0 if there was none.
+    #[must_use]
+    pub fn kv_changed(&self) -> Index {
+        self.kv.changed()
+    }
+
+    /// How many deleted keys are still remembered.
+    #[must_use]
+    pub fn tombstone_len(&self) -> usize {
+        self.kv.tombstones().len()
+    }
+
+    /// The index of the first deletion that is still remembered; `None` if nothing is to be reaped.
+    #[must_use]
+    pub fn oldest_tombstone(&self) -> Option<Index> {
+        self.kv.tombstones().oldest()
+    }
+}
+
+/// Figures only: a store may hold gigabytes, and ends up in the `Debug` of whatever holds a clone.
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("applied", &self.applied.0)
+            .field("kv_len", &self.kv_len())
+            .field("kv_changed", &self.kv_changed().0)
+            .field("tombstone_len", &self.tombstone_len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_of_raft_move_the_index_and_nothing_else() {
+        let mut store = Store::default();
+        store.note_applied(Index(1));
+        store.note_applied(Index(4));
+        assert_eq!(store.index(), Index(4));
+        assert_eq!(store.kv_changed(), Index(0));
+    }
+
+    #[test]
+    #[should_panic(expected = "entry 4 comes after entry 4 was applied")]
+    fn an_entry_is_applied_once() {
+        let mut store = Store::default();
+        store.note_applied(Index(4));
+        store.apply(Index(4), Command::ReapTombstones { up_to: Index(2) });
+    }
+
+    #[test]
+    fn any_thread_may_read_a_clone() {
+        fn shared<T: Clone + Send + Sync + 'static>() {}
+        shared::<Store>();
+    }
+
+    #[test]
+    fn debug_gives_figures_and_no_data() {
+        assert_eq!(
+            format!("{:?}", Store::default()),
+            "Store { applied: 0, kv_len: 0, kv_changed: 0, tombstone_len: 0, .. }"
+        );
+    }
+}

@@ -1,0 +1,68 @@
+//! Committed entries → the store → those who wait for them.
+
+use super::Agent;
+use crate::api::{Error, Reply};
+use crate::id::Index;
+use crate::raft::{Entry, Payload};
+use crate::store::Command;
+use crate::wire;
+
+impl Agent {
+    /// Applies whatever was committed.
+    pub(super) fn apply_committed(&mut self) {
+        while let Some(entry) = self.raft.next_to_apply() {
+            let reply = self.apply(&entry);
+            for (term, ticket) in self.calls.proposed_at(entry.index) {
+                if term == entry.term {
+                    self.reply(ticket, reply.clone());
+                } else {
+                    // Another leader's entry took this place: ours never happened, and may be tried again.
+                    self.start_over(ticket);
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, entry: &Entry) -> Reply {
+        match &entry.payload {
+            Payload::Noop | Payload::Configuration(_) => {
+                self.store.note_applied(entry.index);
+                // Nobody asks for these; a call cannot have proposed them.
+                Err(Error::LeadershipLost)
+            }
+            Payload::Command(bytes) => {
+                let command: Command = match wire::decode(bytes) {
+                    Ok(command) => command,
+                    Err(error) => panic!("entry {} of the log is no command: {error}", entry.position()),
+                };
+                self.apply_command(entry.index, command)
+            }
+        }
+    }
+
+    fn apply_command(&mut self, index: Index, command: Command) -> Reply {
+        let applied = self.store.apply(index, command);
+        for touch in &applied.touched {
+            self.watches.touched(touch, &mut self.woken);
+        }
+        applied.response
+    }
+
+    /// Looks again at the blocked calls whose result may have changed, once for the whole batch.
+    pub(super) fn answer_woken(&mut self) {
+        for ticket in std::mem::take(&mut self.woken) {
+            if self.has_news(ticket) {
+                self.watches.remove(ticket);
+                self.read_when_sure(ticket);
+            }
+        }
+    }
+
+    /// Answers the calls that waited for a quorum to confirm that we lead.
+    pub(super) fn answer_confirmed(&mut self) {
+        let Some(round) = self.raft.confirmed_round() else { return };
+        for ticket in self.calls.confirmed_by(round) {
+            self.evaluate(ticket);
+        }
+    }
+}

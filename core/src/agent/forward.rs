@@ -1,0 +1,121 @@
+//! Calls that one agent makes on the leader for its own clients.
+
+use super::Agent;
+use super::calls::{Caller, Stage};
+use crate::api::{Error, Request, kv};
+use crate::id::{CallId, Index, PeerId, Ticket};
+use crate::peer::{Body, Forward, Outcome};
+use crate::time::{Duration, Instant};
+
+/// After how long without an answer a read is asked again, at first; the time doubles.
+const RESEND: Duration = Duration::from_millis(500);
+
+impl Agent {
+    /// Hands a call to the leader.
+    pub(super) fn forward(&mut self, ticket: Ticket, leader: PeerId) {
+        let Some(open) = self.calls.get(ticket) else { return };
+        let is_read = open.call.request.read_options().is_some();
+        let give_up = self.blocking_end(ticket).unwrap_or(self.now) + self.config.limits.forward_wait;
+        let first = if is_read { self.now + RESEND } else { give_up };
+        self.calls.enter(ticket, Stage::Forwarded { to: leader, give_up, resend: RESEND }, Some(first));
+        self.send_forward(ticket, leader);
+    }
+
+    /// When a forwarded query stops blocking, if it blocks at all.
+    fn blocking_end(&mut self, ticket: Ticket) -> Option<Instant> {
+        let open = self.calls.get(ticket)?;
+        let read = open.call.request.read_options()?;
+        if read.index == Index(0) {
+            return None;
+        }
+        let (fixed, wait) = (open.block_until, read.wait);
+        let until = fixed.unwrap_or_else(|| self.now + self.longest_block(wait));
+        self.calls.get_mut(ticket)?.block_until = Some(until);
+        Some(until)
+    }
+
+    fn send_forward(&mut self, ticket: Ticket, leader: PeerId) {
+        let Some(open) = self.calls.get(ticket) else { return };
+        let mut call = open.call.clone();
+        // What is left of the time for which it may block.
+        if let (Some(until), Some(wait)) = (open.block_until, wait_mut(&mut call.request)) {
+            *wait = Some(until.since(self.now));
+        }
+        self.send(leader, Body::Forward(Forward { id: CallId(ticket.0), origin: self.origin, call }));
+    }
+
+    /// Another agent hands us a call of its client.
+    pub(super) fn handle_forward(&mut self, from: PeerId, forward: Forward) {
+        let caller = Caller::Peer { peer: from, origin: forward.origin, id: forward.id };
+        // It asks again because it heard nothing: we are at it.
+        if self.calls.by_caller(&caller).is_none() {
+            self.admit(caller, forward.call);
+        }
+    }
+
+    /// The leader, or whom we took for it, answers.
+    pub(super) fn handle_answer(&mut self, from: PeerId, id: CallId, origin: u64, outcome: Outcome) {
+        let ticket = Ticket(id.0);
+        let waits = self.calls.get(ticket).map(|open| &open.stage);
+        if origin != self.origin || !matches!(waits, Some(Stage::Forwarded { to, .. }) if *to == from) {
+            return;
+        }
+        match outcome {
+            Outcome::Reply(reply) => self.reply(ticket, reply),
+            Outcome::NotLeader => {
+                // Nothing was done. If we know no better yet, ask again in a moment.
+                let again = self.now + self.config.raft.heartbeat_interval;
+                let patience = self.calls.get(ticket).map_or(again, |open| open.patience);
+                self.calls.enter(ticket, Stage::Held, Some(again.min(patience)));
+                if self.raft.leader() != Some(from) {
+                    self.route(ticket);
+                }
+            }
+        }
+    }
+
+    /// The leader has not answered for a while.
+    pub(super) fn handle_silence(&mut self, ticket: Ticket, to: PeerId, give_up: Instant, resend: Duration) {
+        if give_up <= self.now {
+            self.abandon(to, ticket);
+            self.reply(ticket, Err(Error::LeaderUnreachable));
+            return;
+        }
+        let resend = resend * 2;
+        let next = (self.now + resend).min(give_up);
+        self.calls.enter(ticket, Stage::Forwarded { to, give_up, resend }, Some(next));
+        self.send_forward(ticket, to);
+    }
+
+    /// There is a new leader: calls to the old one go to the new one, unless they may have been carried out.
+    pub(super) fn leave_old_leader(&mut self) {
+        let leader = self.raft.leader();
+        let stranded =
+            |open: &super::calls::Open| matches!(open.stage, Stage::Forwarded { to, .. } if Some(to) != leader);
+        for ticket in self.calls.in_stage(stranded) {
+            let Some(open) = self.calls.get(ticket) else { continue };
+            let Stage::Forwarded { to, give_up, resend } = open.stage else { continue };
+            if open.call.request.read_options().is_some() {
+                self.abandon(to, ticket);
+                self.start_over(ticket);
+            } else {
+                // The old leader, if it lives, has a moment to tell what became of the write.
+                let give_up = give_up.min(self.now + self.config.raft.heartbeat_interval * 2);
+                self.calls.enter(ticket, Stage::Forwarded { to, give_up, resend }, Some(give_up));
+            }
+        }
+    }
+
+    pub(super) fn abandon(&mut self, to: PeerId, ticket: Ticket) {
+        self.send(to, Body::Abandon { id: CallId(ticket.0), origin: self.origin });
+    }
+}
+
+fn wait_mut(request: &mut Request) -> Option<&mut Option<Duration>> {
+    match request {
+        Request::Kv(
+            kv::Request::Get { read, .. } | kv::Request::List { read, .. } | kv::Request::Keys { read, .. },
+        ) => Some(&mut read.wait),
+        _ => None,
+    }
+}

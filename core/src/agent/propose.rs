@@ -1,0 +1,87 @@
+//! The last checks before the log, and the turn from a request into a command.
+//!
+//! Whatever is random or depends on the time is fixed here, so that every server applies the same.
+
+use bytes::Bytes;
+
+use super::Agent;
+use super::calls::Stage;
+use crate::api::{Error, Request, Response, kv};
+use crate::error::Busy;
+use crate::id::{SessionId, Ticket};
+use crate::store::Command;
+use crate::store::kv::{Command as Kv, Mode};
+use crate::wire;
+
+impl Agent {
+    /// Refuses what is too large, wherever it would run.
+    pub(super) fn check_limits(&self, request: &Request) -> Result<(), Error> {
+        let limits = &self.config.limits;
+        let Request::Kv(request) = request else { return Ok(()) };
+        let (key, value) = match request {
+            kv::Request::Put { key, value, .. } => (key, value.len()),
+            kv::Request::Get { key, .. } | kv::Request::Delete { key, .. } => (key, 0),
+            kv::Request::List { prefix, .. }
+            | kv::Request::Keys { prefix, .. }
+            | kv::Request::DeleteTree { prefix } => (prefix, 0),
+        };
+        if value > limits.value_bytes {
+            return Err(Error::ValueTooLarge { limit: limits.value_bytes });
+        }
+        if key.len() > limits.key_bytes {
+            return Err(Error::KeyTooLarge { limit: limits.key_bytes });
+        }
+        Ok(())
+    }
+
+    /// Brings a write into the log. We lead.
+    pub(super) fn propose(&mut self, ticket: Ticket) {
+        let Some(open) = self.calls.get(ticket) else { return };
+        let command = match command_for(&open.call.request) {
+            Ok(command) => command,
+            Err(done) => return self.reply(ticket, done),
+        };
+        let bytes = Bytes::from(wire::encode(&command));
+        let limit = self.config.limits.uncommitted_bytes;
+        if self.raft.uncommitted_bytes() + bytes.len() > limit {
+            let busy = Error::Busy { what: Busy::UncommittedBytes, limit: limit as u64 };
+            return self.reply(ticket, Err(busy));
+        }
+        if !self.writer.has_room(self.batch_bytes + bytes.len()) {
+            return self.reply(ticket, Err(Error::DiskFull));
+        }
+        self.batch_bytes += bytes.len();
+        if let Some(position) = self.raft.propose(bytes) {
+            self.calls.enter(ticket, Stage::Proposed(position), None);
+        }
+    }
+}
+
+/// The command for a write, or what to answer without one.
+fn command_for(request: &Request) -> Result<Command, crate::api::Reply> {
+    let Request::Kv(request) = request else { unreachable!("{request:?} is no write") };
+    Ok(Command::Kv(match request {
+        kv::Request::Put { key, value, flags, mode } => {
+            let mode = match mode {
+                kv::PutMode::Set => Mode::Set,
+                kv::PutMode::Cas(index) => Mode::Cas(*index),
+                kv::PutMode::Acquire(session) | kv::PutMode::Release(session) if session.is_empty() => {
+                    return Err(Err(Error::MissingSession));
+                }
+                kv::PutMode::Acquire(session) => {
+                    Mode::Lock(SessionId::parse(session).ok_or(Err(Error::MalformedSession))?)
+                }
+                // Whatever holds the key, it is not this.
+                kv::PutMode::Release(session) => {
+                    Mode::Unlock(SessionId::parse(session).ok_or(Ok(Response::Done(false)))?)
+                }
+            };
+            Kv::Put { key: key.clone(), value: value.clone(), flags: *flags, mode }
+        }
+        kv::Request::Delete { key, cas } => Kv::Delete { key: key.clone(), cas: *cas },
+        kv::Request::DeleteTree { prefix } => Kv::DeleteTree { prefix: prefix.clone() },
+        kv::Request::Get { .. } | kv::Request::List { .. } | kv::Request::Keys { .. } => {
+            unreachable!("{request:?} is no write")
+        }
+    }))
+}

@@ -1,0 +1,113 @@
+//! Reads: answered at once, after a quorum has confirmed that we lead, or once something has changed.
+
+use super::Agent;
+use super::calls::Stage;
+use crate::api::{Consistency, Error, Read, ReadMeta, ReadOptions, Request, Response};
+use crate::error::Busy;
+use crate::id::{Index, Ticket};
+use crate::store::{Answer, Body, Store};
+use crate::time::{Duration, Instant};
+use crate::watch::Interest;
+
+/// The answer of a store to a read of replicated data; `None` for anything else.
+pub(super) fn query(store: &Store, request: &Request) -> Option<Answer> {
+    match request {
+        Request::Kv(request) => store.query(request),
+        Request::Status(_) | Request::Agent(_) => None,
+    }
+}
+
+/// Whether a read that asks for news beyond `asked` may be answered by this.
+pub(super) fn is_news(answer: &Answer, asked: Index) -> bool {
+    asked == Index(0) || answer.changed > asked
+}
+
+/// Wraps an answer up.
+pub(super) fn respond(answer: Answer, known_leader: bool, last_contact: Duration) -> Response {
+    let meta = ReadMeta { index: answer.index, known_leader, last_contact };
+    match answer.body {
+        Body::Entries(value) => Response::KvEntries(Read { meta, value }),
+        Body::Keys(value) => Response::KvKeys(Read { meta, value }),
+    }
+}
+
+impl Agent {
+    /// For how long a query may block: what it asks for, within the limit, and up to a sixteenth more, so that
+    /// those that began together do not all come back together (as Consul does).
+    pub(super) fn longest_block(&mut self, wait: Option<Duration>) -> Duration {
+        let limit = self.config.limits.max_wait;
+        let wait = match wait {
+            None | Some(Duration::ZERO) => limit,
+            Some(wait) => wait.min(limit),
+        };
+        wait + self.rng.duration(Duration::ZERO, wait / 16)
+    }
+
+    /// Answers a read as soon as it is certain that we know all that is committed: a stale one at once, a default
+    /// one within our lease, and otherwise after a quorum has confirmed that we lead.
+    pub(super) fn read_when_sure(&mut self, ticket: Ticket) {
+        let Some(open) = self.calls.get(ticket) else { return };
+        let Some(read) = open.call.request.read_options() else { return };
+        let sure = match read.consistency {
+            Consistency::Stale => true,
+            Consistency::Default => self.now < self.raft.lease_until(),
+            Consistency::Consistent => self.raft.lease_until() == Instant::NEVER,
+        };
+        if sure {
+            return self.evaluate(ticket);
+        }
+        self.watches.remove(ticket);
+        match self.raft.want_round() {
+            Some(round) => self.calls.enter(ticket, Stage::Confirming(round), None),
+            None => self.route(ticket),
+        }
+    }
+
+    /// Answers a read from the store, or lets it block.
+    pub(super) fn evaluate(&mut self, ticket: Ticket) {
+        let Some(open) = self.calls.get(ticket) else { return };
+        let Some(ReadOptions { index, wait, .. }) = open.call.request.read_options().cloned() else { return };
+        let Some(answer) = query(&self.store, &open.call.request) else { return };
+        let timed_out = open.block_until.is_some_and(|until| until <= self.now);
+        if is_news(&answer, index) || timed_out {
+            let known_leader = self.raft.leader().is_some();
+            let last_contact = self.now.since(self.raft.last_contact());
+            return self.reply(ticket, Ok(respond(answer, known_leader, last_contact)));
+        }
+        let until = match open.block_until {
+            Some(until) => until,
+            None => self.now + self.longest_block(wait),
+        };
+        self.block(ticket, until);
+    }
+
+    fn block(&mut self, ticket: Ticket, until: Instant) {
+        let limit = self.config.limits.blocked_queries;
+        if self.watches.len() >= limit {
+            let busy = Error::Busy { what: Busy::BlockedQueries, limit: limit as u64 };
+            return self.reply(ticket, Err(busy));
+        }
+        let Some(open) = self.calls.get_mut(ticket) else { return };
+        open.block_until = Some(until);
+        if let Some(interest) = interest(&open.call.request) {
+            self.watches.add(ticket, interest);
+        }
+        self.calls.enter(ticket, Stage::Blocked, Some(until));
+    }
+
+    /// Whether a blocked call's result is newer than what it asked for.
+    pub(super) fn has_news(&self, ticket: Ticket) -> bool {
+        let Some(open) = self.calls.get(ticket) else { return false };
+        let Some(read) = open.call.request.read_options() else { return false };
+        open.stage == Stage::Blocked
+            && query(&self.store, &open.call.request).is_some_and(|answer| is_news(&answer, read.index))
+    }
+}
+
+/// What a blocked read waits for.
+fn interest(request: &Request) -> Option<Interest> {
+    match request {
+        Request::Kv(request) => Interest::of(request),
+        Request::Status(_) | Request::Agent(_) => None,
+    }
+}

@@ -1,0 +1,168 @@
+//! Where a call must run: here, on any server, or on the leader.
+
+use super::Agent;
+use super::calls::{Caller, Stage};
+use crate::api::{Call, Consistency, Error, Reply, Request, agent, kv, status};
+use crate::error::Busy;
+use crate::id::Ticket;
+use crate::peer::{Body, Outcome};
+
+/// Where a request runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// On the agent that was asked, from what it knows.
+    Here,
+    /// On any server of the datacenter.
+    AnyServer,
+    /// On the leader.
+    Leader,
+}
+
+/// The one place that says where each request runs. A new request does not compile without an answer.
+pub(super) fn place(request: &Request) -> Place {
+    match request {
+        Request::Status(status::Request::Leader | status::Request::Peers) | Request::Agent(agent::Request::Itself) => {
+            Place::Here
+        }
+        Request::Kv(
+            kv::Request::Get { read, .. } | kv::Request::List { read, .. } | kv::Request::Keys { read, .. },
+        ) => match read.consistency {
+            Consistency::Stale => Place::AnyServer,
+            Consistency::Default | Consistency::Consistent => Place::Leader,
+        },
+        Request::Kv(kv::Request::Put { .. } | kv::Request::Delete { .. } | kv::Request::DeleteTree { .. }) => {
+            Place::Leader
+        }
+    }
+}
+
+impl Agent {
+    /// A call comes in.
+    pub(super) fn admit(&mut self, caller: Caller, call: Call) {
+        if let Some(reply) = self.answer_at_once(&call) {
+            self.replies.push((caller, reply));
+            return;
+        }
+        let limit = self.config.limits.open_calls;
+        if self.calls.len() - self.watches.len() >= limit {
+            let busy = Error::Busy { what: Busy::OpenCalls, limit: limit as u64 };
+            self.replies.push((caller, Err(busy)));
+            return;
+        }
+        let ticket = self.calls.open(caller, call, self.now + self.config.limits.leader_wait);
+        self.route(ticket);
+    }
+
+    /// What needs no stage: questions to this very agent, and calls that are wrong wherever they run.
+    fn answer_at_once(&self, call: &Call) -> Option<Reply> {
+        if place(&call.request) == Place::Here {
+            return self.view.answer(self.now, call);
+        }
+        if call.datacenter.as_ref().is_some_and(|dc| *dc != self.config.datacenter) {
+            return Some(Err(Error::NoPathToDatacenter));
+        }
+        self.check_limits(&call.request).err().map(Err)
+    }
+
+    /// Sends a call where it must run.
+    pub(super) fn route(&mut self, ticket: Ticket) {
+        let Some(open) = self.calls.get(ticket) else { return };
+        if place(&open.call.request) == Place::AnyServer {
+            self.evaluate(ticket);
+        } else if self.raft.is_leader() {
+            self.serve(ticket);
+        } else if let Caller::Peer { .. } = open.caller {
+            self.refuse(ticket);
+        } else if let Some((leader, _)) = self.raft.leader_address() {
+            self.forward(ticket, leader);
+        } else {
+            let patience = open.patience;
+            self.calls.enter(ticket, Stage::Held, Some(patience));
+        }
+    }
+
+    /// Runs a call on this server, which leads.
+    fn serve(&mut self, ticket: Ticket) {
+        let Some(open) = self.calls.get(ticket) else { return };
+        if open.call.request.read_options().is_some() {
+            self.read_when_sure(ticket);
+        } else {
+            self.propose(ticket);
+        }
+    }
+
+    /// Answers a call and closes it.
+    pub(super) fn reply(&mut self, ticket: Ticket, reply: Reply) {
+        self.watches.remove(ticket);
+        if let Some(open) = self.calls.close(ticket) {
+            self.replies.push((open.caller, reply));
+        }
+    }
+
+    /// Tells the agent that forwarded a call to look for the leader elsewhere.
+    fn refuse(&mut self, ticket: Ticket) {
+        self.watches.remove(ticket);
+        if let Some(open) = self.calls.close(ticket)
+            && let Caller::Peer { peer, origin, id } = open.caller
+        {
+            self.send(peer, Body::Answer { id, origin, outcome: Outcome::NotLeader });
+        }
+    }
+
+    /// The client has gone.
+    pub(super) fn hang_up(&mut self, caller: Caller) {
+        let Some(ticket) = self.calls.by_caller(&caller) else { return };
+        self.watches.remove(ticket);
+        if let Some(open) = self.calls.close(ticket)
+            && let Stage::Forwarded { to, .. } = open.stage
+        {
+            self.abandon(to, ticket);
+        }
+    }
+
+    /// A call is due: what that means depends on its stage.
+    pub(super) fn handle_deadline(&mut self, ticket: Ticket) {
+        let Some(open) = self.calls.get(ticket) else { return };
+        match open.stage {
+            Stage::Held if open.patience <= self.now => self.reply(ticket, Err(Error::NoLeader)),
+            Stage::Held => self.route(ticket),
+            Stage::Forwarded { to, give_up, resend } => self.handle_silence(ticket, to, give_up, resend),
+            Stage::Proposed(_) => self.reply(ticket, Err(Error::LeadershipLost)),
+            Stage::Blocked => self.read_when_sure(ticket),
+            Stage::Confirming(_) => {}
+        }
+    }
+
+    /// We led, and do not any more (or do again, in another term): what relied on it starts over.
+    pub(super) fn leave_office(&mut self) {
+        let again = |open: &super::calls::Open| {
+            matches!(open.stage, Stage::Confirming(_) | Stage::Blocked) && place(&open.call.request) == Place::Leader
+        };
+        for ticket in self.calls.in_stage(again) {
+            self.watches.remove(ticket);
+            self.start_over(ticket);
+        }
+        // Proposals may yet be committed by our successor: we shall see them applied, or others in their place.
+        let deadline = self.now + self.config.limits.leader_wait;
+        for ticket in self.calls.in_stage(|open| matches!(open.stage, Stage::Proposed(_))) {
+            self.calls.set_deadline(ticket, deadline);
+        }
+    }
+
+    /// Routes a call anew, with all its patience.
+    pub(super) fn start_over(&mut self, ticket: Ticket) {
+        let patience = self.now + self.config.limits.leader_wait;
+        if let Some(open) = self.calls.get_mut(ticket) {
+            open.patience = patience;
+        }
+        self.route(ticket);
+    }
+
+    /// A leader is known that was not before.
+    pub(super) fn meet_leader(&mut self) {
+        for ticket in self.calls.in_stage(|open| open.stage == Stage::Held) {
+            self.route(ticket);
+        }
+        self.leave_old_leader();
+    }
+}

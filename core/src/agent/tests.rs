@@ -1,0 +1,205 @@
+//! One agent alone, driven by hand.
+
+use bytes::Bytes;
+
+use super::Agent;
+use crate::api::{Call, Consistency, Error, ReadOptions, Reply, Response, kv, status};
+use crate::config::{Config, Limits, Raft};
+use crate::id::{CallId, Index, PeerId};
+use crate::io::{FileOp, Input, Output};
+use crate::raft::Configuration;
+use crate::time::{Duration, Instant};
+use crate::wal::Recovered;
+
+/// A lone server with an obedient disk.
+struct Lone {
+    agent: Agent,
+    now: Instant,
+    calls: u64,
+    replies: Vec<(CallId, Reply)>,
+    /// Whether the disk has room for reservations.
+    room: bool,
+    written: usize,
+}
+
+impl Lone {
+    fn new() -> Self {
+        let (id, address) = (PeerId::numbered(1), "127.0.0.1:8300".parse().unwrap());
+        let config = Config {
+            id,
+            name: "n1".into(),
+            datacenter: "dc1".into(),
+            address,
+            bootstrap: Some(Configuration::new([(id, address)])),
+            raft: Raft::default(),
+            limits: Limits { max_wait: Duration::from_secs(60), ..Limits::default() },
+            settings: crate::api::agent::Settings::default(),
+        };
+        let agent = Agent::new(config, 7, Recovered::default(), Instant::ZERO);
+        let mut lone = Self { agent, now: Instant::ZERO, calls: 0, replies: Vec::new(), room: true, written: 0 };
+        lone.input(Input::Timeout);
+        lone
+    }
+
+    fn input(&mut self, input: Input) {
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            self.agent.handle_input(self.now, input);
+            while let Some(output) = self.agent.poll_output() {
+                match output {
+                    Output::Reply { id, reply } => self.replies.push((id, reply)),
+                    Output::Persist(write) => {
+                        self.written += write.ops.iter().filter(|op| matches!(op, FileOp::Write { .. })).count();
+                        inputs.push(Input::Persisted(write.seq));
+                    }
+                    Output::Reserve { file, size } => {
+                        inputs.push(Input::Reserved { file, size, granted: self.room });
+                    }
+                    Output::Message { .. } => panic!("a lone server has nobody to talk to"),
+                    Output::Publish(_) | Output::Notice(_) => {}
+                }
+            }
+        }
+    }
+
+    fn call(&mut self, request: impl Into<crate::api::Request>) -> CallId {
+        self.calls += 1;
+        let id = CallId(self.calls);
+        self.input(Input::Call { id, call: Call::new(request) });
+        id
+    }
+
+    fn wait_until(&mut self, now: Instant) {
+        while let Some(due) = self.agent.poll_timeout().filter(|due| *due <= now) {
+            self.now = self.now.max(due);
+            self.input(Input::Timeout);
+        }
+        self.now = now;
+    }
+
+    fn reply(&mut self, id: CallId) -> Option<Reply> {
+        let at = self.replies.iter().position(|(other, _)| *other == id)?;
+        Some(self.replies.remove(at).1)
+    }
+
+    fn put(&mut self, key: &'static str, value: &'static str) -> Option<Reply> {
+        let id = self.call(put(key, value));
+        self.reply(id)
+    }
+}
+
+fn put(key: &'static str, value: &'static str) -> kv::Request {
+    kv::Request::Put { key: key.into(), value: value.into(), flags: 0, mode: kv::PutMode::Set }
+}
+
+fn get(key: &'static str, index: Index, consistency: Consistency) -> kv::Request {
+    kv::Request::Get { key: key.into(), read: ReadOptions { consistency, index, wait: None } }
+}
+
+fn value(reply: Option<Reply>) -> (Option<Bytes>, Index) {
+    match reply {
+        Some(Ok(Response::KvEntries(read))) => (read.value.first().map(|e| e.value.clone()), read.meta.index),
+        other => panic!("no entries: {other:?}"),
+    }
+}
+
+#[test]
+fn a_lone_server_elects_itself_at_once_and_serves() {
+    let mut lone = Lone::new();
+    assert_eq!(lone.put("a", "1"), Some(Ok(Response::Done(true))));
+    for consistency in [Consistency::Default, Consistency::Consistent, Consistency::Stale] {
+        let id = lone.call(get("a", Index(0), consistency));
+        assert_eq!(value(lone.reply(id)).0, Some("1".into()));
+        let from_view = lone.agent.view().answer(lone.now, &Call::new(get("a", Index(0), consistency)));
+        assert_eq!(value(from_view).0, Some("1".into()));
+    }
+    let id = lone.call(status::Request::Leader);
+    assert_eq!(lone.reply(id), Some(Ok(Response::Leader(Some("127.0.0.1:8300".parse().unwrap())))));
+}
+
+#[test]
+fn a_blocked_query_wakes_for_its_own_key_only() {
+    let mut lone = Lone::new();
+    lone.put("a", "1");
+    let first = lone.call(get("a", Index(0), Consistency::Default));
+    let (_, index) = value(lone.reply(first));
+    let id = lone.call(get("a", index, Consistency::Default));
+    lone.put("b", "1");
+    assert_eq!(lone.reply(id), None);
+    assert_eq!(lone.agent.open_calls(), (1, 0));
+    lone.put("a", "2");
+    assert_eq!(value(lone.reply(id)).0, Some("2".into()));
+    assert_eq!(lone.agent.open_calls(), (0, 0));
+}
+
+#[test]
+fn a_blocked_query_is_answered_as_it_is_when_its_time_is_over() {
+    let mut lone = Lone::new();
+    lone.put("a", "1");
+    let first = lone.call(get("a", Index(0), Consistency::Default));
+    let (_, index) = value(lone.reply(first));
+    let wait = Some(Duration::from_secs(16));
+    let id = lone.call(kv::Request::Get {
+        key: "a".into(),
+        read: ReadOptions { consistency: Consistency::Default, index, wait },
+    });
+    lone.wait_until(lone.now + Duration::from_secs(16) - Duration::from_nanos(1));
+    assert_eq!(lone.reply(id), None);
+    // Consul's jitter: up to a sixteenth more.
+    lone.wait_until(lone.now + Duration::from_secs(1) + Duration::from_nanos(1));
+    assert_eq!(value(lone.reply(id)), (Some("1".into()), index));
+}
+
+#[test]
+fn a_hang_up_leaves_nothing_behind() {
+    let mut lone = Lone::new();
+    let id = lone.call(get("a", Index(1), Consistency::Default));
+    assert_eq!(lone.agent.open_calls(), (1, 0));
+    lone.input(Input::Hangup { id });
+    assert_eq!(lone.agent.open_calls(), (0, 0));
+    lone.put("a", "1");
+    assert_eq!(lone.reply(id), None);
+    assert_eq!(lone.agent.poll_timeout(), None);
+}
+
+#[test]
+fn what_is_too_large_or_elsewhere_is_refused() {
+    let mut lone = Lone::new();
+    let limit = 512 << 10;
+    let write = |size: usize| kv::Request::Put {
+        key: "big".into(),
+        value: vec![0; size].into(),
+        flags: 0,
+        mode: kv::PutMode::Set,
+    };
+    let id = lone.call(write(limit + 1));
+    assert_eq!(lone.reply(id), Some(Err(Error::ValueTooLarge { limit })));
+    let id = lone.call(write(limit));
+    assert_eq!(lone.reply(id), Some(Ok(Response::Done(true))));
+    let elsewhere = Call { datacenter: Some("dc2".into()), ..Call::new(put("a", "1")) };
+    lone.input(Input::Call { id: CallId(99), call: elsewhere });
+    assert_eq!(lone.reply(CallId(99)), Some(Err(Error::NoPathToDatacenter)));
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_still_reads() {
+    let mut lone = Lone::new();
+    lone.put("a", "1");
+    lone.room = false;
+    let before = lone.written;
+    let refused = (0..100).any(|_| {
+        let id = lone.call(kv::Request::Put {
+            key: "fill".into(),
+            value: vec![1; 500 << 10].into(),
+            flags: 0,
+            mode: kv::PutMode::Set,
+        });
+        lone.reply(id) == Some(Err(Error::DiskFull))
+    });
+    assert!(refused, "written {} times without room", lone.written - before);
+    let id = lone.call(get("a", Index(0), Consistency::Default));
+    assert_eq!(value(lone.reply(id)).0, Some("1".into()));
+    lone.room = true;
+    lone.wait_until(lone.now + Duration::from_secs(5));
+    assert_eq!(lone.put("a", "2"), Some(Ok(Response::Done(true))));
+}

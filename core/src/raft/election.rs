@@ -1,0 +1,222 @@
+//! Roles and votes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::log::Position;
+use super::message::{Kind, Message};
+use super::progress::Progress;
+use super::read::Rounds;
+use super::{Leader, Payload, Raft, Role, quorum};
+use crate::id::{PeerId, Term};
+use crate::io::{Notice, StepDown};
+
+impl Raft {
+    /// Compares a message's term with ours, joining a higher one. Returns whether the message still counts.
+    pub(super) fn accept_term(&mut self, from: PeerId, message: &Message) -> bool {
+        match &message.kind {
+            // A pre-vote is about a term that nobody has begun, and so is the consent to one.
+            Kind::PreVote { .. } | Kind::PreVoteReply { granted: true } => return true,
+            // Whoever has a leader, or swore itself to one, does not even look at a candidate's term: a server
+            // that was cut off must not be able to disturb the others (thesis 4.2.3, 6.4.1).
+            Kind::Vote { .. } if self.is_sworn() => return false,
+            _ => {}
+        }
+        if message.term > self.term {
+            let leader = matches!(message.kind, Kind::Append { .. } | Kind::Heartbeat { .. }).then_some(from);
+            self.become_follower(message.term, leader);
+        }
+        if message.term < self.term {
+            match message.kind {
+                // Tell a leader or candidate of the past what term it is.
+                Kind::Append { .. } | Kind::Heartbeat { .. } => {
+                    self.send(from, Kind::HeartbeatReply { round: crate::id::Round(0) });
+                }
+                Kind::Vote { .. } => self.send(from, Kind::VoteReply { granted: false }),
+                _ => {}
+            }
+            return false;
+        }
+        true
+    }
+
+    /// Whether the leader that was last heard may still hold its lease: no vote until it has run out.
+    fn is_sworn(&self) -> bool {
+        match &self.role {
+            // We count ourselves in our own lease's quorum.
+            Role::Leader(leader) => self.now < leader.rounds.lease_start() + self.config.election_timeout,
+            _ => self.now < self.sworn_until,
+        }
+    }
+
+    /// A leader of our term spoke: follow it.
+    pub(super) fn hear_leader(&mut self, leader: PeerId) {
+        assert!(!self.is_leader(), "two leaders in term {}: {} and {leader}", self.term, self.id);
+        if self.leader != Some(leader) || !matches!(self.role, Role::Follower) {
+            self.role = Role::Follower;
+            self.set_leader(Some(leader));
+        }
+        self.last_contact = self.now;
+        self.sworn_until = self.now + self.config.election_timeout;
+        self.arm_election();
+    }
+
+    fn set_leader(&mut self, leader: Option<PeerId>) {
+        if self.leader != leader {
+            self.leader = leader;
+            self.notices.push(Notice::LeaderChanged { leader, term: self.term });
+        }
+    }
+
+    /// Draws a new moment to ask for votes, from one to two election timeouts from now (thesis 3.4).
+    pub(super) fn arm_election(&mut self) {
+        let timeout = self.config.election_timeout;
+        self.election_deadline = self.now + self.rng.duration(timeout, timeout * 2);
+    }
+
+    pub(super) fn become_follower(&mut self, term: Term, leader: Option<PeerId>) {
+        assert!(term >= self.term, "terms go backwards: {term} after {}", self.term);
+        if let Role::Leader(leader) = &self.role {
+            // What our lease's quorum swore to us, we swore too.
+            self.sworn_until = leader.rounds.lease_start() + self.config.election_timeout;
+            self.last_contact = self.now;
+            let reason = if term > self.term { StepDown::HigherTerm } else { StepDown::LostQuorum };
+            self.notices.push(Notice::SteppedDown { term: self.term, reason });
+            self.arm_election();
+        }
+        if term > self.term {
+            self.term = term;
+            self.vote = None;
+        }
+        self.role = Role::Follower;
+        self.set_leader(leader);
+    }
+
+    /// No leader was heard for too long: ask whether an election would succeed (pre-vote, thesis 9.6).
+    pub(super) fn campaign(&mut self) {
+        self.arm_election();
+        if !self.membership.latest().is_voter(self.id) {
+            return;
+        }
+        self.set_leader(None);
+        self.role = Role::PreCandidate { granted: BTreeSet::from([self.id]) };
+        let message = Message { term: self.term.next(), kind: Kind::PreVote { last: self.log.last() } };
+        for peer in self.membership.latest().others(self.id) {
+            self.outbox.push((peer, message.clone()));
+        }
+        self.maybe_begin_term();
+    }
+
+    /// Begins a term once a majority would vote for us.
+    fn maybe_begin_term(&mut self) {
+        let Role::PreCandidate { granted } = &self.role else { return };
+        if granted.len() < quorum::majority(self.membership.latest().voters.len()) {
+            return;
+        }
+        self.term = self.term.next();
+        self.vote = Some(self.id);
+        self.role = Role::Candidate { granted: BTreeSet::new() };
+        self.notices.push(Notice::Campaigning { term: self.term });
+        self.arm_election();
+        // The question is a promise too: were it to leave before our term, vote and log are durable, then a
+        // crash could have us ask again in the same term with a shorter log, and take the answers to
+        // the first question for answers to the second.
+        let message = Message { term: self.term, kind: Kind::Vote { last: self.log.last() } };
+        let peers: Vec<PeerId> = self.membership.latest().others(self.id).collect();
+        for peer in peers {
+            self.stable.promise(peer, message.clone());
+        }
+    }
+
+    pub(super) fn handle_pre_vote(&mut self, from: PeerId, term: Term, last: Position) {
+        if term <= self.term {
+            // It is behind: our term lets it catch up.
+            self.send(from, Kind::PreVoteReply { granted: false });
+            return;
+        }
+        let granted = !self.is_sworn() && last.is_up_to_date_with(self.log.last());
+        let reply_term = if granted { term } else { self.term };
+        self.outbox.push((from, Message { term: reply_term, kind: Kind::PreVoteReply { granted } }));
+    }
+
+    pub(super) fn handle_pre_vote_reply(&mut self, from: PeerId, term: Term, granted: bool) {
+        if let Role::PreCandidate { granted: votes } = &mut self.role
+            && granted
+            && term == self.term.next()
+            && self.membership.latest().is_voter(from)
+        {
+            votes.insert(from);
+            self.maybe_begin_term();
+        }
+    }
+
+    pub(super) fn handle_vote(&mut self, from: PeerId, last: Position) {
+        let free = match self.vote {
+            Some(vote) => vote == from,
+            None => self.leader.is_none(),
+        };
+        if free && last.is_up_to_date_with(self.log.last()) {
+            self.vote = Some(from);
+            // Having voted, give the candidate time to win.
+            self.arm_election();
+            self.stable.promise(from, Message { term: self.term, kind: Kind::VoteReply { granted: true } });
+        } else {
+            self.send(from, Kind::VoteReply { granted: false });
+        }
+    }
+
+    pub(super) fn handle_vote_reply(&mut self, from: PeerId, granted: bool) {
+        if let Role::Candidate { granted: votes } = &mut self.role
+            && granted
+            && self.membership.latest().is_voter(from)
+        {
+            votes.insert(from);
+            self.maybe_win();
+        }
+    }
+
+    /// A candidate's vote for itself counts like any other: once it is durable.
+    pub(super) fn count_own_vote(&mut self) {
+        if let Role::Candidate { granted } = &mut self.role
+            && self.stable.is_vote_durable(self.term, self.id)
+        {
+            granted.insert(self.id);
+            self.maybe_win();
+        }
+    }
+
+    fn maybe_win(&mut self) {
+        let Role::Candidate { granted } = &self.role else { return };
+        if granted.len() >= quorum::majority(self.membership.latest().voters.len()) {
+            self.become_leader();
+        }
+    }
+
+    fn become_leader(&mut self) {
+        let last = self.log.last().index;
+        let progress: BTreeMap<PeerId, Progress> =
+            self.membership.latest().others(self.id).map(|peer| (peer, Progress::new(last, self.now))).collect();
+        let uncommitted_bytes = self.log.from(self.log.commit().next()).map(|entry| entry.size()).sum();
+        self.role = Role::Leader(Leader {
+            progress,
+            rounds: Rounds::default(),
+            next_heartbeat: self.now,
+            term_start: last.next(),
+            uncommitted_bytes,
+        });
+        self.notices.push(Notice::BecameLeader { term: self.term });
+        self.set_leader(Some(self.id));
+        self.append(Payload::Noop);
+        self.begin_round();
+    }
+
+    /// A leader that hears no majority resigns: it could not commit anything, and its clients may find another
+    /// (thesis 6.2).
+    pub(super) fn check_quorum(&mut self) {
+        let Role::Leader(leader) = &self.role else { return };
+        let others = leader.progress.values().map(|progress| progress.heard);
+        let heard = quorum::reached(others.chain([self.now]));
+        if self.now.since(heard) >= self.config.election_timeout {
+            self.become_follower(self.term, None);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The leader's entries, on their way to the followers' logs.
+
+use super::log::{Entry, Payload, Position};
+use super::message::{Kind, Message};
+use super::{Raft, Role, quorum};
+use crate::id::{Index, PeerId};
+use crate::time::Duration;
+
+impl Raft {
+    /// Adds an entry to the leader's own log; it is sent and written when the batch is closed.
+    pub(super) fn append(&mut self, payload: Payload) -> Option<Position> {
+        let Role::Leader(leader) = &mut self.role else { return None };
+        let entry = Entry { index: self.log.last().index.next(), term: self.term, payload };
+        let position = entry.position();
+        leader.uncommitted_bytes += entry.size();
+        self.membership.appended(&entry);
+        self.log.push(entry);
+        Some(position)
+    }
+
+    /// How long to wait for an answer before something is sent anew.
+    fn patience(&self) -> Duration {
+        self.config.election_timeout / 2
+    }
+
+    /// Sends every follower what it lacks, as far as its window allows.
+    pub(super) fn send_appends(&mut self) {
+        let patience = self.patience();
+        let Role::Leader(leader) = &mut self.role else { return };
+        let (last, commit) = (self.log.last().index, self.log.commit());
+        for (peer, progress) in &mut leader.progress {
+            while progress.may_send(last, self.now, &self.config) {
+                let prev_index = progress.next().prev();
+                let term = self.log.term(prev_index);
+                let prev = Position { index: prev_index, term: term.expect("the log holds all that was not sent") };
+                let entries = self.log.batch(progress.next(), self.config.append_bytes);
+                let sent_to = entries.last().map_or(prev_index, |entry| entry.index);
+                progress.sent(sent_to, entries.iter().map(Entry::size).sum(), self.now, patience);
+                progress.commit_told = commit;
+                self.outbox.push((*peer, Message { term: self.term, kind: Kind::Append { prev, entries, commit } }));
+            }
+            // A follower that has everything still waits to hear that it is committed.
+            if progress.commit_told < commit.min(progress.matched()) {
+                progress.commit_told = commit.min(progress.matched());
+                let kind = Kind::Heartbeat { commit: progress.commit_told, round: leader.rounds.current() };
+                self.outbox.push((*peer, Message { term: self.term, kind }));
+            }
+        }
+    }
+
+    /// Goes back to what a follower is known to have if nothing came of what was sent.
+    pub(super) fn retry_stalled(&mut self) {
+        let patience = self.patience();
+        let Role::Leader(leader) = &mut self.role else { return };
+        for progress in leader.progress.values_mut() {
+            progress.retry_if_stalled(self.now, patience);
+        }
+    }
+
+    pub(super) fn handle_append(&mut self, leader: PeerId, prev: Position, entries: Vec<Entry>, commit: Index) {
+        self.hear_leader(leader);
+        if prev.index < self.log.commit() {
+            // An old message. Everything committed is the same everywhere, so that much is certain.
+            let kind = Kind::Appended { matched: self.log.commit() };
+            self.stable.promise(leader, Message { term: self.term, kind });
+            return;
+        }
+        if !self.log.has(prev) {
+            let hint = self.log.agreement_hint(prev);
+            self.send(leader, Kind::Rejected { prev: prev.index, hint });
+            return;
+        }
+        let follow = entries.iter().zip(1..).all(|(entry, n)| entry.index.0 == prev.index.0.saturating_add(n));
+        if !follow || entries.iter().any(|entry| entry.term > self.term) {
+            // No leader of ours says such a thing; it is not worth a panic.
+            return;
+        }
+        let matched = entries.last().map_or(prev.index, |entry| entry.index);
+        if let Some(cut) = self.log.merge(entries) {
+            self.stable.truncated(cut);
+            self.membership.truncated(cut);
+        }
+        self.membership.catch_up(&self.log);
+        self.log.advance_commit(commit.min(matched));
+        self.stable.promise(leader, Message { term: self.term, kind: Kind::Appended { matched } });
+    }
+
+    pub(super) fn handle_appended(&mut self, from: PeerId, matched: Index) {
+        let last = self.log.last().index;
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&from) else { return };
+        if matched <= last && progress.appended(matched, self.now) {
+            self.maybe_commit();
+        }
+    }
+
+    pub(super) fn handle_rejected(&mut self, from: PeerId, prev: Index, hint: Position) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&from) else { return };
+        // Our own last entry that its log may share: we skip whole terms, too.
+        let agreement = self.log.agreement_hint(hint);
+        progress.rejected(prev, agreement.index);
+    }
+
+    pub(super) fn handle_heartbeat(&mut self, leader: PeerId, commit: Index, round: crate::id::Round) {
+        self.hear_leader(leader);
+        // The leader names no more than what it knows us to have, durable and the same as its own.
+        self.log.advance_commit(commit.min(self.log.last().index));
+        self.send(leader, Kind::HeartbeatReply { round });
+    }
+
+    /// Commits what a majority has on disk (thesis 3.5), if it is of our own term (thesis 3.6.2).
+    pub(super) fn maybe_commit(&mut self) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let matched = self.membership.latest().voters.keys().map(|id| match leader.progress.get(id) {
+            Some(progress) => progress.matched(),
+            None if *id == self.id => self.stable.durable(),
+            None => Index(0),
+        });
+        let reached = quorum::reached(matched);
+        if reached > self.log.commit() && self.log.term(reached) == Some(self.term) {
+            let from = self.log.commit().next();
+            self.log.advance_commit(reached);
+            let newly = self.log.from(from).take_while(|entry| entry.index <= reached);
+            leader.uncommitted_bytes -= newly.map(Entry::size).sum::<usize>();
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What the log carries. A command holds everything that its effect depends on beside the store: whatever
+//! is random or timed was decided before it was proposed.
+//!
+//! Commands are encoded by [`wire`](crate::wire) and stay in logs on disk, so variants are only ever added
+//! at the end.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::kv;
+use crate::id::Index;
+
+/// A change of the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Of the key-value store.
+    Kv(kv::Command),
+    /// Forget the deletions up to and including this index, as they are old enough: a client that still
+    /// waits with an older index is answered once without need.
+    ReapTombstones {
+        /// The last deletion to forget.
+        up_to: Index,
+    },
+}
+
+impl From<kv::Command> for Command {
+    fn from(command: kv::Command) -> Self {
+        Self::Kv(command)
+    }
+}
+
+/// One line for logs and traces, without values.
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kv(command) => write!(f, "kv {command}"),
+            Self::ReapTombstones { up_to } => write!(f, "reap-tombstones up_to={up_to}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::id::SessionId;
+    use crate::wire;
+
+    #[test]
+    fn commands_survive_the_log_and_read_well() {
+        let (key, value) = (Bytes::from_static(b"a/\xff"), Bytes::from_static(b"value"));
+        let session = SessionId(uuid::Uuid::from_u128(7));
+        let put = |mode| kv::Command::Put { key: key.clone(), value: value.clone(), flags: u64::MAX, mode };
+        let commands: [(Command, &str); 8] = [
+            (put(kv::Mode::Set).into(), r"kv put a/\xff bytes=5 flags=18446744073709551615"),
+            (put(kv::Mode::Cas(Index(9))).into(), r"kv put a/\xff bytes=5 flags=18446744073709551615 cas=9"),
+            (
+                put(kv::Mode::Lock(session)).into(),
+                r"kv put a/\xff bytes=5 flags=18446744073709551615 lock=00000000-0000-0000-0000-000000000007",
+            ),
+            (
+                put(kv::Mode::Unlock(session)).into(),
+                r"kv put a/\xff bytes=5 flags=18446744073709551615 unlock=00000000-0000-0000-0000-000000000007",
+            ),
+            (kv::Command::Delete { key: key.clone(), cas: None }.into(), r"kv delete a/\xff"),
+            (kv::Command::Delete { key: key.clone(), cas: Some(Index(3)) }.into(), r"kv delete a/\xff cas=3"),
+            (kv::Command::DeleteTree { prefix: key.clone() }.into(), r"kv delete-tree a/\xff"),
+            (Command::ReapTombstones { up_to: Index(5) }, "reap-tombstones up_to=5"),
+        ];
+        for (command, text) in commands {
+            assert_eq!(command.to_string(), text);
+            let mut bytes = wire::encode(&command);
+            assert_eq!(wire::decode::<Command>(&bytes).as_ref(), Ok(&command));
+            bytes.pop();
+            assert_eq!(wire::decode::<Command>(&bytes), Err(wire::Malformed::Body), "{command} cut short");
+        }
+    }
+}

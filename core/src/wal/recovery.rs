@@ -1,0 +1,264 @@
+//! Reads the log. The [module's page](super) says what a crash may leave behind and what it may not.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::format::{self, FrameHeader, HEADER_BYTES, SegmentHeader, Slot};
+use super::{Corrupt, OldSegment, Problem, Recovered, Segment};
+use crate::id::{Index, WriteSeq};
+use crate::io::{FileName, FileOp};
+use crate::raft::Entry;
+
+/// Reads segments one after the other, so that no more than one need be in memory, and changes nothing.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    /// What was found so far. `end.current` is the last segment that holds a valid write, or the first one.
+    recovered: Recovered,
+    /// The segment that was read last.
+    last_read: u64,
+    /// How the current segment ends.
+    tail: Tail,
+    /// A segment was read that does not go on with the log: none may follow.
+    past_end: bool,
+    /// Segments that hold only the rest of an unfinished group of writes.
+    leftovers: Vec<FileName>,
+    /// The highest write that some later one proves to have been durable.
+    proven: WriteSeq,
+    /// The valid writes after that, with their offsets in the segment at hand.
+    unproven: VecDeque<(WriteSeq, usize)>,
+    /// The ends of segments with such writes, each with the last write in it.
+    rewrites: Vec<(WriteSeq, FileOp)>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Tail {
+    /// There is a frame behind the last valid one, but not all of its body.
+    torn: bool,
+    /// There is anything but zeros behind the last valid frame.
+    dirty: bool,
+}
+
+/// What stands at a place where a frame should begin.
+enum Found<'a> {
+    End,
+    Torn { end: usize },
+    Frame { header: FrameHeader, body: &'a [u8], end: usize },
+}
+
+impl Recovery {
+    /// Nothing read yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads one segment, a file for whose name [`segment_number`](super::segment_number) gives a number. They
+    /// must be given in the order of their names.
+    ///
+    /// # Errors
+    /// If there is damage that no crash explains.
+    pub fn segment(&mut self, name: &str, bytes: &[u8]) -> Result<(), Corrupt> {
+        let number = format::segment_number(name).ok_or_else(|| corrupt(name, 0, Problem::Name))?;
+        let due = if self.last_read == 0 { format::FIRST_SEGMENT } else { self.last_read + 1 };
+        if number != due {
+            return Err(corrupt(name, 0, Problem::Missing(format::segment_name(due))));
+        }
+        // The writer makes a segment only when the first write of the one before it is durable.
+        if self.past_end || (self.last_read != 0 && self.recovered.end.current.used == 0) {
+            return Err(self.at_end(Problem::EndsEarly { missing: self.due(), later: name.to_owned() }));
+        }
+        self.last_read = number;
+        match SegmentHeader::read(bytes) {
+            Slot::Good(header) if !header.is_readable() => Err(corrupt(name, 8, Problem::Version(header.version))),
+            Slot::Good(header) if header.number != number => Err(corrupt(name, 12, Problem::Renamed(header.number))),
+            Slot::Good(header) if header.first_seq == self.due() && !self.tail.torn => self.read(number, name, bytes),
+            Slot::Good(header) if header.first_seq <= self.due() || number == format::FIRST_SEGMENT => {
+                Err(corrupt(name, 20, Problem::Sequence { expected: self.due(), found: header.first_seq }))
+            }
+            Slot::Bad if !self.tail.torn => Err(corrupt(name, 0, Problem::SegmentHeader)),
+            _ => {
+                self.look_for_proof(number, name, bytes, HEADER_BYTES)?;
+                self.leave_out(number, name, bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads the frames of a segment whose header is good.
+    fn read(&mut self, number: u64, name: &str, bytes: &[u8]) -> Result<(), Corrupt> {
+        self.unproven.clear();
+        let mut offset = HEADER_BYTES;
+        let (behind, torn) = loop {
+            match self.frame(number, name, bytes, offset)? {
+                Found::End => break (offset, false),
+                Found::Torn { end } => break (format::aligned(end), true),
+                Found::Frame { header, body, end } => {
+                    let last_index = self.apply(name, offset, &header, body)?;
+                    self.proven = self.proven.max(header.stable);
+                    self.unproven.push_back((header.seq, offset));
+                    while self.unproven.front().is_some_and(|(seq, _)| *seq <= self.proven) {
+                        self.unproven.pop_front();
+                    }
+                    offset = format::aligned(end);
+                    self.advance(number, &header, offset, last_index);
+                }
+            }
+        };
+        self.look_for_proof(number, name, bytes, behind)?;
+        if offset == HEADER_BYTES {
+            self.leave_out(number, name, bytes);
+            return Ok(());
+        }
+        self.tail = Tail { torn, dirty: bytes.get(offset..).is_some_and(|rest| !format::is_zero(rest)) };
+        self.recovered.end.current.reserved = bytes.len().max(offset) as u64;
+        self.keep_unproven(name, &bytes[..bytes.len().min(offset)]);
+        Ok(())
+    }
+
+    /// Looks at the place where the next frame should begin.
+    fn frame<'a>(&self, number: u64, name: &str, bytes: &'a [u8], offset: usize) -> Result<Found<'a>, Corrupt> {
+        let header = match FrameHeader::read(number, bytes, offset) {
+            Slot::Blank => return Ok(Found::End),
+            Slot::Bad => return Err(corrupt(name, offset, Problem::FrameHeader)),
+            Slot::Good(header) => header,
+        };
+        if header.seq != self.due() {
+            return Err(corrupt(name, offset, Problem::Sequence { expected: self.due(), found: header.seq }));
+        }
+        let end = header.body_end(offset);
+        let Some(body) = bytes.get(offset + HEADER_BYTES..end) else { return Ok(Found::Torn { end }) };
+        if crc32c::crc32c(body) == header.body_checksum {
+            Ok(Found::Frame { header, body, end })
+        } else if format::is_torn(bytes, offset, end) {
+            Ok(Found::Torn { end })
+        } else {
+            Err(corrupt(name, offset, Problem::Checksum(header.seq)))
+        }
+    }
+
+    /// Replays a frame. Gives the highest index of its entries.
+    fn apply(&mut self, name: &str, offset: usize, header: &FrameHeader, body: &[u8]) -> Result<Index, Corrupt> {
+        let (hard_state, entries) =
+            format::decode_body(body).ok_or_else(|| corrupt(name, offset, Problem::Record(header.seq)))?;
+        if let Some(hard_state) = hard_state {
+            self.recovered.hard_state = hard_state;
+        }
+        let log = &mut self.recovered.entries;
+        if let Some(first) = entries.first() {
+            let keep = usize::try_from(first.index.prev().0).unwrap_or(usize::MAX);
+            log.truncate(keep);
+        }
+        let last_index = entries.last().map_or(Index(0), |entry| entry.index);
+        for entry in entries {
+            check_order(log.last(), &entry).map_err(|problem| corrupt(name, offset, problem))?;
+            log.push(entry);
+        }
+        Ok(last_index)
+    }
+
+    /// Notes that a valid frame ends at `used`.
+    fn advance(&mut self, number: u64, header: &FrameHeader, used: usize, last_index: Index) {
+        let end = &mut self.recovered.end;
+        if end.current.number != number {
+            let next = Segment::new(number, header.seq, 0);
+            let full = std::mem::replace(&mut end.current, next);
+            end.old.push(OldSegment { number: full.number, last_index: full.last_index });
+        }
+        end.last_seq = header.seq;
+        end.current.used = used as u64;
+        end.current.last_index = end.current.last_index.max(last_index);
+    }
+
+    /// Looks behind the place where the log seems to end for a frame which proves that it went on.
+    fn look_for_proof(&self, number: u64, name: &str, bytes: &[u8], from: usize) -> Result<(), Corrupt> {
+        let missing = self.due();
+        for offset in (from..bytes.len()).step_by(HEADER_BYTES) {
+            if let Slot::Good(header) = FrameHeader::read(number, bytes, offset)
+                && header.seq > missing
+                && header.stable >= missing
+            {
+                let proof = Problem::Lost { missing, file: name.to_owned(), offset: offset as u64 };
+                return Err(self.at_end(proof));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes a segment without a single valid write.
+    fn leave_out(&mut self, number: u64, name: &str, bytes: &[u8]) {
+        let blank = format::is_zero(bytes);
+        if number == format::FIRST_SEGMENT {
+            self.tail.dirty = !blank;
+            self.recovered.end.current.reserved = bytes.len() as u64;
+            return;
+        }
+        self.past_end = true;
+        if blank {
+            self.recovered.end.next_reserved = bytes.len() as u64;
+        } else {
+            self.leftovers.push(name.to_owned());
+        }
+    }
+
+    /// Keeps the end of a segment from the first write on that is not proven to be durable.
+    fn keep_unproven(&mut self, name: &str, valid: &[u8]) {
+        self.rewrites.retain(|(last, _)| *last > self.proven);
+        let Some((_, first)) = self.unproven.front().copied() else { return };
+        // The header of a segment came with its first frame.
+        let from = if first == HEADER_BYTES { 0 } else { first };
+        let bytes = Bytes::copy_from_slice(&valid[from..]);
+        let op = FileOp::Write { file: name.to_owned(), offset: from as u64, bytes };
+        self.rewrites.push((self.recovered.end.last_seq, op));
+    }
+
+    /// What the segments held, once all have been read.
+    ///
+    /// # Errors
+    /// If what they held cannot be a server's log.
+    pub fn finish(mut self) -> Result<Recovered, Corrupt> {
+        let Recovered { hard_state, entries, .. } = &self.recovered;
+        if let Some(last) = entries.last().filter(|last| last.term > hard_state.term) {
+            let (index, found, other) = (last.index, last.term, hard_state.term);
+            return Err(self.at_end(Problem::EntryTerm { index, found, other }));
+        }
+        let mut recovered = std::mem::take(&mut self.recovered);
+        let last = recovered.entries.last().map_or(Index(0), |entry| entry.index);
+        recovered.hard_state.commit = recovered.hard_state.commit.min(last);
+
+        let current = &mut recovered.end.current;
+        if self.tail.dirty {
+            recovered.repairs.push(FileOp::Truncate { file: current.name(), size: current.used });
+            current.reserved = current.used;
+        }
+        recovered.repairs.extend(self.leftovers.into_iter().map(|file| FileOp::Remove { file }));
+        recovered.repairs.extend(self.rewrites.into_iter().map(|(_, op)| op));
+        Ok(recovered)
+    }
+
+    /// The write that should come next.
+    fn due(&self) -> WriteSeq {
+        self.recovered.end.last_seq.next()
+    }
+
+    fn at_end(&self, problem: Problem) -> Corrupt {
+        let current = &self.recovered.end.current;
+        Corrupt { file: current.name(), offset: current.used, problem }
+    }
+}
+
+fn corrupt(name: &str, offset: usize, problem: Problem) -> Corrupt {
+    Corrupt { file: name.to_owned(), offset: offset as u64, problem }
+}
+
+/// Whether `entry` may follow `last`.
+fn check_order(last: Option<&Entry>, entry: &Entry) -> Result<(), Problem> {
+    let (index, term) = last.map_or_else(Default::default, |last| (last.index, last.term));
+    if entry.index != index.next() {
+        return Err(Problem::EntryIndex { last: index, found: entry.index });
+    }
+    if entry.term < term {
+        return Err(Problem::EntryTerm { index: entry.index, found: entry.term, other: term });
+    }
+    Ok(())
+}

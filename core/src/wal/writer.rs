@@ -1,0 +1,200 @@
+//! Turns what raft wants to keep into writes to files, and sees that there is room for them.
+
+use bytes::Bytes;
+
+use super::format::{self, FrameHeader, HEADER_BYTES, SegmentHeader};
+use super::room::{Options, Policy};
+use super::{LogEnd, OldSegment, Recovered, Segment};
+use crate::id::{Index, WriteSeq};
+use crate::io::{FileName, FileOp, Write};
+use crate::raft::{Entry, HardState};
+use crate::time::Instant;
+
+/// What a frame takes beside its entries, at most: header, hard state, padding, and a segment's header.
+const OVERHEAD_BYTES: u64 = 192;
+
+/// Reservations end at multiples of this: file systems give space in whole blocks anyway.
+const BLOCK_BYTES: u64 = 4096;
+
+/// Writes the log.
+///
+/// Invariants:
+/// - `stable <= last_seq`, and neither goes back.
+/// - A file for a segment after the current one exists, or was asked for, only if `stable` has reached
+///   `current.first_seq`: recovery relies on it.
+/// - Space in the next segment is asked for only when the current one is reserved to its end.
+#[derive(Debug)]
+pub struct Writer {
+    options: Options,
+    last_seq: WriteSeq,
+    /// The highest write known to be durable.
+    stable: WriteSeq,
+    current: Segment,
+    /// How much of the next segment's file is reserved.
+    next_reserved: u64,
+    old: Vec<OldSegment>,
+    policy: Policy,
+    /// The reservation that was asked for and not yet answered.
+    asked: Option<Asked>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    file: FileName,
+    size: u64,
+    /// It is all that is wanted, and not only what fits into the segment.
+    whole: bool,
+}
+
+impl Writer {
+    /// A writer that goes on where recovery ended, once the repairs are durable.
+    #[must_use]
+    pub fn new(recovered: &Recovered) -> Self {
+        Self::with_options(recovered, Options::default())
+    }
+
+    /// As [`new`](Self::new), with other sizes than usual.
+    #[must_use]
+    pub fn with_options(recovered: &Recovered, options: Options) -> Self {
+        let LogEnd { last_seq, current, next_reserved, old } = recovered.end.clone();
+        let policy = Policy::new(&options);
+        Self { options, last_seq, stable: last_seq, current, next_reserved, old, policy, asked: None }
+    }
+
+    /// The write that was made last; after recovery, the last one that is durable.
+    #[must_use]
+    pub fn last_seq(&self) -> WriteSeq {
+        self.last_seq
+    }
+
+    /// The segments that are full, the oldest first.
+    #[must_use]
+    pub fn old_segments(&self) -> &[OldSegment] {
+        &self.old
+    }
+
+    /// The next write: a new hard state, or entries that replace all from the index of the first of them on,
+    /// or both. `stable` is the highest write that is known to be durable.
+    ///
+    /// # Panics
+    /// If `stable` was never written.
+    #[must_use]
+    pub fn write(&mut self, stable: WriteSeq, hard_state: Option<HardState>, entries: &[Entry]) -> Write {
+        assert!(stable <= self.last_seq, "write {stable} cannot be durable: the last one was {}", self.last_seq);
+        self.stable = self.stable.max(stable);
+        self.last_seq = self.last_seq.next();
+
+        // Room for a segment's header comes first; it is left out if the segment has one. Header and frame
+        // go out as one piece, so that they share the fate of their sector.
+        let size: usize = entries.iter().map(Entry::size).sum();
+        let mut bytes = Vec::with_capacity(size + OVERHEAD_BYTES as usize);
+        bytes.resize(2 * HEADER_BYTES, 0);
+        format::encode_body(hard_state.as_ref(), entries, &mut bytes);
+        let frame = FrameHeader::new(self.last_seq, self.stable, &bytes[2 * HEADER_BYTES..]);
+        bytes.resize(format::aligned(bytes.len()), 0);
+
+        self.maybe_roll((bytes.len() - HEADER_BYTES) as u64);
+        let segment = &mut self.current;
+        let offset = segment.used;
+        let skip = if offset == 0 {
+            SegmentHeader::new(segment.number, segment.first_seq).encode(&mut bytes[..HEADER_BYTES]);
+            0
+        } else {
+            HEADER_BYTES
+        };
+        let frame_offset = offset.max(HEADER_BYTES as u64);
+        frame.encode(segment.number, frame_offset, &mut bytes[HEADER_BYTES..2 * HEADER_BYTES]);
+        let bytes = Bytes::from(bytes).slice(skip..);
+
+        segment.used = offset + bytes.len() as u64;
+        segment.reserved = segment.reserved.max(segment.used);
+        segment.last_index = segment.last_index.max(entries.last().map_or(Index(0), |entry| entry.index));
+        Write { seq: self.last_seq, ops: vec![FileOp::Write { file: segment.name(), offset, bytes }] }
+    }
+
+    /// Begins a new segment if the frame does not fit into the current one.
+    fn maybe_roll(&mut self, frame_bytes: u64) {
+        let fits = self.current.used + frame_bytes <= self.options.segment_bytes;
+        if fits || !self.may_have_next() {
+            return;
+        }
+        let next = Segment::new(self.current.number + 1, self.last_seq, self.next_reserved);
+        let full = std::mem::replace(&mut self.current, next);
+        self.next_reserved = 0;
+        self.old.push(OldSegment { number: full.number, last_index: full.last_index });
+    }
+
+    /// Whether a file may exist for the segment after the current one: only when a write in this one is
+    /// known to be durable. Else its file might be lost in a crash and the next one's not.
+    fn may_have_next(&self) -> bool {
+        self.current.used > 0 && self.stable >= self.current.first_seq
+    }
+
+    /// Whether a write with entries of this size can be made without fear that the disk is full. As long as the
+    /// disk has refused nothing, it has room; once it has, only what is reserved counts, less what is kept
+    /// back for the writes that raft must make in any case. Those need not ask.
+    #[must_use]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        let needed = (bytes as u64).saturating_add(OVERHEAD_BYTES + self.options.emergency_bytes);
+        !self.policy.is_cautious() || needed <= self.ahead_in_current() || needed <= self.ahead_in_next()
+    }
+
+    /// Whether the disk refused even the smallest reservation.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.policy.is_full()
+    }
+
+    fn ahead_in_current(&self) -> u64 {
+        self.current.reserved - self.current.used
+    }
+
+    fn ahead_in_next(&self) -> u64 {
+        self.next_reserved.saturating_sub(HEADER_BYTES as u64)
+    }
+
+    fn ahead(&self) -> u64 {
+        self.ahead_in_current() + self.ahead_in_next()
+    }
+
+    /// A file and the size up to which space is to be reserved for it now. At most one is on its way. To be
+    /// asked after every write, every answer, and when [`poll_timeout`](Self::poll_timeout) says.
+    pub fn poll_reserve(&mut self, now: Instant) -> Option<(FileName, u64)> {
+        let in_next = self.current.reserved >= self.options.segment_bytes;
+        if self.asked.is_some() || (in_next && !self.may_have_next()) {
+            return None;
+        }
+        let wanted = self.policy.wanted(now, self.ahead())?;
+        let (file, size) = if in_next {
+            let size = HEADER_BYTES as u64 + wanted.saturating_sub(self.ahead_in_current());
+            (format::segment_name(self.current.number + 1), size.next_multiple_of(BLOCK_BYTES))
+        } else {
+            (self.current.name(), (self.current.used + wanted).next_multiple_of(BLOCK_BYTES))
+        };
+        let whole = in_next || size <= self.options.segment_bytes;
+        let size = if whole { size } else { self.options.segment_bytes };
+        self.asked = Some(Asked { file: file.clone(), size, whole });
+        Some((file, size))
+    }
+
+    /// The answer to what [`poll_reserve`](Self::poll_reserve) gave. Anything else is ignored.
+    pub fn handle_reserved(&mut self, now: Instant, file: &str, size: u64, granted: bool) {
+        let Some(asked) = self.asked.take_if(|asked| asked.file == file && asked.size == size) else { return };
+        if !granted {
+            return self.policy.refused(now, self.ahead());
+        }
+        // The log may have gone on to the next segment in the meantime, even past it.
+        if file == self.current.name() {
+            self.current.reserved = self.current.reserved.max(size);
+        } else if file == format::segment_name(self.current.number + 1) {
+            self.next_reserved = self.next_reserved.max(size);
+        }
+        self.policy.granted(now, asked.whole);
+    }
+
+    /// When to ask [`poll_reserve`](Self::poll_reserve) again though nothing else happened.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.asked.is_some() { None } else { self.policy.retry_at() }
+    }
+}

@@ -1,0 +1,313 @@
+//! The log on disk against a model: what was written comes back; what a crash tears is cut, and never more;
+//! what is damaged otherwise is refused.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use lictor_core::id::{Index, PeerId, Term, WriteSeq};
+use lictor_core::io::{FileName, FileOp};
+use lictor_core::raft::{Entry, HardState, Payload};
+use lictor_core::time::Instant;
+use lictor_core::wal::{Corrupt, Options, Recovered, Recovery, Writer};
+use proptest::prelude::*;
+
+const SECTOR: usize = 512;
+
+/// Small segments, so that many are begun.
+fn options(segment_bytes: u64) -> Options {
+    Options { segment_bytes, first_quantum: 4096, min_quantum: 4096, max_quantum: 16_384, ..Options::default() }
+}
+
+/// Files as their owner keeps them.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Disk(BTreeMap<FileName, Vec<u8>>);
+
+impl Disk {
+    fn apply(&mut self, op: &FileOp) {
+        match op {
+            FileOp::Write { file, offset, bytes } => {
+                let start = usize::try_from(*offset).unwrap();
+                self.reserve(file, start + bytes.len());
+                self.0.get_mut(file).unwrap()[start..start + bytes.len()].copy_from_slice(bytes);
+            }
+            FileOp::Truncate { file, size } => self.0.get_mut(file).unwrap().truncate(usize::try_from(*size).unwrap()),
+            FileOp::Remove { file } => drop(self.0.remove(file)),
+        }
+    }
+
+    fn reserve(&mut self, file: &str, size: usize) {
+        let content = self.0.entry(file.to_owned()).or_default();
+        content.resize(content.len().max(size), 0);
+    }
+
+    fn recover(&self) -> Result<Recovered, Corrupt> {
+        let mut recovery = Recovery::new();
+        for (name, bytes) in &self.0 {
+            recovery.segment(name, bytes)?;
+        }
+        recovery.finish()
+    }
+
+    fn last(&mut self) -> &mut Vec<u8> {
+        self.0.values_mut().next_back().unwrap()
+    }
+}
+
+/// What a log holds, kept the plain way.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Model {
+    hard_state: HardState,
+    entries: Vec<Entry>,
+}
+
+impl Model {
+    fn apply(&mut self, hard_state: Option<HardState>, entries: &[Entry]) {
+        self.hard_state = hard_state.unwrap_or(self.hard_state);
+        if let Some(first) = entries.first() {
+            self.entries.retain(|entry| entry.index < first.index);
+            self.entries.extend_from_slice(entries);
+        }
+    }
+
+    fn of(recovered: &Recovered) -> Self {
+        Self { hard_state: recovered.hard_state, entries: recovered.entries.clone() }
+    }
+}
+
+/// A writer, its disk, and what the disk must give back after each write.
+struct Bench {
+    writer: Writer,
+    disk: Disk,
+    /// The state after each write, from "nothing" on.
+    states: Vec<Model>,
+    /// The writes' places: file, begin, end.
+    places: Vec<(FileName, usize, usize)>,
+}
+
+impl Bench {
+    fn new(segment_bytes: u64) -> Self {
+        let writer = Writer::with_options(&Recovered::default(), options(segment_bytes));
+        Self { writer, disk: Disk::default(), states: vec![Model::default()], places: Vec::new() }
+    }
+
+    fn of(steps: &[Step], segment_bytes: u64) -> Self {
+        let mut bench = Self::new(segment_bytes);
+        for step in steps {
+            bench.step(step);
+        }
+        bench
+    }
+
+    /// A write while everything before it is known to be durable.
+    fn step(&mut self, step: &Step) {
+        self.step_with(self.states.len() as u64 - 1, step);
+    }
+
+    fn step_with(&mut self, stable: u64, step: &Step) {
+        let mut model = self.states.last().unwrap().clone();
+        let (hard_state, entries) = step.after(&model);
+        model.apply(hard_state, &entries);
+        self.states.push(model);
+        let write = self.writer.write(WriteSeq(stable), hard_state, &entries);
+        assert_eq!(write.seq, WriteSeq(self.states.len() as u64 - 1));
+        for op in &write.ops {
+            self.disk.apply(op);
+            let FileOp::Write { file, offset, bytes } = op else { panic!("a write only writes") };
+            let offset = usize::try_from(*offset).unwrap();
+            self.places.push((file.clone(), offset, offset + bytes.len()));
+        }
+        while let Some((file, size)) = self.writer.poll_reserve(Instant::ZERO) {
+            self.disk.reserve(&file, usize::try_from(size).unwrap());
+            self.writer.handle_reserved(Instant::ZERO, &file, size, true);
+        }
+    }
+
+    /// Flips one bit in every byte of a write. Each flip must be found, or lie in the padding behind it.
+    fn check_flips(&self, place: &(FileName, usize, usize), bit: u32) -> Result<(), TestCaseError> {
+        let (file, begin, end) = place;
+        for offset in *begin..*end {
+            let mut disk = self.disk.clone();
+            disk.0.get_mut(file).unwrap()[offset] ^= 1 << bit;
+            if let Ok(recovered) = disk.recover() {
+                prop_assert!(end - offset < 32, "a bit flipped at {file}:{offset} of {begin}..{end} went unnoticed");
+                prop_assert_eq!(&Model::of(&recovered), self.states.last().unwrap());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One write of a server, relative to what it already has.
+#[derive(Clone, Debug)]
+struct Step {
+    new_term: bool,
+    cut: usize,
+    values: Vec<Vec<u8>>,
+}
+
+impl Step {
+    fn after(&self, model: &Model) -> (Option<HardState>, Vec<Entry>) {
+        let term = Term(model.hard_state.term.0 + u64::from(self.new_term || model.hard_state.term.0 == 0));
+        let keep = model.entries.len().saturating_sub(self.cut);
+        let entries: Vec<_> = (keep as u64 + 1..)
+            .map(Index)
+            .zip(&self.values)
+            .map(|(index, value)| Entry { index, term, payload: Payload::Command(Bytes::from(value.clone())) })
+            .collect();
+        let hard_state = HardState { term, vote: Some(PeerId::numbered(term.0 % 5)), commit: Index(0) };
+        ((term != model.hard_state.term).then_some(hard_state), entries)
+    }
+}
+
+fn steps(count: std::ops::Range<usize>, value: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<Step>> {
+    let cut = prop_oneof![4 => Just(0_usize), 1 => 0..6_usize];
+    let step = (prop::bool::weighted(0.2), cut, prop::collection::vec(value, 0..4))
+        .prop_map(|(new_term, cut, values)| Step { new_term, cut, values });
+    prop::collection::vec(step, count)
+}
+
+/// Values without zeros, up to a few sectors.
+fn dense() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        3 => prop::collection::vec(1..=255_u8, 0..80),
+        1 => (1..=255_u8, 400..1800_usize).prop_map(|(byte, length)| vec![byte; length]),
+    ]
+}
+
+/// Values of any kind, some with whole sectors of zeros.
+fn any_value() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![3 => dense(), 1 => (400..2500_usize).prop_map(|length| vec![0; length])]
+}
+
+/// After the repairs the same is read again, only the last writes are repaired once more, and the log goes on.
+fn check_goes_on(mut disk: Disk, recovered: &Recovered, segment_bytes: u64) -> Result<(), TestCaseError> {
+    for op in &recovered.repairs {
+        disk.apply(op);
+    }
+    let again = disk.recover().map_err(|corrupt| TestCaseError::fail(corrupt.to_string()))?;
+    prop_assert_eq!(Model::of(&again), Model::of(recovered));
+    prop_assert!(again.repairs.iter().all(|op| matches!(op, FileOp::Write { .. })), "{:?}", again.repairs);
+    let writer = Writer::with_options(&again, options(segment_bytes));
+    let states = vec![Model::of(&again); writer.last_seq().0 as usize + 1];
+    let mut bench = Bench { writer, disk, states, places: Vec::new() };
+    for byte in 1..4 {
+        bench.step(&Step { new_term: byte == 2, cut: 0, values: vec![vec![byte; 700]] });
+    }
+    let end = bench.disk.recover().map_err(|corrupt| TestCaseError::fail(corrupt.to_string()))?;
+    prop_assert_eq!(&Model::of(&end), bench.states.last().unwrap());
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    /// What was written comes back, through restarts, over many segments.
+    #[test]
+    fn the_log_comes_back(
+        steps in steps(1..40, any_value()),
+        segment_bytes in 1024..16_384_u64,
+        restart_every in 1..20_usize,
+    ) {
+        let mut bench = Bench::new(segment_bytes);
+        for (n, step) in steps.iter().enumerate() {
+            bench.step(step);
+            if n % restart_every == 0 {
+                let recovered = bench.disk.recover().unwrap();
+                prop_assert_eq!(&Model::of(&recovered), bench.states.last().unwrap());
+                let before = bench.disk.clone();
+                for op in &recovered.repairs {
+                    bench.disk.apply(op);
+                }
+                prop_assert_eq!(&bench.disk, &before, "nothing was torn");
+                let old = bench.writer.old_segments().to_vec();
+                bench.writer = Writer::with_options(&recovered, options(segment_bytes));
+                prop_assert_eq!(bench.writer.last_seq().0, n as u64 + 1);
+                prop_assert_eq!(bench.writer.old_segments(), &old);
+            }
+        }
+        prop_assert_eq!(&Model::of(&bench.disk.recover().unwrap()), bench.states.last().unwrap());
+    }
+
+    /// The last file cut anywhere: all writes before the cut are there, and the log goes on from there.
+    #[test]
+    fn a_cut_file_gives_a_prefix(steps in steps(2..8, any_value()), segment_bytes in 1024..4096_u64) {
+        let mut bench = Bench::of(&steps, segment_bytes);
+        // The segment after the last one may be reserved; it proves that the last one holds a durable write.
+        let last_file = bench.places.last().unwrap().0.clone();
+        bench.disk.0.retain(|name, _| *name <= last_file);
+        for length in 0..=bench.disk.last().len() {
+            let mut disk = bench.disk.clone();
+            disk.last().truncate(length);
+            let recovered = disk.recover().map_err(|c| TestCaseError::fail(format!("cut to {length}: {c}")))?;
+            let whole = bench.places.iter().filter(|(file, _, end)| *file < last_file || *end <= length).count();
+            let found = Writer::new(&recovered).last_seq().0 as usize;
+            prop_assert!(found == whole || found == whole + 1, "cut to {length}: {found} of {whole} writes");
+            prop_assert_eq!(&Model::of(&recovered), &bench.states[found]);
+            if length % 16 == 1 {
+                check_goes_on(disk, &recovered, segment_bytes)?;
+            }
+        }
+    }
+
+    /// A flipped bit is found wherever it matters.
+    #[test]
+    fn a_flipped_bit_is_found(
+        steps in steps(2..10, dense()),
+        segment_bytes in 1024..8192_u64,
+        at in any::<prop::sample::Index>(),
+        bit in 0..8_u32,
+    ) {
+        let bench = Bench::of(&steps, segment_bytes);
+        bench.check_flips(at.get(&bench.places), bit)?;
+    }
+
+    /// With whole sectors of zeros in the values, too, a flipped bit before the last write is found.
+    #[test]
+    fn a_flipped_bit_before_the_last_write_is_found_among_zeros(
+        steps in steps(3..10, any_value()),
+        segment_bytes in 1024..8192_u64,
+        at in any::<prop::sample::Index>(),
+        bit in 0..8_u32,
+    ) {
+        let bench = Bench::of(&steps, segment_bytes);
+        bench.check_flips(at.get(&bench.places[..bench.places.len() - 1]), bit)?;
+    }
+
+    /// Power fails while a group of writes is on its way: any of their sectors may be missing, any of their
+    /// files may be shorter. What was durable is there, and what is there is a prefix.
+    #[test]
+    fn a_torn_group_of_writes_loses_nothing_durable(
+        durable in steps(0..12, any_value()),
+        group in steps(1..10, any_value()),
+        segment_bytes in 1024..16_384_u64,
+        lost in prop::collection::vec(any::<bool>(), 256),
+        shorten in any::<bool>(),
+    ) {
+        let mut bench = Bench::of(&durable, segment_bytes);
+        let synced = bench.disk.clone();
+        for step in &group {
+            bench.step_with(durable.len() as u64, step);
+        }
+        let mut disk = bench.disk.clone();
+        let mut lost = lost.into_iter().cycle();
+        for (name, bytes) in &mut disk.0 {
+            let old = synced.0.get(name).cloned().unwrap_or_default();
+            for (n, sector) in bytes.chunks_mut(SECTOR).enumerate() {
+                let mut before = old.get(n * SECTOR..).unwrap_or_default().to_vec();
+                before.resize(sector.len(), 0);
+                if sector != before && lost.next().unwrap() {
+                    sector.copy_from_slice(&before);
+                }
+            }
+            if shorten {
+                let content = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
+                bytes.truncate(content.max(old.len()));
+            }
+        }
+        let recovered = disk.recover().map_err(|corrupt| TestCaseError::fail(corrupt.to_string()))?;
+        let found = Writer::new(&recovered).last_seq().0 as usize;
+        prop_assert!(found >= durable.len(), "{found} of {} durable writes", durable.len());
+        prop_assert_eq!(&Model::of(&recovered), &bench.states[found]);
+        check_goes_on(disk, &recovered, segment_bytes)?;
+    }
+}
