@@ -76,12 +76,12 @@ fn draw_op(rng: &mut Rng, model: &Model) -> FileOp {
 
 #[test]
 fn files_hold_what_was_written_whatever_is_gathered_on_the_way() {
-    for seed in 0..20 {
+    for seed in 0..8 {
         let directory = tempfile::tempdir().unwrap();
         let mut files = files(directory.path(), Quota::default());
         let mut model = Model::default();
         let mut rng = Rng::seeded(seed);
-        for _ in 0..200 {
+        for _ in 0..120 {
             if rng.one_in(20) {
                 let (name, size) = (file_name(rng.below(FILES)), rng.below(100_000));
                 assert!(files.reserve(&name, size).unwrap());
