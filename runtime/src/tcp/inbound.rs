@@ -1,0 +1,165 @@
+//! What comes in from peers and strangers: every connection is a stranger's until its first valid frame.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use lictor_core::io::Input;
+use lictor_core::peer::Envelope;
+use lictor_core::wire::{self, HEADER_BYTES, Malformed};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::driver::Event;
+
+/// Connections at the same time. A cluster has a handful; the rest is room for those that are about to
+/// be noticed as dead.
+const CONNECTIONS: usize = 256;
+
+/// Bytes of messages that were read and not yet taken in by the agent, over all connections. Beyond it the
+/// connections are not read from: their senders wait.
+const UNREAD_BYTES: usize = 2 * wire::MAX_BODY_BYTES;
+
+/// The unit in which [`UNREAD_BYTES`] is handed out, as a semaphore counts in 32 bits.
+const SHARE_BYTES: usize = 1024;
+
+/// For how long a stranger may be silent, and a peer may take over one frame.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Room for what one read brings.
+const READ_BYTES: usize = 64 << 10;
+
+/// The task that accepts connections, and those that read from them.
+pub(crate) struct Listening {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Listening {
+    /// Takes up a listener that is bound already. Must be called within a tokio runtime.
+    pub(crate) fn start(listener: std::net::TcpListener, events: Sender<Event>) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        let (stop, stopped) = oneshot::channel();
+        Ok(Self { stop, task: tokio::spawn(accept(listener, events, stopped)) })
+    }
+
+    /// Closes the listener and every connection that it accepted, and waits until they are.
+    pub(crate) async fn stop(self) {
+        let _ = self.stop.send(());
+        let _ = self.task.await;
+    }
+}
+
+async fn accept(listener: TcpListener, events: Sender<Event>, mut stopped: oneshot::Receiver<()>) {
+    let mut connections = JoinSet::new();
+    let unread = Arc::new(Semaphore::new(UNREAD_BYTES / SHARE_BYTES));
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = &mut stopped => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, from)) if connections.len() >= CONNECTIONS => {
+                tracing::warn!("closed a connection from {from}: {CONNECTIONS} are open already");
+                drop(stream);
+            }
+            Ok((stream, from)) => {
+                super::prepare(&stream);
+                let connection = Connection { stream, from, events: events.clone(), unread: unread.clone() };
+                connections.spawn(connection.read());
+            }
+            // Out of file descriptors, most likely: to ask again at once would only burn the processor.
+            Err(error) => {
+                tracing::warn!("cannot accept a connection from a peer: {error}");
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    connections.shutdown().await;
+}
+
+struct Connection {
+    stream: TcpStream,
+    from: SocketAddr,
+    events: Sender<Event>,
+    unread: Arc<Semaphore>,
+}
+
+impl Connection {
+    /// Reads until the other side closes, errs or dawdles. Whatever was wrong with its bytes is the
+    /// agent's to count.
+    async fn read(mut self) {
+        if let Err(reason) = self.read_frames().await {
+            let from = Some(self.from);
+            let _ = self.events.send(Event::Input(Input::Garbage { from, reason }));
+        }
+    }
+
+    async fn read_frames(&mut self) -> Result<(), Malformed> {
+        let mut buffer = BytesMut::with_capacity(READ_BYTES);
+        // By when the frame that is being read must be complete, if one is.
+        let mut deadline = Some(Instant::now() + PATIENCE);
+        loop {
+            while let Some((envelope, length)) = next_frame(&mut buffer)? {
+                deadline = None;
+                let share = self.share(length).await;
+                if self.events.send(Event::Message(envelope, share)).is_err() {
+                    return Ok(());
+                }
+            }
+            if deadline.is_none() && !buffer.is_empty() {
+                deadline = Some(Instant::now() + PATIENCE);
+            }
+            buffer.reserve(READ_BYTES);
+            let read = self.stream.read_buf(&mut buffer);
+            let count = match deadline {
+                Some(deadline) => match timeout_at(deadline, read).await {
+                    Ok(count) => count,
+                    Err(_) => {
+                        tracing::debug!("closed a connection from {}: no whole frame in {PATIENCE:?}", self.from);
+                        return Ok(());
+                    }
+                },
+                None => read.await,
+            };
+            match count {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!("lost a connection from {}: {error}", self.from);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// A share of the memory for unread messages, as soon as there is one.
+    async fn share(&self, length: usize) -> OwnedSemaphorePermit {
+        let shares = u32::try_from(length.div_ceil(SHARE_BYTES)).expect("a frame is far below 4 TiB");
+        self.unread.clone().acquire_many_owned(shares).await.expect("the semaphore is never closed")
+    }
+}
+
+/// Takes the next complete frame out of what was read. Its header is judged as soon as it is there: a
+/// stranger's announcement makes nobody wait for, or make room for, the body.
+fn next_frame(buffer: &mut BytesMut) -> Result<Option<(Envelope, usize)>, Malformed> {
+    let Some(header) = buffer.first_chunk::<HEADER_BYTES>() else {
+        return Ok(None);
+    };
+    let length = HEADER_BYTES + wire::body_length(header)?;
+    if buffer.len() < length {
+        return Ok(None);
+    }
+    let envelope = wire::decode_body(header, &buffer[HEADER_BYTES..length])?;
+    buffer.advance(length);
+    Ok(Some((envelope, length)))
+}
