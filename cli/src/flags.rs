@@ -189,6 +189,14 @@ mod tests {
     }
 
     #[test]
+    fn of_an_option_given_twice_the_last_counts() {
+        let asked = read(&crate::definition(), ["agent", "-node=a", "-node", "b"].map(OsString::from).into()).unwrap();
+        let matches = crate::definition().try_get_matches_from(asked.args).unwrap();
+        let agent = matches.subcommand_matches("agent").unwrap();
+        assert_eq!(agent.get_one::<String>("node").map(String::as_str), Some("b"));
+    }
+
+    #[test]
     fn all_is_argument_after_the_first() {
         assert_eq!(rewritten("kv put temperature -5").unwrap(), "kv put -- temperature -5");
         assert_eq!(rewritten("kv put a -").unwrap(), "kv put -- a -");

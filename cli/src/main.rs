@@ -67,9 +67,14 @@ fn run(args: Vec<OsString>) -> ExitCode {
 
 /// All commands and their options.
 fn definition() -> Command {
-    let mut command = Cli::command().mut_subcommand("agent", agent::with_ignored_options);
+    let mut command = last_wins(Cli::command().mut_subcommand("agent", agent::with_ignored_options));
     command.build();
     command
+}
+
+/// Of an option that is given twice the last counts, as with Consul.
+fn last_wins(command: Command) -> Command {
+    command.args_override_self(true).mut_subcommands(last_wins)
 }
 
 /// Says what is wrong with the command line.
