@@ -8,7 +8,7 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | [`routes`](self) | all paths on one page |
+//! | `routes` | all paths on one page |
 //! | `path` | decoding and cleaning of paths |
 //! | `params` | query strings, consistency, `index` and `wait` |
 //! | [`duration`] | durations as Go writes them |

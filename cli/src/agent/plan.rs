@@ -39,9 +39,9 @@ impl Plan {
     pub(crate) fn of(draft: Draft) -> Result<Self, String> {
         let mut warnings = Vec::new();
         let dev = draft.dev.unwrap_or(false);
-        let role = Role::of(&draft, dev, &mut warnings)?;
         let datacenter = datacenter(draft.datacenter.as_deref())?;
-        let log_level = draft.log_level.clone().unwrap_or_else(|| if dev { "DEBUG" } else { "INFO" }.to_owned());
+        let role = Role::of(&draft, dev, &mut warnings)?;
+        let log_level = draft.log_level.clone().unwrap_or_else(|| "INFO".to_owned());
         let raft_multiplier = draft.raft_multiplier.unwrap_or(if dev { 1 } else { 5 });
         if !(1..=10).contains(&raft_multiplier) {
             return Err(format!("performance.raft_multiplier must be from 1 to 10, not {raft_multiplier}"));

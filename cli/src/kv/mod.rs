@@ -50,17 +50,30 @@ impl Failed {
     }
 }
 
-/// The one key that a command takes.
+/// The one key that a command takes. No key begins with a slash, though people may write one.
 fn only_key(args: Vec<String>) -> Result<String, Failed> {
     let number = args.len();
     match <[String; 1]>::try_from(args) {
-        Ok([key]) => Ok(key),
+        Ok([key]) => Ok(key.strip_prefix('/').map(str::to_owned).unwrap_or(key)),
         Err(_) if number == 0 => Ok(String::new()),
         Err(_) => Err(Failed::error(format!("Too many arguments (expected 1, got {number})"))),
     }
 }
 
-/// Where a key is. No key begins with a slash, though people may write one.
+/// Where a key is.
 fn path(key: &str) -> String {
-    format!("kv/{}", key.strip_prefix('/').unwrap_or(key))
+    format!("kv/{key}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_key_is_taken_without_its_leading_slash() {
+        let key = |args: &[&str]| only_key(args.iter().map(ToString::to_string).collect());
+        assert_eq!(key(&["/a/b"]).unwrap(), "a/b");
+        assert_eq!(key(&[]).unwrap(), "");
+        assert_eq!(key(&["a", "b"]).unwrap_err().0, "Error! Too many arguments (expected 1, got 2)");
+    }
 }

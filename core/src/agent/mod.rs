@@ -13,13 +13,11 @@ mod query;
 mod route;
 #[cfg(test)]
 mod tests;
-mod view;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use calls::{Caller, Calls};
-pub use view::View;
 
 use crate::api::Reply;
 use crate::config::Config;
@@ -27,10 +25,11 @@ use crate::id::{PeerId, Term, Ticket};
 use crate::io::{Input, Notice, Output};
 use crate::leader::Duties;
 use crate::peer::{Body, Envelope};
-use crate::raft::{Kind, Raft, Start, Status};
+use crate::raft::{Entry, Kind, Raft, Start, Status};
 use crate::rng::Rng;
 use crate::store::Store;
 use crate::time::Instant;
+pub use crate::view::View;
 use crate::wal::{Recovered, Writer};
 use crate::watch::Watches;
 use crate::wire::{self, Malformed};
@@ -86,7 +85,7 @@ impl Agent {
     #[must_use]
     pub fn new(config: Config, seed: u64, recovered: Recovered, now: Instant) -> Self {
         let mut rng = Rng::seeded(seed);
-        let writer = Writer::new(&recovered);
+        let writer = Writer::with_options(&recovered, config.wal.clone());
         let start = Start {
             hard_state: recovered.hard_state,
             entries: recovered.entries,
@@ -204,11 +203,12 @@ impl Agent {
         let from = envelope.from;
         match envelope.body {
             Body::Raft(mut message) => {
-                if let Kind::Append { entries, .. } = &mut message.kind
-                    && !self.writer.has_room(entries.iter().map(crate::raft::Entry::size).sum())
-                {
-                    // Our disk has no room for them: all the message still says is who leads.
-                    entries.clear();
+                if let Kind::Append { entries, .. } = &mut message.kind {
+                    let size = entries.iter().map(Entry::size).sum();
+                    if !self.take_room(size) {
+                        // Our disk has no room for them: all the message still says is who leads.
+                        entries.clear();
+                    }
                 }
                 self.raft.step(self.now, from, message);
             }
@@ -216,6 +216,15 @@ impl Agent {
             Body::Answer { id, origin, outcome } => self.handle_answer(from, id, origin, outcome),
             Body::Abandon { id, origin } => self.hang_up(Caller::Peer { peer: from, origin, id }),
         }
+    }
+
+    /// Counts entries of this size in with what this batch will write, if the disk has room for it.
+    fn take_room(&mut self, size: usize) -> bool {
+        let room = self.writer.has_room(self.batch_bytes + size);
+        if room {
+            self.batch_bytes += size;
+        }
+        room
     }
 
     fn drop_message(&mut self, from: Option<std::net::SocketAddr>, reason: Malformed) {
@@ -237,7 +246,7 @@ impl Agent {
         self.batch_bytes = 0;
         let seq = self.writer.last_seq().next();
         let flushed = self.raft.flush(seq);
-        self.outputs.extend(flushed.notices.into_iter().map(Output::Notice));
+        self.outputs.extend(flushed.news.into_iter().map(|news| Output::Notice(Notice::Raft(news))));
         // Before anything leaves that others may act on: an older view may claim a lease that we have given up.
         self.publish();
         self.send_replies();

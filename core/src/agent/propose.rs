@@ -9,6 +9,7 @@ use super::calls::Stage;
 use crate::api::{Error, Request, Response, kv};
 use crate::error::Busy;
 use crate::id::{SessionId, Ticket};
+use crate::raft::Entry;
 use crate::store::Command;
 use crate::store::kv::{Command as Kv, Mode};
 use crate::wire;
@@ -39,8 +40,7 @@ impl Agent {
     pub(super) fn do_duties(&mut self) {
         while let Some(command) = self.duties.as_mut().and_then(|duties| duties.poll_command(self.now)) {
             let bytes = Bytes::from(wire::encode(&command));
-            if self.writer.has_room(self.batch_bytes + bytes.len()) {
-                self.batch_bytes += bytes.len();
+            if self.take_room(Entry::size_of(&bytes)) {
                 self.raft.propose(bytes);
             }
         }
@@ -59,10 +59,9 @@ impl Agent {
             let busy = Error::Busy { what: Busy::UncommittedBytes, limit: limit as u64 };
             return self.reply(ticket, Err(busy));
         }
-        if !self.writer.has_room(self.batch_bytes + bytes.len()) {
+        if !self.take_room(Entry::size_of(&bytes)) {
             return self.reply(ticket, Err(Error::DiskFull));
         }
-        self.batch_bytes += bytes.len();
         if let Some(position) = self.raft.propose(bytes) {
             self.calls.enter(ticket, Stage::Proposed(position), None);
         }

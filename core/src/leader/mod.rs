@@ -10,30 +10,30 @@ use crate::time::{Duration, Instant};
 
 /// What a leader does of its own accord.
 #[derive(Debug)]
-pub struct Duties {
+pub(crate) struct Duties {
     reaper: Reaper,
 }
 
 impl Duties {
     /// The duties of a server that was just elected.
     #[must_use]
-    pub fn new(tombstone_ttl: Duration) -> Self {
+    pub(crate) fn new(tombstone_ttl: Duration) -> Self {
         Self { reaper: Reaper::new(tombstone_ttl) }
     }
 
     /// Looks at the store after a batch.
-    pub fn observe(&mut self, now: Instant, store: &Store) {
+    pub(crate) fn observe(&mut self, now: Instant, store: &Store) {
         self.reaper.observe(now, store);
     }
 
     /// When [`poll_command`](Self::poll_command) has something to say.
     #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.reaper.poll_timeout()
     }
 
     /// The next command that is due.
-    pub fn poll_command(&mut self, now: Instant) -> Option<Command> {
+    pub(crate) fn poll_command(&mut self, now: Instant) -> Option<Command> {
         self.reaper.poll_command(now)
     }
 }
