@@ -55,7 +55,7 @@ async fn a_dropped_call_hangs_up() {
     let third = eventually("the place is free", || async {
         let mut third = block();
         match tokio::time::timeout(std::time::Duration::from_millis(200), &mut third).await {
-            Ok(reply) => panic_unless_busy(reply.unwrap()),
+            Ok(reply) => panic_unless_busy(&reply.unwrap()),
             Err(_) => Some(third),
         }
     })
@@ -67,7 +67,7 @@ async fn a_dropped_call_hangs_up() {
     server.shutdown().await;
 }
 
-fn panic_unless_busy<T>(reply: lictor_core::api::Reply) -> Option<T> {
+fn panic_unless_busy<T>(reply: &lictor_core::api::Reply) -> Option<T> {
     assert!(matches!(reply, Err(Error::Busy { .. })), "unexpected: {reply:?}");
     None
 }
@@ -274,7 +274,7 @@ async fn write_until_it_ends(directory: &Path) {
             let _: Result<Response, Error> = handle.call(put_call("key", large.clone())).await;
         }
     })
-    .await
+    .await;
 }
 
 /// `Call` is what front ends hold on to across threads.
