@@ -6,6 +6,7 @@ use crate::api::agent::Settings;
 use crate::id::PeerId;
 use crate::raft::Configuration;
 use crate::time::Duration;
+use crate::wal;
 
 /// The configuration of an agent.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct Config {
     pub bootstrap: Option<Configuration>,
     /// Consensus.
     pub raft: Raft,
+    /// Sizes of the log's files.
+    pub wal: wal::Options,
     /// What is too much.
     pub limits: Limits,
     /// What `/v1/agent/self` shows.
@@ -98,6 +101,8 @@ pub struct Limits {
     pub forward_wait: Duration,
     /// The longest time for which a query may block; also the default.
     pub max_wait: Duration,
+    /// How long a deletion is remembered; longer than any query may block.
+    pub tombstone_ttl: Duration,
 }
 
 impl Default for Limits {
@@ -111,6 +116,7 @@ impl Default for Limits {
             leader_wait: Duration::from_secs(7),
             forward_wait: Duration::from_secs(7),
             max_wait: Duration::from_secs(600),
+            tombstone_ttl: Duration::from_secs(900),
         }
     }
 }

@@ -6,8 +6,8 @@
 //! time, with two exceptions that the owner must keep:
 //!
 //! - writes reach the disk in the order of their [`WriteSeq`], and
-//! - a [`View`] is published before the replies that follow it are sent, so that a client that has its
-//!   acknowledgement also finds its write.
+//! - a [`View`] is published before the replies and messages that follow it are sent, so that a client that
+//!   has its acknowledgement also finds its write, and a lease that was given up is not used any more.
 //!
 //! What must wait for something (a vote for the disk, an answer for a quorum) waits inside.
 

@@ -6,6 +6,7 @@ pub mod config;
 pub mod error;
 pub mod id;
 pub mod io;
+mod leader;
 pub mod peer;
 pub mod raft;
 pub mod rng;

@@ -273,6 +273,29 @@ proptest! {
         bench.check_flips(at.get(&bench.places[..bench.places.len() - 1]), bit)?;
     }
 
+    /// Whatever happens to acknowledged data, zeros or rubbish in any part of it, is noticed.
+    #[test]
+    fn overwritten_acknowledged_data_is_found(
+        steps in steps(3..20, any_value()),
+        segment_bytes in 1024..8192_u64,
+        at in any::<prop::sample::Index>(),
+        range in any::<(prop::sample::Index, prop::sample::Index)>(),
+        rubbish in prop_oneof![Just(vec![0_u8]), prop::collection::vec(any::<u8>(), 1..600)],
+    ) {
+        let bench = Bench::of(&steps, segment_bytes);
+        let (file, begin, end) = at.get(&bench.places[..bench.places.len() - 1]);
+        let (one, other) = (begin + range.0.index(end - begin), begin + range.1.index(end - begin));
+        let mut disk = bench.disk.clone();
+        let damaged = &mut disk.0.get_mut(file).unwrap()[one.min(other)..=one.max(other)];
+        for (byte, rubbish) in damaged.iter_mut().zip(rubbish.iter().cycle()) {
+            *byte = *rubbish;
+        }
+        if let Ok(recovered) = disk.recover() {
+            prop_assert_eq!(&Model::of(&recovered), bench.states.last().unwrap());
+            prop_assert!(disk == bench.disk || end - one.min(other) < 32, "only padding may change");
+        }
+    }
+
     /// Power fails while a group of writes is on its way: any of their sectors may be missing, any of their
     /// files may be shorter. What was durable is there, and what is there is a prefix.
     #[test]
@@ -304,6 +327,7 @@ proptest! {
                 bytes.truncate(content.max(old.len()));
             }
         }
+        disk.0.retain(|name, bytes| !bytes.is_empty() || synced.0.contains_key(name));
         let recovered = disk.recover().map_err(|corrupt| TestCaseError::fail(corrupt.to_string()))?;
         let found = Writer::new(&recovered).last_seq().0 as usize;
         prop_assert!(found >= durable.len(), "{found} of {} durable writes", durable.len());

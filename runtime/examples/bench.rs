@@ -15,6 +15,7 @@ use lictor_core::api::{Call, Consistency, ReadOptions, Response, status};
 use lictor_core::config::{Config, Limits, Raft};
 use lictor_core::id::PeerId;
 use lictor_core::raft::Configuration;
+use lictor_core::wal;
 use lictor_runtime::{DataDir, Handle, Options, Runtime, Storage};
 
 const VALUE: &[u8] = &[b'v'; 64];
@@ -74,6 +75,7 @@ fn start(count: usize, root: Option<&Path>) -> Vec<Runtime> {
             raft: Raft::default(),
             limits: Limits::default(),
             settings: Settings::default(),
+            wal: wal::Options::default(),
         };
         Runtime::start(Options { config, storage, listener, seed: address.port().into() }).expect("a server")
     };

@@ -25,8 +25,9 @@ use crate::api::Reply;
 use crate::config::Config;
 use crate::id::{PeerId, Term, Ticket};
 use crate::io::{Input, Notice, Output};
+use crate::leader::Duties;
 use crate::peer::{Body, Envelope};
-use crate::raft::{Kind, Raft, Start, Status};
+use crate::raft::{Entry, Kind, Raft, Start, Status};
 use crate::rng::Rng;
 use crate::store::Store;
 use crate::time::Instant;
@@ -48,6 +49,8 @@ pub struct Agent {
     store: Store,
     watches: Watches,
     calls: Calls,
+    /// What we do of our own accord, while we lead.
+    duties: Option<Duties>,
     /// Drawn at the start, so that answers to an earlier life's forwarded calls are recognised.
     origin: u64,
     cluster: u32,
@@ -83,7 +86,7 @@ impl Agent {
     #[must_use]
     pub fn new(config: Config, seed: u64, recovered: Recovered, now: Instant) -> Self {
         let mut rng = Rng::seeded(seed);
-        let writer = Writer::new(&recovered);
+        let writer = Writer::with_options(&recovered, config.wal.clone());
         let start = Start {
             hard_state: recovered.hard_state,
             entries: recovered.entries,
@@ -104,6 +107,7 @@ impl Agent {
             store,
             watches: Watches::default(),
             calls: Calls::default(),
+            duties: None,
             woken: BTreeSet::new(),
             replies: Vec::new(),
             office: Office::default(),
@@ -141,6 +145,7 @@ impl Agent {
         while let Some(ticket) = self.calls.pop_due(self.now) {
             self.handle_deadline(ticket);
         }
+        self.do_duties();
     }
 
     /// The next thing to be done. The first call after an input closes the batch.
@@ -155,7 +160,8 @@ impl Agent {
     /// When to feed [`Input::Timeout`] if nothing else happens before; `None` for never.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let due = [self.raft.poll_timeout(), self.calls.next_deadline(), self.writer.poll_timeout()];
+        let duties = self.duties.as_ref().and_then(Duties::poll_timeout);
+        let due = [self.raft.poll_timeout(), self.calls.next_deadline(), self.writer.poll_timeout(), duties];
         due.into_iter().flatten().min()
     }
 
@@ -198,11 +204,12 @@ impl Agent {
         let from = envelope.from;
         match envelope.body {
             Body::Raft(mut message) => {
-                if let Kind::Append { entries, .. } = &mut message.kind
-                    && !self.writer.has_room(entries.iter().map(crate::raft::Entry::size).sum())
-                {
-                    // Our disk has no room for them: all the message still says is who leads.
-                    entries.clear();
+                if let Kind::Append { entries, .. } = &mut message.kind {
+                    let size = entries.iter().map(Entry::size).sum();
+                    if !self.take_room(size) {
+                        // Our disk has no room for them: all the message still says is who leads.
+                        entries.clear();
+                    }
                 }
                 self.raft.step(self.now, from, message);
             }
@@ -210,6 +217,15 @@ impl Agent {
             Body::Answer { id, origin, outcome } => self.handle_answer(from, id, origin, outcome),
             Body::Abandon { id, origin } => self.hang_up(Caller::Peer { peer: from, origin, id }),
         }
+    }
+
+    /// Counts entries of this size in with what this batch will write, if the disk has room for it.
+    fn take_room(&mut self, size: usize) -> bool {
+        let room = self.writer.has_room(self.batch_bytes + size);
+        if room {
+            self.batch_bytes += size;
+        }
+        room
     }
 
     fn drop_message(&mut self, from: Option<std::net::SocketAddr>, reason: Malformed) {
@@ -222,6 +238,9 @@ impl Agent {
     fn close_batch(&mut self) {
         self.follow_office();
         self.apply_committed();
+        if let Some(duties) = &mut self.duties {
+            duties.observe(self.now, &self.store);
+        }
         self.answer_woken();
         self.raft.begin_wanted_round();
         self.answer_confirmed();
@@ -300,6 +319,7 @@ impl Agent {
         if before.led {
             self.leave_office();
         }
+        self.duties = office.led.then(|| Duties::new(self.config.limits.tombstone_ttl));
         if office.leader.is_some() {
             self.meet_leader();
         }

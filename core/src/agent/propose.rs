@@ -9,6 +9,7 @@ use super::calls::Stage;
 use crate::api::{Error, Request, Response, kv};
 use crate::error::Busy;
 use crate::id::{SessionId, Ticket};
+use crate::raft::Entry;
 use crate::store::Command;
 use crate::store::kv::{Command as Kv, Mode};
 use crate::wire;
@@ -34,6 +35,17 @@ impl Agent {
         Ok(())
     }
 
+    /// Brings the commands that are due of our own accord into the log. Nobody waits for them, and what is refused
+    /// now for lack of room is not lost: the next leader finds it still to be done.
+    pub(super) fn do_duties(&mut self) {
+        while let Some(command) = self.duties.as_mut().and_then(|duties| duties.poll_command(self.now)) {
+            let bytes = Bytes::from(wire::encode(&command));
+            if self.take_room(Entry::size_of(&bytes)) {
+                self.raft.propose(bytes);
+            }
+        }
+    }
+
     /// Brings a write into the log. We lead.
     pub(super) fn propose(&mut self, ticket: Ticket) {
         let Some(open) = self.calls.get(ticket) else { return };
@@ -47,10 +59,9 @@ impl Agent {
             let busy = Error::Busy { what: Busy::UncommittedBytes, limit: limit as u64 };
             return self.reply(ticket, Err(busy));
         }
-        if !self.writer.has_room(self.batch_bytes + bytes.len()) {
+        if !self.take_room(Entry::size_of(&bytes)) {
             return self.reply(ticket, Err(Error::DiskFull));
         }
-        self.batch_bytes += bytes.len();
         if let Some(position) = self.raft.propose(bytes) {
             self.calls.enter(ticket, Stage::Proposed(position), None);
         }

@@ -32,6 +32,7 @@ impl Lone {
             address,
             bootstrap: Some(Configuration::new([(id, address)])),
             raft: Raft::default(),
+            wal: crate::wal::Options::default(),
             limits: Limits { max_wait: Duration::from_secs(60), ..Limits::default() },
             settings: crate::api::agent::Settings::default(),
         };
@@ -202,4 +203,22 @@ fn a_full_disk_refuses_writes_and_still_reads() {
     lone.room = true;
     lone.wait_until(lone.now + Duration::from_secs(5));
     assert_eq!(lone.put("a", "2"), Some(Ok(Response::Done(true))));
+}
+
+#[test]
+fn deletions_are_forgotten_when_nobody_can_wait_for_them_any_more() {
+    let mut lone = Lone::new();
+    lone.put("a", "1");
+    let id = lone.call(kv::Request::Delete { key: "a".into(), cas: None });
+    assert_eq!(lone.reply(id), Some(Ok(Response::Done(true))));
+    let gone = lone.call(get("a", Index(0), Consistency::Default));
+    let (_, deleted_at) = value(lone.reply(gone));
+    lone.wait_until(lone.now + Duration::from_secs(899));
+    assert_eq!(lone.agent.store().tombstone_len(), 1);
+    lone.wait_until(lone.now + Duration::from_secs(60));
+    assert_eq!(lone.agent.store().tombstone_len(), 0);
+    // The index does not run backwards for it.
+    let gone = lone.call(get("a", Index(0), Consistency::Default));
+    assert!(value(lone.reply(gone)).1 >= deleted_at);
+    assert_eq!(lone.agent.poll_timeout(), None);
 }

@@ -1,4 +1,4 @@
-//! The log in memory. What of it is on disk is [`stable`](super::stable)'s concern.
+//! The log in memory. What of it is on disk is `stable.rs`'s concern.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -37,6 +37,9 @@ impl fmt::Display for Position {
     }
 }
 
+/// What an entry takes beside its command, at most.
+const ENTRY_OVERHEAD: usize = 32;
+
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -58,11 +61,17 @@ impl Entry {
     /// Roughly how many bytes it takes on disk, on the wire and in memory.
     #[must_use]
     pub fn size(&self) -> usize {
-        32 + match &self.payload {
-            Payload::Noop => 0,
-            Payload::Configuration(configuration) => 48 * configuration.voters.len(),
-            Payload::Command(bytes) => bytes.len(),
+        match &self.payload {
+            Payload::Noop => ENTRY_OVERHEAD,
+            Payload::Configuration(configuration) => ENTRY_OVERHEAD + 48 * configuration.voters.len(),
+            Payload::Command(bytes) => Self::size_of(bytes),
         }
+    }
+
+    /// The [`size`](Self::size) that an entry with this command will have.
+    #[must_use]
+    pub fn size_of(command: &Bytes) -> usize {
+        ENTRY_OVERHEAD + command.len()
     }
 }
 

@@ -38,8 +38,6 @@ pub mod quorum;
 mod read;
 mod replication;
 mod stable;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -162,6 +162,12 @@ impl Store {
         self.kv.tombstones().len()
     }
 
+    /// The index of the last deletion that is still remembered; `None` if nothing is to be reaped.
+    #[must_use]
+    pub fn newest_tombstone(&self) -> Option<Index> {
+        self.kv.tombstones().newest()
+    }
+
     /// The index of the first deletion that is still remembered; `None` if nothing is to be reaped.
     #[must_use]
     pub fn oldest_tombstone(&self) -> Option<Index> {

@@ -78,6 +78,11 @@ impl Tombstones {
         }
     }
 
+    /// The index of the last deletion that is remembered.
+    pub(super) fn newest(&self) -> Option<Index> {
+        self.by_index.get_max().map(|(index, _)| *index)
+    }
+
     /// The index of the first deletion that is remembered.
     pub(super) fn oldest(&self) -> Option<Index> {
         self.by_index.get_min().map(|(index, _)| *index)

@@ -178,11 +178,10 @@ pub(super) fn is_torn(segment: &[u8], offset: usize, body_end: usize) -> bool {
     (second..body_end).step_by(SECTOR_BYTES).any(|at| is_zero(&segment[at..body_end.min(at + SECTOR_BYTES)]))
 }
 
-/// Whether there is nothing but zeros.
+/// Whether there is nothing but zeros. Compared by blocks: a reserved tail may be tens of megabytes.
 pub(super) fn is_zero(bytes: &[u8]) -> bool {
-    // Whole words at a time: a reserved tail may be tens of megabytes.
-    let (words, rest) = bytes.as_chunks::<64>();
-    words.iter().all(|word| word.iter().fold(0, |all, byte| all | byte) == 0) && rest.iter().all(|byte| *byte == 0)
+    const ZEROS: [u8; 4096] = [0; 4096];
+    bytes.chunks(ZEROS.len()).all(|block| *block == ZEROS[..block.len()])
 }
 
 /// The next place for a frame, at or after `offset`.

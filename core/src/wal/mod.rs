@@ -46,9 +46,9 @@
 //!
 //! # Limits
 //!
-//! Two things cannot be told from a crash. A damaged body in the very last group of frames, not covered by
-//! any later `stable`, looks torn if it also holds a whole sector of zeros, as a client's value may. And a
-//! file that was cut at its end looks as if the rest had never been written.
+//! Damage that cannot be told from a crash, all of it in what no later `stable` covers, the last group of
+//! writes: a sector that turned into zeros; a damaged body that also holds a whole sector of zeros, as a client's
+//! value may; a file that was cut at its end.
 
 mod corrupt;
 mod format;

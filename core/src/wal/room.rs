@@ -17,7 +17,7 @@ pub struct Options {
     pub first_quantum: u64,
     /// The smallest quantum that is tried when the disk refuses larger ones.
     pub min_quantum: u64,
-    /// The largest quantum.
+    /// The largest quantum; a quarter of a segment if that is less.
     pub max_quantum: u64,
     /// Kept back for what must be written even if the disk is full: terms, votes, no-ops.
     pub emergency_bytes: u64,
@@ -61,10 +61,11 @@ pub(super) struct Policy {
 
 impl Policy {
     pub(super) fn new(options: &Options) -> Self {
-        let goal = options.first_quantum.max(options.min_quantum);
+        let max_quantum = options.max_quantum.min(options.segment_bytes / 4).max(options.min_quantum);
+        let goal = options.first_quantum.clamp(options.min_quantum, max_quantum);
         Self {
             min_quantum: options.min_quantum,
-            max_quantum: options.max_quantum.max(goal),
+            max_quantum,
             retry_after: options.retry_after,
             goal,
             step: goal,

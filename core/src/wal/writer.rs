@@ -139,18 +139,20 @@ impl Writer {
         !self.policy.is_cautious() || needed <= self.ahead_in_current() || needed <= self.ahead_in_next()
     }
 
-    /// Whether the disk refused even the smallest reservation.
+    /// Whether the disk refused even the smallest reservation. A write that needs more than the little that is
+    /// left may be without [room](Self::has_room) before that.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.policy.is_full()
     }
 
+    /// What lies beyond the size of a segment is of no use, for the log goes on in the next one.
     fn ahead_in_current(&self) -> u64 {
-        self.current.reserved - self.current.used
+        self.current.reserved.min(self.options.segment_bytes).saturating_sub(self.current.used)
     }
 
     fn ahead_in_next(&self) -> u64 {
-        self.next_reserved.saturating_sub(HEADER_BYTES as u64)
+        self.next_reserved.min(self.options.segment_bytes).saturating_sub(HEADER_BYTES as u64)
     }
 
     fn ahead(&self) -> u64 {
@@ -165,14 +167,20 @@ impl Writer {
             return None;
         }
         let wanted = self.policy.wanted(now, self.ahead())?;
-        let (file, size) = if in_next {
+        let (file, reserved, size) = if in_next {
             let size = HEADER_BYTES as u64 + wanted.saturating_sub(self.ahead_in_current());
-            (format::segment_name(self.current.number + 1), size.next_multiple_of(BLOCK_BYTES))
+            (format::segment_name(self.current.number + 1), self.next_reserved, size)
         } else {
-            (self.current.name(), (self.current.used + wanted).next_multiple_of(BLOCK_BYTES))
+            (self.current.name(), self.current.reserved, self.current.used + wanted)
         };
+        let size = size.next_multiple_of(BLOCK_BYTES);
         let whole = in_next || size <= self.options.segment_bytes;
-        let size = if whole { size } else { self.options.segment_bytes };
+        let size = size.min(self.options.segment_bytes);
+        if size <= reserved {
+            // More than two segments are never reserved: that has to do.
+            self.policy.granted(now, true);
+            return None;
+        }
         self.asked = Some(Asked { file: file.clone(), size, whole });
         Some((file, size))
     }
@@ -196,5 +204,155 @@ impl Writer {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.asked.is_some() { None } else { self.policy.retry_at() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Term;
+    use crate::raft::{Configuration, Payload};
+    use crate::time::Duration;
+
+    const MIB: u64 = 1 << 20;
+
+    fn writer() -> Writer {
+        Writer::new(&Recovered::default())
+    }
+
+    fn entries(from: u64, count: u64, bytes: usize) -> Vec<Entry> {
+        let payload = Payload::Command(vec![1; bytes].into());
+        (from..from + count).map(|i| Entry { index: Index(i), term: Term(1), payload: payload.clone() }).collect()
+    }
+
+    fn size(entries: &[Entry]) -> usize {
+        entries.iter().map(Entry::size).sum()
+    }
+
+    /// Answers all reservations until there is no more to ask.
+    fn answer(writer: &mut Writer, now: Instant, mut disk: impl FnMut(&str, u64) -> bool) {
+        while let Some((file, size)) = writer.poll_reserve(now) {
+            let granted = disk(&file, size);
+            writer.handle_reserved(now, &file, size, granted);
+        }
+    }
+
+    #[test]
+    fn at_most_one_reservation_is_on_its_way() {
+        let (mut writer, now) = (writer(), Instant::ZERO);
+        assert!(writer.has_room(600 << 10), "nothing was refused");
+        let (file, size) = writer.poll_reserve(now).unwrap();
+        assert_eq!((file.as_str(), size), ("raft/wal-00000000000000000001", 2 * MIB));
+        assert_eq!(writer.poll_reserve(now), None);
+        writer.handle_reserved(now, "raft/other", size, true);
+        assert_eq!(writer.poll_reserve(now), None, "an answer to something else");
+        writer.handle_reserved(now, &file, size, true);
+        assert_eq!(writer.poll_reserve(now), None, "there is enough");
+        assert_eq!(writer.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_full_disk_leaves_room_for_emergencies_only() {
+        let (mut writer, mut now) = (writer(), Instant::ZERO);
+        let mut disk_bytes = 2 * MIB;
+        answer(&mut writer, now, |_, size| size <= disk_bytes);
+        // Written until the writer says stop, 10 KiB at a time.
+        let mut next = 1;
+        loop {
+            let batch = entries(next, 1, 10 << 10);
+            if !writer.has_room(size(&batch)) {
+                break;
+            }
+            next += 1;
+            let stable = writer.last_seq();
+            let _ = writer.write(stable, None, &batch);
+            assert!(writer.current.used + writer.options.emergency_bytes <= disk_bytes, "beyond the disk's end");
+            now = now + Duration::from_millis(1);
+            answer(&mut writer, now, |_, size| size <= disk_bytes);
+        }
+        assert!(next > 150, "only {next} entries fitted");
+        // Then terms and votes still fit, hundreds of them.
+        for term in 1..300 {
+            let state = HardState { term: Term(term), ..HardState::default() };
+            let stable = writer.last_seq();
+            let _ = writer.write(stable, Some(state), &[]);
+        }
+        assert!(writer.current.used <= disk_bytes);
+        // Asked again every second until there is room.
+        for _ in 0..3 {
+            now = writer.poll_timeout().expect("it asks again");
+            answer(&mut writer, now, |_, size| size <= disk_bytes);
+            assert!(writer.is_full() && !writer.has_room(0));
+            assert_eq!(writer.poll_timeout(), Some(now + Duration::from_secs(1)));
+        }
+        disk_bytes = 100 * MIB;
+        now = now + Duration::from_secs(1);
+        answer(&mut writer, now, |_, size| size <= disk_bytes);
+        assert!(!writer.is_full() && writer.has_room(1 << 20));
+    }
+
+    #[test]
+    fn the_next_segment_is_reserved_before_this_one_is_full() {
+        let options = Options { segment_bytes: 4 * MIB, ..Options::default() };
+        let (mut writer, now) = (Writer::with_options(&Recovered::default(), options), Instant::ZERO);
+        let mut files = std::collections::BTreeMap::new();
+        for n in 1..60 {
+            answer(&mut writer, now, |file, size| files.insert(file.to_owned(), size).is_none_or(|old| old < size));
+            let stable = writer.last_seq();
+            let write = writer.write(stable, None, &entries(n, 1, 300 << 10));
+            let [FileOp::Write { file, offset, bytes }] = &write.ops[..] else { panic!("one operation") };
+            let end = offset + bytes.len() as u64;
+            assert!(end <= 4 * MIB && end <= files[file], "write {n} ends at {end} of {file}: {files:?}");
+        }
+        assert_eq!(writer.old_segments().len(), 4);
+        assert_eq!(writer.old_segments()[1], OldSegment { number: 2, last_index: Index(26) });
+    }
+
+    #[test]
+    fn no_segment_is_begun_before_this_one_is_known_to_be_on_disk() {
+        let options = Options { segment_bytes: 8192, ..Options::default() };
+        let (mut writer, now) = (Writer::with_options(&Recovered::default(), options), Instant::ZERO);
+        for n in 1..10 {
+            answer(&mut writer, now, |file, _| file == "raft/wal-00000000000000000001");
+            let write = writer.write(WriteSeq(0), None, &entries(n, 1, 2000));
+            assert_eq!(write.ops[0].file(), "raft/wal-00000000000000000001");
+        }
+        let write = writer.write(WriteSeq(1), None, &entries(10, 1, 2000));
+        assert_eq!(write.ops[0].file(), "raft/wal-00000000000000000002");
+    }
+
+    #[test]
+    fn large_batches_and_larger_than_a_segment_are_written() {
+        let options = Options { segment_bytes: MIB, ..Options::default() };
+        let mut writer = Writer::with_options(&Recovered::default(), options);
+        for (n, count) in [(1, 1), (2, 20), (22, 1)] {
+            let stable = writer.last_seq();
+            let write = writer.write(stable, None, &entries(n, count, 512 << 10));
+            let FileOp::Write { offset, .. } = &write.ops[0] else { panic!("a write") };
+            assert_eq!(*offset, 0, "each in its own segment");
+        }
+        assert_eq!(writer.old_segments().len(), 2);
+    }
+
+    #[test]
+    fn entry_sizes_cover_their_encoding() {
+        let voters =
+            (0..7).map(|n| (crate::id::PeerId(uuid::Uuid::from_u128(u128::MAX - n)), "[::1]:8300".parse().unwrap()));
+        let payloads = [
+            Payload::Noop,
+            Payload::Configuration(Configuration::new(voters)),
+            Payload::Command(vec![0; 70_000].into()),
+        ];
+        let state =
+            HardState { term: Term(u64::MAX), vote: Some(crate::id::PeerId::numbered(1)), commit: Index(u64::MAX) };
+        for payload in payloads {
+            let entry = Entry { index: Index(u64::MAX), term: Term(u64::MAX), payload };
+            let mut bytes = Vec::new();
+            format::encode_body(None, std::slice::from_ref(&entry), &mut bytes);
+            assert!(bytes.len() <= 2 + entry.size(), "{} bytes for {entry:?}", bytes.len());
+            let write = writer().write(WriteSeq(0), Some(state), std::slice::from_ref(&entry));
+            let FileOp::Write { bytes, .. } = &write.ops[0] else { panic!("a write") };
+            assert!(bytes.len() as u64 <= entry.size() as u64 + OVERHEAD_BYTES);
+        }
     }
 }
