@@ -107,7 +107,7 @@ fn get(n: u64, consistency: Consistency) -> Call {
 /// Lets callers call one after the other for a while.
 async fn run(
     handle: &Handle,
-    callers: u64,
+    callers: usize,
     length: Duration,
     call: impl Fn(u64) -> Call + Copy + Send + 'static,
 ) -> String {
@@ -124,7 +124,7 @@ async fn run(
                     latencies.push(asked.elapsed());
                     n += 1;
                     // Reads never wait, and would keep their thread from the other callers.
-                    if n % 64 == 0 {
+                    if n.is_multiple_of(64) {
                         tokio::task::yield_now().await;
                     }
                 }

@@ -292,3 +292,30 @@ fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // To fill a real disk would take it from everybody else on the machine.
+    #[test]
+    fn the_systems_words_for_no_room_are_understood() {
+        for errno in [Errno::NOSPC, Errno::DQUOT] {
+            assert!(is_full(&errno.into()), "{errno}");
+        }
+        for errno in [Errno::IO, Errno::ACCESS, Errno::FBIG] {
+            assert!(!is_full(&errno.into()), "{errno}");
+        }
+    }
+
+    #[test]
+    fn space_is_set_aside_by_writing_where_the_system_cannot() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, "abc").unwrap();
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        write_zeros(&file, 3, 700_000).unwrap();
+        let found = std::fs::read(&path).unwrap();
+        assert!(found.len() == 700_000 && found.starts_with(b"abc") && found[3..].iter().all(|byte| *byte == 0));
+    }
+}
