@@ -29,7 +29,7 @@ const UNREAD_BYTES: usize = 2 * wire::MAX_BODY_BYTES;
 /// The unit in which [`UNREAD_BYTES`] is handed out, as a semaphore counts in 32 bits.
 const SHARE_BYTES: usize = 1024;
 
-/// For how long a stranger may be silent, and a peer may take over one frame.
+/// How long a stranger may take over its first frame, and for how long a peer may be silent in the middle of one.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Room for what one read brings.
@@ -106,18 +106,18 @@ impl Connection {
 
     async fn read_frames(&mut self) -> Result<(), Malformed> {
         let mut buffer = BytesMut::with_capacity(READ_BYTES);
-        // By when the frame that is being read must be complete, if one is.
+        let mut is_stranger = true;
         let mut deadline = Some(Instant::now() + PATIENCE);
         loop {
             while let Some((envelope, length)) = next_frame(&mut buffer)? {
-                deadline = None;
+                is_stranger = false;
                 let share = self.share(length).await;
                 if self.events.send(Event::Message(envelope, share)).is_err() {
                     return Ok(());
                 }
             }
-            if deadline.is_none() && !buffer.is_empty() {
-                deadline = Some(Instant::now() + PATIENCE);
+            if !is_stranger {
+                deadline = (!buffer.is_empty()).then(|| Instant::now() + PATIENCE);
             }
             buffer.reserve(READ_BYTES);
             let read = self.stream.read_buf(&mut buffer);
@@ -125,7 +125,7 @@ impl Connection {
                 Some(deadline) => match timeout_at(deadline, read).await {
                     Ok(count) => count,
                     Err(_) => {
-                        tracing::debug!("closed a connection from {}: no whole frame in {PATIENCE:?}", self.from);
+                        tracing::debug!("closed a connection from {}: nothing of use for {PATIENCE:?}", self.from);
                         return Ok(());
                     }
                 },

@@ -105,6 +105,42 @@ async fn without_room_on_the_disk_writes_fail_and_reads_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_that_finds_no_room_waits_for_it_and_nothing_acknowledged_is_lost() {
+    let mut cluster = Cluster::start(1).await;
+    let handle = cluster.handle(0);
+    put(&handle, "kept", "value").await;
+    // Room for what is set aside already and for little more than that.
+    cluster.quotas[0].set(3 << 20);
+    let large = "v".repeat(400 << 10);
+    let flood: Vec<_> = (0..40)
+        .map(|n| {
+            let (handle, large) = (handle.clone(), large.clone());
+            tokio::spawn(async move { (n, handle.call(put_call(&format!("flood/{n}"), large)).await) })
+        })
+        .collect();
+    eventually("the flood is over its ears in the disk", || async {
+        let refused = try_put(&handle, "refused", "x").await;
+        (refused == Err(Error::DiskFull)).then_some(())
+    })
+    .await;
+    assert_eq!(get(&handle, "kept", Consistency::Default).await.as_deref(), Some("value"));
+    cluster.quotas[0].set(u64::MAX);
+    let mut acknowledged = Vec::new();
+    for write in flood {
+        match soon("every write is answered", write).await.unwrap() {
+            (n, Ok(_)) => acknowledged.push(format!("flood/{n}")),
+            (_, Err(error)) => assert_eq!(error, Error::DiskFull),
+        }
+    }
+    put(&handle, "afterwards", "x").await;
+    cluster.kill(0).await;
+    cluster.restart(0).await;
+    for key in acknowledged {
+        assert!(get_once_led(&cluster.handle(0), &key).await.is_some(), "{key} is lost");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_does_not_start_from_a_damaged_log() {
     let mut cluster = Cluster::start(1).await;
     for n in 0..50 {
