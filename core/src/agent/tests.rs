@@ -4,10 +4,10 @@ use bytes::Bytes;
 
 use super::Agent;
 use crate::api::{Call, Consistency, Error, ReadOptions, Reply, Response, kv, status};
-use crate::config::{Config, Limits, Raft};
+use crate::config::{Config, Limits};
 use crate::id::{CallId, Index, PeerId};
 use crate::io::{FileOp, Input, Output};
-use crate::raft::Configuration;
+use crate::raft::{Configuration, Options};
 use crate::time::{Duration, Instant};
 use crate::wal::Recovered;
 
@@ -31,7 +31,7 @@ impl Lone {
             datacenter: "dc1".into(),
             address,
             bootstrap: Some(Configuration::new([(id, address)])),
-            raft: Raft::default(),
+            raft: Options::default(),
             wal: crate::wal::Options::default(),
             limits: Limits { max_wait: Duration::from_secs(60), ..Limits::default() },
             settings: crate::api::agent::Settings::default(),
