@@ -1,7 +1,7 @@
 //! Writes and reads per second through [`Handle`], without HTTP: one server and three, on a real disk or
 //! in memory.
 //!
-//! `cargo run --release -p lictor-runtime --example bench -- [directory] [seconds]`
+//! `cargo run --release -p lictor-runtime --example bench -- [directory] [seconds] [servers] [callers]`
 //!
 //! The directory decides which disk is measured; without one, or with `-`, nothing is written.
 
@@ -15,6 +15,7 @@ use lictor_core::api::{Call, Consistency, ReadOptions, Response, status};
 use lictor_core::config::{Config, Limits, Raft};
 use lictor_core::id::PeerId;
 use lictor_core::raft::Configuration;
+use lictor_core::wal;
 use lictor_runtime::{DataDir, Handle, Options, Runtime, Storage};
 
 const VALUE: &[u8] = &[b'v'; 64];
@@ -24,21 +25,25 @@ fn main() {
     let directory = arguments.next().filter(|argument| argument != "-");
     let seconds = arguments.next().map_or(3.0, |text| text.parse().expect("seconds are a number"));
     let length = Duration::from_secs_f64(seconds);
+    let mut number = || arguments.next().map(|text| text.parse().expect("a number"));
+    let servers: Option<usize> = number();
+    let callers: Option<usize> = number();
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads");
     tokio.block_on(async {
-        for count in [1, 3] {
-            measure(count, directory.as_deref().map(Path::new), length).await;
+        for count in servers.map_or(vec![1, 3], |count| vec![count]) {
+            let callers = callers.map_or(vec![1, 16, 64, 256], |count| vec![count]);
+            measure(count, &callers, directory.as_deref().map(Path::new), length).await;
         }
     });
 }
 
-async fn measure(count: usize, directory: Option<&Path>, length: Duration) {
+async fn measure(count: usize, callers: &[usize], directory: Option<&Path>, length: Duration) {
     let root = directory.map(|path| tempfile::tempdir_in(path).expect("a directory to write in"));
     let servers = start(count, root.as_ref().map(tempfile::TempDir::path));
     let handle = leader(&servers).await;
     let place = if root.is_some() { "disk" } else { "memory" };
-    for callers in [1, 16, 64, 256] {
-        let figures = run(&handle, callers, length, put).await;
+    for callers in callers {
+        let figures = run(&handle, *callers, length, put).await;
         println!("{count} server(s), {place}: PUT from {callers:3} callers: {figures}");
     }
     for (name, consistency) in
@@ -70,6 +75,7 @@ fn start(count: usize, root: Option<&Path>) -> Vec<Runtime> {
             raft: Raft::default(),
             limits: Limits::default(),
             settings: Settings::default(),
+            wal: wal::Options::default(),
         };
         Runtime::start(Options { config, storage, listener, seed: address.port().into() }).expect("a server")
     };
@@ -101,7 +107,7 @@ fn get(n: u64, consistency: Consistency) -> Call {
 /// Lets callers call one after the other for a while.
 async fn run(
     handle: &Handle,
-    callers: u64,
+    callers: usize,
     length: Duration,
     call: impl Fn(u64) -> Call + Copy + Send + 'static,
 ) -> String {
@@ -111,14 +117,14 @@ async fn run(
             let handle = handle.clone();
             tokio::spawn(async move {
                 let mut latencies = Vec::new();
-                let mut n = caller * 7919;
+                let mut n = caller as u64 * 7919;
                 while begun.elapsed() < length {
                     let asked = Instant::now();
                     handle.call(call(n)).await.expect("an answer");
                     latencies.push(asked.elapsed());
                     n += 1;
                     // Reads never wait, and would keep their thread from the other callers.
-                    if n % 64 == 0 {
+                    if n.is_multiple_of(64) {
                         tokio::task::yield_now().await;
                     }
                 }

@@ -22,7 +22,7 @@ use crate::fatal;
 const BATCH: usize = 1024;
 
 /// A ceiling on the bytes that may be set aside for the log: this program's own, beside those that the
-/// system keeps. An agent that reaches it behaves as on a full disk. It can be moved while the agent runs.
+/// system keeps. An agent that reaches it does as on a full disk. It can be moved while the agent runs.
 #[derive(Clone, Debug)]
 pub struct Quota(Arc<AtomicU64>);
 
@@ -108,7 +108,7 @@ impl DiskThread {
     /// data directory's lock then.
     pub(crate) fn start(files: Files, events: Sender<Event>) -> std::io::Result<(DiskLink, Self)> {
         let (link, jobs) = channel();
-        let abort = Arc::new(AtomicBool::new(false));
+        let abort = files.abort().clone();
         let worker = Worker { files, jobs, events, abort: abort.clone() };
         let thread = Builder::new().name("lictor-disk".to_owned()).spawn(move || {
             let _guard = fatal::EndWithMe("the disk's thread");
@@ -122,8 +122,10 @@ impl DiskThread {
         self.abort.store(true, Ordering::Release);
     }
 
-    /// Waits for the thread's end.
+    /// Waits for the thread's end. What the agent needed to be done, it has waited for; a disk without room
+    /// must not hold up the rest.
     pub(crate) fn join(self) {
+        self.abort();
         // A panic has ended the process already.
         let _ = self.thread.join();
     }
@@ -140,6 +142,9 @@ impl Worker {
     fn run(mut self) {
         while let Ok(first) = self.jobs.recv() {
             if let Err(error) = self.commit(first) {
+                if self.abort.load(Ordering::Acquire) {
+                    return;
+                }
                 // Never tried again: after a failed sync the system may have dropped the very pages that it
                 // could not write, and a second sync would call them safe.
                 fatal::stop(&format!("{error}: the agent stops, what it has acknowledged is safe on disk"));

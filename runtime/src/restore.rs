@@ -132,7 +132,7 @@ fn segments(log: &Path) -> Result<Vec<String>, StartError> {
 
 /// Makes a directory and all above it that are missing, so that each survives a power loss.
 fn create_all(path: &Path) -> Result<(), StartError> {
-    if path.is_dir() {
+    if path.exists() {
         return Ok(());
     }
     create_all(parent(path))?;

@@ -1,10 +1,13 @@
 //! The files of a data directory, and the syscalls that change them and make the changes last.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use lictor_core::io::{FileName, FileOp};
 use rustix::fs::FallocateFlags;
@@ -17,6 +20,13 @@ const COALESCE_BYTES: usize = 256 << 10;
 
 /// Files kept open. The log is written at its end, so that the newest names are the ones that are used.
 const OPEN_FILES: usize = 8;
+
+/// How soon a write that found no room is tried again.
+const NO_ROOM_PAUSE: Duration = Duration::from_millis(100);
+
+/// Clients' data is nobody else's business.
+const FILE_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
 
 /// An operation on a file failed.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +53,8 @@ pub(crate) struct Files {
     open: BTreeMap<FileName, Open>,
     dirty: Option<FileName>,
     tail: Tail,
+    /// Set when nothing that is still to be written matters any more.
+    abort: Arc<AtomicBool>,
     /// Whatever must live for as long as files may be written, such as the directory's lock.
     _lock: File,
 }
@@ -52,6 +64,7 @@ struct Open {
     path: PathBuf,
     /// Whether the directory's entry for the file is known to survive a power loss.
     entry_durable: bool,
+    size: u64,
     /// Whether its size was changed by something else than a write, so that `fdatasync` may not do.
     resized: bool,
 }
@@ -72,7 +85,13 @@ impl Tail {
 impl Files {
     /// The files below `directory`, whose entries, as far as they exist, are durable. Keeps `lock` open.
     pub(crate) fn new(directory: PathBuf, quota: Quota, lock: File) -> Self {
-        Self { directory, quota, open: BTreeMap::new(), dirty: None, tail: Tail::default(), _lock: lock }
+        let (open, abort) = (BTreeMap::new(), Arc::new(AtomicBool::new(false)));
+        Self { directory, quota, open, dirty: None, tail: Tail::default(), abort, _lock: lock }
+    }
+
+    /// To be set when nothing that is still to be written matters any more.
+    pub(crate) fn abort(&self) -> &Arc<AtomicBool> {
+        &self.abort
     }
 
     /// Carries out one change. It is durable after [`sync`](Self::sync).
@@ -113,8 +132,7 @@ impl Files {
         }
         self.dirty = Some(name.clone());
         if bytes.len() > COALESCE_BYTES {
-            let open = self.open(name)?;
-            open.file.write_all_at(bytes, offset).map_err(failed("write", &open.path))?;
+            self.write_at(name, offset, bytes)?;
             self.tail.offset = offset + bytes.len() as u64;
         } else {
             self.tail.bytes.extend_from_slice(bytes);
@@ -128,12 +146,50 @@ impl Files {
         }
         let name = self.dirty.clone().expect("bytes that wait belong to the dirty file");
         let Tail { offset, mut bytes } = std::mem::take(&mut self.tail);
-        let open = self.open(&name)?;
-        open.file.write_all_at(&bytes, offset).map_err(failed("write", &open.path))?;
+        self.write_at(&name, offset, &bytes)?;
         self.tail.offset = offset + bytes.len() as u64;
         bytes.clear();
         self.tail.bytes = bytes;
         Ok(())
+    }
+
+    /// Writes, and waits for room if there is none: space that was not set aside may be needed when writes come
+    /// faster than it can be had. Until there is room again, nothing becomes durable and so no write is
+    /// acknowledged. Unlike a failed sync, a write that found no room has changed nothing and may be repeated.
+    fn write_at(&mut self, name: &str, offset: u64, bytes: &[u8]) -> Result<(), FilesError> {
+        let end = offset + bytes.len() as u64;
+        let mut waiting = false;
+        loop {
+            let aborted = self.abort.load(Ordering::Acquire);
+            let room = self.has_quota(name, end)?;
+            let open = self.open(name)?;
+            let written = if room { open.file.write_all_at(bytes, offset) } else { Err(Errno::DQUOT.into()) };
+            match written {
+                Ok(()) => {
+                    open.size = open.size.max(end);
+                    return Ok(());
+                }
+                Err(error) if is_full(&error) && !aborted => {
+                    if !std::mem::replace(&mut waiting, true) {
+                        let path = self.directory.join(name);
+                        tracing::error!("cannot write {}: {error}. Writes wait until there is room", path.display());
+                    }
+                    std::thread::sleep(NO_ROOM_PAUSE);
+                }
+                Err(error) => return Err(failed("write", &open.path)(error)),
+            }
+        }
+    }
+
+    /// Whether a file may be so long.
+    fn has_quota(&mut self, name: &str, size: u64) -> Result<bool, FilesError> {
+        let quota = self.quota.bytes();
+        if quota == u64::MAX {
+            return Ok(true);
+        }
+        let open = self.open(name)?;
+        let grows = size.saturating_sub(open.size);
+        Ok(grows == 0 || size_below(parent(&open.path))?.saturating_add(grows) <= quota)
     }
 
     fn truncate(&mut self, name: &FileName, size: u64) -> Result<(), FilesError> {
@@ -141,7 +197,7 @@ impl Files {
         self.dirty = Some(name.clone());
         let open = self.open(name)?;
         open.file.set_len(size).map_err(failed("truncate", &open.path))?;
-        open.resized = true;
+        (open.size, open.resized) = (size, true);
         Ok(())
     }
 
@@ -163,25 +219,28 @@ impl Files {
     /// no room; the file is as before then.
     pub(crate) fn reserve(&mut self, name: &str, size: u64) -> Result<bool, FilesError> {
         let path = self.directory.join(name);
-        let before = match std::fs::metadata(&path) {
-            Ok(metadata) => Some(metadata.len()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(failed("look at", &path)(error)),
-        };
-        let grows = size.saturating_sub(before.unwrap_or(0));
-        if grows == 0 {
+        let is_new = !self.open.contains_key(name) && !path.exists();
+        let open = self.open(name)?;
+        let before = open.size;
+        if size <= before {
             return Ok(true);
         }
-        if self.quota.bytes() != u64::MAX && size_below(parent(&path))?.saturating_add(grows) > self.quota.bytes() {
-            return Ok(false);
-        }
+        let allocated = if self.has_quota(name, size)? {
+            let open = self.open(name)?;
+            open.resized = true;
+            allocate(&open.file, before, size)
+        } else {
+            Err(Errno::DQUOT.into())
+        };
         let open = self.open(name)?;
-        open.resized = true;
-        match allocate(&open.file, before.unwrap_or(0), size) {
-            Ok(()) => Ok(true),
+        match allocated {
+            Ok(()) => {
+                open.size = size;
+                Ok(true)
+            }
             Err(error) if is_full(&error) => {
-                open.file.set_len(before.unwrap_or(0)).map_err(failed("truncate", &path))?;
-                if before.is_none() {
+                open.file.set_len(before).map_err(failed("truncate", &path))?;
+                if is_new {
                     self.open.remove(name);
                     std::fs::remove_file(&path).map_err(failed("remove", &path))?;
                 }
@@ -217,13 +276,16 @@ impl Files {
 
 fn open_or_create(path: PathBuf) -> Result<Open, FilesError> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true);
+    options.read(true).write(true).mode(FILE_MODE);
     match options.open(&path) {
-        Ok(file) => Ok(Open { file, path, entry_durable: true, resized: false }),
+        Ok(file) => {
+            let size = file.metadata().map_err(failed("look at", &path))?.len();
+            Ok(Open { file, path, entry_durable: true, size, resized: false })
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             create_directory(parent(&path))?;
             let file = options.create_new(true).open(&path).map_err(failed("create", &path))?;
-            Ok(Open { file, path, entry_durable: false, resized: false })
+            Ok(Open { file, path, entry_durable: false, size: 0, resized: false })
         }
         Err(error) => Err(failed("open", &path)(error)),
     }
@@ -231,7 +293,7 @@ fn open_or_create(path: PathBuf) -> Result<Open, FilesError> {
 
 /// Makes a directory whose parent is there, and makes it last.
 pub(crate) fn create_directory(path: &Path) -> Result<(), FilesError> {
-    match std::fs::create_dir(path) {
+    match DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
         Ok(()) => sync_directory(parent(path)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(failed("create the directory", path)(error)),
@@ -291,4 +353,31 @@ fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
 
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // To fill a real disk would take it from everybody else on the machine.
+    #[test]
+    fn the_systems_words_for_no_room_are_understood() {
+        for errno in [Errno::NOSPC, Errno::DQUOT] {
+            assert!(is_full(&errno.into()), "{errno}");
+        }
+        for errno in [Errno::IO, Errno::ACCESS, Errno::FBIG] {
+            assert!(!is_full(&errno.into()), "{errno}");
+        }
+    }
+
+    #[test]
+    fn space_is_set_aside_by_writing_where_the_system_cannot() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, "abc").unwrap();
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        write_zeros(&file, 3, 700_000).unwrap();
+        let found = std::fs::read(&path).unwrap();
+        assert!(found.len() == 700_000 && found.starts_with(b"abc") && found[3..].iter().all(|byte| *byte == 0));
+    }
 }

@@ -133,21 +133,6 @@ fn a_refused_reservation_leaves_everything_as_it_was() {
 }
 
 #[test]
-fn a_disk_without_room_refuses_and_keeps_what_it_has() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut files = files(directory.path(), Quota::default());
-    files.apply(&write("raft/a", 0, "abc")).unwrap();
-    files.sync().unwrap();
-    // More than any disk of today holds, and less than the largest file that file systems name.
-    let result = files.reserve("raft/a", 8 << 40);
-    assert!(matches!(result, Ok(false)), "{result:?}");
-    let result = files.reserve("raft/new", 8 << 40);
-    assert!(matches!(result, Ok(false)), "{result:?}");
-    assert_eq!(std::fs::read(directory.path().join("raft/a")).unwrap(), b"abc");
-    assert!(!directory.path().join("raft/new").exists());
-}
-
-#[test]
 fn one_answer_serves_all_the_writes_before_it() {
     let directory = tempfile::tempdir().unwrap();
     let (events, inbox) = channel();

@@ -29,7 +29,7 @@ const UNREAD_BYTES: usize = 2 * wire::MAX_BODY_BYTES;
 /// The unit in which [`UNREAD_BYTES`] is handed out, as a semaphore counts in 32 bits.
 const SHARE_BYTES: usize = 1024;
 
-/// For how long a stranger may be silent, and a peer may take over one frame.
+/// How long a stranger may take over its first frame, and for how long a peer may be silent in the middle of one.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Room for what one read brings.
@@ -106,18 +106,18 @@ impl Connection {
 
     async fn read_frames(&mut self) -> Result<(), Malformed> {
         let mut buffer = BytesMut::with_capacity(READ_BYTES);
-        // By when the frame that is being read must be complete, if one is.
+        let mut is_stranger = true;
         let mut deadline = Some(Instant::now() + PATIENCE);
         loop {
             while let Some((envelope, length)) = next_frame(&mut buffer)? {
-                deadline = None;
+                is_stranger = false;
                 let share = self.share(length).await;
                 if self.events.send(Event::Message(envelope, share)).is_err() {
                     return Ok(());
                 }
             }
-            if deadline.is_none() && !buffer.is_empty() {
-                deadline = Some(Instant::now() + PATIENCE);
+            if !is_stranger {
+                deadline = (!buffer.is_empty()).then(|| Instant::now() + PATIENCE);
             }
             buffer.reserve(READ_BYTES);
             let read = self.stream.read_buf(&mut buffer);
@@ -125,7 +125,7 @@ impl Connection {
                 Some(deadline) => match timeout_at(deadline, read).await {
                     Ok(count) => count,
                     Err(_) => {
-                        tracing::debug!("closed a connection from {}: no whole frame in {PATIENCE:?}", self.from);
+                        tracing::debug!("closed a connection from {}: nothing of use for {PATIENCE:?}", self.from);
                         return Ok(());
                     }
                 },
@@ -162,4 +162,120 @@ fn next_frame(buffer: &mut BytesMut) -> Result<Option<(Envelope, usize)>, Malfor
     let envelope = wire::decode_body(header, &buffer[HEADER_BYTES..length])?;
     buffer.advance(length);
     Ok(Some((envelope, length)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+
+    use lictor_core::id::{CallId, PeerId};
+    use lictor_core::peer::Body;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    fn listen() -> (Listening, SocketAddr, Receiver<Event>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (events, inbox) = channel();
+        (Listening::start(listener, events).unwrap(), address, inbox)
+    }
+
+    fn frame(n: u64) -> Vec<u8> {
+        let body = Body::Abandon { id: CallId(n), origin: 0 };
+        let envelope = Envelope { from: PeerId::numbered(1), to: PeerId::numbered(2), cluster: 3, body };
+        wire::encode_frame(&envelope).to_vec()
+    }
+
+    fn messages(inbox: &Receiver<Event>) -> Vec<u64> {
+        let number = |event| match event {
+            Event::Message(Envelope { body: Body::Abandon { id, .. }, .. }, _) => id.0,
+            other => panic!("unexpected: {other:?}"),
+        };
+        inbox.try_iter().map(number).collect()
+    }
+
+    /// Waits until the other side has closed.
+    async fn closed(stream: &mut TcpStream) {
+        let mut bytes = [0; 1];
+        let end = tokio::time::timeout(Duration::from_secs(30), stream.read(&mut bytes)).await;
+        assert!(matches!(end, Ok(Ok(0) | Err(_))), "the connection is still open");
+    }
+
+    #[tokio::test]
+    async fn frames_arrive_whole_however_they_were_cut() {
+        let (listening, address, inbox) = listen();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let bytes: Vec<u8> = (0..50).flat_map(frame).collect();
+        for piece in bytes.chunks(7) {
+            stream.write_all(piece).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        stream.shutdown().await.unwrap();
+        closed(&mut stream).await;
+        assert_eq!(messages(&inbox), (0..50).collect::<Vec<_>>());
+        listening.stop().await;
+    }
+
+    // The clock of these tests jumps ahead whenever nothing else can happen.
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_stranger_is_not_waited_for() {
+        let (listening, address, inbox) = listen();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        closed(&mut stream).await;
+        assert_eq!(messages(&inbox), []);
+        listening.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_frame_is_not_waited_for() {
+        let (listening, address, inbox) = listen();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(&[frame(1), frame(2)[..20].to_vec()].concat()).await.unwrap();
+        closed(&mut stream).await;
+        assert_eq!(messages(&inbox), [1]);
+        listening.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_with_nothing_to_say_may_stay() {
+        let (listening, address, inbox) = listen();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(&frame(1)).await.unwrap();
+        let silence = tokio::time::timeout(PATIENCE * 100, stream.read_u8()).await;
+        assert!(silence.is_err(), "the connection was closed");
+        stream.write_all(&frame(2)).await.unwrap();
+        stream.shutdown().await.unwrap();
+        closed(&mut stream).await;
+        assert_eq!(messages(&inbox), [1, 2]);
+        listening.stop().await;
+    }
+
+    #[tokio::test]
+    async fn there_is_a_limit_to_the_connections_and_room_again_when_some_end() {
+        let (listening, address, inbox) = listen();
+        let mut open = Vec::new();
+        for n in 0..CONNECTIONS as u64 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(&frame(n)).await.unwrap();
+            open.push(stream);
+        }
+        closed(&mut TcpStream::connect(address).await.unwrap()).await;
+        let mut leaving = open.pop().unwrap();
+        leaving.shutdown().await.unwrap();
+        closed(&mut leaving).await;
+        let mut seen = messages(&inbox);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !seen.contains(&1_000) {
+            assert!(Instant::now() < deadline, "no new connection is accepted");
+            // Refused as long as the one that left is still counted.
+            let mut late = TcpStream::connect(address).await.unwrap();
+            let _ = late.write_all(&frame(1_000)).await;
+            let _ = late.shutdown().await;
+            closed(&mut late).await;
+            seen.extend(messages(&inbox));
+        }
+        listening.stop().await;
+    }
 }

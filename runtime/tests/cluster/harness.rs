@@ -11,6 +11,7 @@ use lictor_core::api::{Call, Consistency, Error, Read, ReadOptions, Response, ag
 use lictor_core::config::{Config, Limits, Raft};
 use lictor_core::id::{Index, PeerId};
 use lictor_core::raft::Configuration;
+use lictor_core::wal;
 use lictor_runtime::{DataDir, Handle, Options, Quota, Runtime, StartError, Storage};
 
 /// Everything that is waited for comes within this time, or the test fails.
@@ -131,6 +132,7 @@ pub(crate) fn config(id: PeerId, address: SocketAddr, members: Configuration) ->
         raft: Raft::with_multiplier(2),
         limits: Limits::default(),
         settings: Settings { server: true, ..Settings::default() },
+        wal: wal::Options::default(),
     }
 }
 

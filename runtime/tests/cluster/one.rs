@@ -55,7 +55,7 @@ async fn a_dropped_call_hangs_up() {
     let third = eventually("the place is free", || async {
         let mut third = block();
         match tokio::time::timeout(std::time::Duration::from_millis(200), &mut third).await {
-            Ok(reply) => panic_unless_busy(reply.unwrap()),
+            Ok(reply) => panic_unless_busy(&reply.unwrap()),
             Err(_) => Some(third),
         }
     })
@@ -67,7 +67,7 @@ async fn a_dropped_call_hangs_up() {
     server.shutdown().await;
 }
 
-fn panic_unless_busy<T>(reply: lictor_core::api::Reply) -> Option<T> {
+fn panic_unless_busy<T>(reply: &lictor_core::api::Reply) -> Option<T> {
     assert!(matches!(reply, Err(Error::Busy { .. })), "unexpected: {reply:?}");
     None
 }
@@ -101,6 +101,42 @@ async fn without_room_on_the_disk_writes_fail_and_reads_go_on() {
     put(&handle, "afterwards", &large).await;
     for n in 1..=acknowledged {
         assert!(get(&handle, &format!("fill/{n}"), Consistency::Default).await.is_some(), "fill/{n} is lost");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_that_finds_no_room_waits_for_it_and_nothing_acknowledged_is_lost() {
+    let mut cluster = Cluster::start(1).await;
+    let handle = cluster.handle(0);
+    put(&handle, "kept", "value").await;
+    // Room for what is set aside already and for little more than that.
+    cluster.quotas[0].set(3 << 20);
+    let large = "v".repeat(400 << 10);
+    let flood: Vec<_> = (0..40)
+        .map(|n| {
+            let (handle, large) = (handle.clone(), large.clone());
+            tokio::spawn(async move { (n, handle.call(put_call(&format!("flood/{n}"), large)).await) })
+        })
+        .collect();
+    eventually("the flood is over its ears in the disk", || async {
+        let refused = try_put(&handle, "refused", "x").await;
+        (refused == Err(Error::DiskFull)).then_some(())
+    })
+    .await;
+    assert_eq!(get(&handle, "kept", Consistency::Default).await.as_deref(), Some("value"));
+    cluster.quotas[0].set(u64::MAX);
+    let mut acknowledged = Vec::new();
+    for write in flood {
+        match soon("every write is answered", write).await.unwrap() {
+            (n, Ok(_)) => acknowledged.push(format!("flood/{n}")),
+            (_, Err(error)) => assert_eq!(error, Error::DiskFull),
+        }
+    }
+    put(&handle, "afterwards", "x").await;
+    cluster.kill(0).await;
+    cluster.restart(0).await;
+    for key in acknowledged {
+        assert!(get_once_led(&cluster.handle(0), &key).await.is_some(), "{key} is lost");
     }
 }
 
@@ -274,7 +310,7 @@ async fn write_until_it_ends(directory: &Path) {
             let _: Result<Response, Error> = handle.call(put_call("key", large.clone())).await;
         }
     })
-    .await
+    .await;
 }
 
 /// `Call` is what front ends hold on to across threads.
