@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use lictor_core::api::agent::Settings;
 use lictor_core::api::kv::{self, PutMode};
 use lictor_core::api::{Call, Consistency, ReadOptions, Response, status};
-use lictor_core::config::{Config, Limits, Raft};
+use lictor_core::config::{Config, Limits};
 use lictor_core::id::PeerId;
-use lictor_core::raft::Configuration;
+use lictor_core::raft::{self, Configuration};
 use lictor_core::wal;
 use lictor_runtime::{DataDir, Handle, Options, Runtime, Storage};
 
@@ -72,7 +72,7 @@ fn start(count: usize, root: Option<&Path>) -> Vec<Runtime> {
             datacenter: "dc1".to_owned(),
             address,
             bootstrap: Some(members.clone()),
-            raft: Raft::default(),
+            raft: raft::Options::default(),
             limits: Limits::default(),
             settings: Settings::default(),
             wal: wal::Options::default(),

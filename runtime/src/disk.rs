@@ -5,10 +5,12 @@ mod files;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
 
 use lictor_core::io::{FileName, Input, Write};
 
@@ -20,6 +22,9 @@ use crate::fatal;
 
 /// The most jobs that share one sync, so that the first of many does not wait for the last.
 const BATCH: usize = 1024;
+
+/// How soon a write that found no room is tried again.
+const NO_ROOM_PAUSE: Duration = Duration::from_millis(100);
 
 /// A ceiling on the bytes that may be set aside for the log: this program's own, beside those that the
 /// system keeps. An agent that reaches it does as on a full disk. It can be moved while the agent runs.
@@ -108,8 +113,8 @@ impl DiskThread {
     /// data directory's lock then.
     pub(crate) fn start(files: Files, events: Sender<Event>) -> std::io::Result<(DiskLink, Self)> {
         let (link, jobs) = channel();
-        let abort = files.abort().clone();
-        let worker = Worker { files, jobs, events, abort: abort.clone() };
+        let abort = Arc::new(AtomicBool::new(false));
+        let worker = Worker { files, jobs, held: VecDeque::new(), events, abort: abort.clone() };
         let thread = Builder::new().name("lictor-disk".to_owned()).spawn(move || {
             let _guard = fatal::EndWithMe("the disk's thread");
             worker.run();
@@ -122,10 +127,8 @@ impl DiskThread {
         self.abort.store(true, Ordering::Release);
     }
 
-    /// Waits for the thread's end. What the agent needed to be done, it has waited for; a disk without room
-    /// must not hold up the rest.
+    /// Waits for the thread's end. It carries out what is queued, unless it was told not to or finds no room.
     pub(crate) fn join(self) {
-        self.abort();
         // A panic has ended the process already.
         let _ = self.thread.join();
     }
@@ -134,13 +137,15 @@ impl DiskThread {
 struct Worker {
     files: Files,
     jobs: Receiver<Job>,
+    /// Jobs that were received and not begun yet.
+    held: VecDeque<Job>,
     events: Sender<Event>,
     abort: Arc<AtomicBool>,
 }
 
 impl Worker {
     fn run(mut self) {
-        while let Ok(first) = self.jobs.recv() {
+        while let Some(first) = self.held.pop_front().or_else(|| self.jobs.recv().ok()) {
             if let Err(error) = self.commit(first) {
                 if self.abort.load(Ordering::Acquire) {
                     return;
@@ -157,14 +162,15 @@ impl Worker {
         let mut last = None;
         let mut next = Some(first);
         for _ in 0..BATCH {
-            let Some(job) = next.take().or_else(|| self.jobs.try_recv().ok()) else { break };
+            let job = next.take().or_else(|| self.held.pop_front()).or_else(|| self.jobs.try_recv().ok());
+            let Some(job) = job else { break };
             if self.abort.load(Ordering::Acquire) {
                 return Ok(());
             }
             match job {
                 Job::Write(write) => {
                     for op in &write.ops {
-                        self.files.apply(op)?;
+                        self.insist(|files| files.apply(op))?;
                     }
                     last = Some(write.seq);
                 }
@@ -175,10 +181,43 @@ impl Worker {
             }
         }
         if let Some(seq) = last {
-            self.files.sync()?;
+            self.insist(Files::sync)?;
             self.answer(Input::Persisted(seq));
         }
         Ok(())
+    }
+
+    /// Does something as soon as there is room for it. Writes may come faster than space can be set aside for
+    /// them, and then find the disk full. They wait: nothing becomes durable, and so nothing is
+    /// acknowledged, until there is room again.
+    fn insist(&mut self, mut action: impl FnMut(&mut Files) -> Result<(), FilesError>) -> Result<(), FilesError> {
+        let mut told = false;
+        loop {
+            match action(&mut self.files) {
+                Err(error) if error.is_full() && !self.abort.load(Ordering::Acquire) => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::error!("{error}. It is tried again until there is room");
+                    }
+                    self.refuse_reservations();
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Lets a moment pass, and tells the agent meanwhile that there is no room, so that it takes no more writes.
+    fn refuse_reservations(&mut self) {
+        let until = Instant::now() + NO_ROOM_PAUSE;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.jobs.recv_timeout(left) {
+                Ok(Job::Reserve { file, size }) => self.answer(Input::Reserved { file, size, granted: false }),
+                Ok(write) => self.held.push_back(write),
+                Err(RecvTimeoutError::Timeout) => return,
+                // The agent has gone, and with it the need to keep its writes that were not acknowledged.
+                Err(RecvTimeoutError::Disconnected) => return self.abort.store(true, Ordering::Release),
+            }
+        }
     }
 
     fn answer(&self, input: Input) {

@@ -1,6 +1,7 @@
 //! What an operator reads of an agent's life.
 
-use lictor_core::io::{Notice, StepDown};
+use lictor_core::io::Notice;
+use lictor_core::raft::{News, StepDown};
 use lictor_core::time::{Duration, Instant};
 
 /// At most one line about dropped messages in this time: a stranger must not fill the log.
@@ -17,23 +18,7 @@ impl NoticeLog {
     /// Logs one notice, in words.
     pub(crate) fn log(&mut self, now: Instant, notice: &Notice) {
         match notice {
-            Notice::BecameLeader { term } => tracing::info!("this server was elected leader for term {term}"),
-            Notice::SteppedDown { term, reason } => {
-                let why = match reason {
-                    StepDown::HigherTerm => "another server began a later term",
-                    StepDown::LostQuorum => "it could not reach a quorum of servers",
-                };
-                tracing::warn!("this server stepped down as leader of term {term}: {why}");
-            }
-            Notice::LeaderChanged { leader: Some(leader), term } => {
-                tracing::info!("the leader of term {term} is server {leader}");
-            }
-            Notice::LeaderChanged { leader: None, term } => {
-                tracing::info!("there is no known leader in term {term}");
-            }
-            Notice::Campaigning { term } => {
-                tracing::info!("no leader was heard from: this server asks for votes for term {term}");
-            }
+            Notice::Raft(news) => log_news(news),
             Notice::Dropped { from, reason } => {
                 if let Some(unsaid) = self.may_say_dropped(now) {
                     let from = from.map_or_else(|| "an unknown sender".to_owned(), |from| from.to_string());
@@ -57,6 +42,29 @@ impl NoticeLog {
         }
         self.next_dropped = now + DROPPED_EVERY;
         Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
+/// Who leads is what an operator asks first.
+fn log_news(news: &News) {
+    match news {
+        News::BecameLeader { term } => tracing::info!("this server was elected leader for term {term}"),
+        News::SteppedDown { term, reason } => {
+            let why = match reason {
+                StepDown::HigherTerm => "another server began a later term",
+                StepDown::LostQuorum => "it could not reach a quorum of servers",
+            };
+            tracing::warn!("this server stepped down as leader of term {term}: {why}");
+        }
+        News::LeaderChanged { leader: Some(leader), term } => {
+            tracing::info!("the leader of term {term} is server {leader}");
+        }
+        News::LeaderChanged { leader: None, term } => {
+            tracing::info!("there is no known leader in term {term}");
+        }
+        News::Campaigning { term } => {
+            tracing::info!("no leader was heard from: this server asks for votes for term {term}");
+        }
     }
 }
 

@@ -5,9 +5,6 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use lictor_core::io::{FileName, FileOp};
 use rustix::fs::FallocateFlags;
@@ -21,9 +18,6 @@ const COALESCE_BYTES: usize = 256 << 10;
 /// Files kept open. The log is written at its end, so that the newest names are the ones that are used.
 const OPEN_FILES: usize = 8;
 
-/// How soon a write that found no room is tried again.
-const NO_ROOM_PAUSE: Duration = Duration::from_millis(100);
-
 /// Clients' data is nobody else's business.
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
@@ -35,10 +29,24 @@ pub struct FilesError {
     doing: &'static str,
     path: PathBuf,
     source: io::Error,
+    /// Whether it was to make changes durable. What a failed sync has lost is not known.
+    is_sync: bool,
+}
+
+impl FilesError {
+    /// Whether the disk had no room for what was tried, and nothing was lost by trying.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        !self.is_sync && is_full(&self.source)
+    }
 }
 
 fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FilesError {
-    move |source| FilesError { doing, path: path.to_owned(), source }
+    move |source| FilesError { doing, path: path.to_owned(), source, is_sync: false }
+}
+
+fn failed_sync(path: &Path) -> impl FnOnce(io::Error) -> FilesError {
+    move |source| FilesError { doing: "sync", path: path.to_owned(), source, is_sync: true }
 }
 
 /// The files of a data directory.
@@ -53,8 +61,6 @@ pub(crate) struct Files {
     open: BTreeMap<FileName, Open>,
     dirty: Option<FileName>,
     tail: Tail,
-    /// Set when nothing that is still to be written matters any more.
-    abort: Arc<AtomicBool>,
     /// Whatever must live for as long as files may be written, such as the directory's lock.
     _lock: File,
 }
@@ -85,16 +91,13 @@ impl Tail {
 impl Files {
     /// The files below `directory`, whose entries, as far as they exist, are durable. Keeps `lock` open.
     pub(crate) fn new(directory: PathBuf, quota: Quota, lock: File) -> Self {
-        let (open, abort) = (BTreeMap::new(), Arc::new(AtomicBool::new(false)));
-        Self { directory, quota, open, dirty: None, tail: Tail::default(), abort, _lock: lock }
-    }
-
-    /// To be set when nothing that is still to be written matters any more.
-    pub(crate) fn abort(&self) -> &Arc<AtomicBool> {
-        &self.abort
+        Self { directory, quota, open: BTreeMap::new(), dirty: None, tail: Tail::default(), _lock: lock }
     }
 
     /// Carries out one change. It is durable after [`sync`](Self::sync).
+    ///
+    /// If there is no room for it ([`FilesError::is_full`]), this and [`sync`](Self::sync) may be called again until
+    /// there is: unlike a failed sync, a write that found no room has lost nothing.
     pub(crate) fn apply(&mut self, op: &FileOp) -> Result<(), FilesError> {
         if self.dirty.as_ref().is_some_and(|dirty| dirty != op.file()) {
             self.sync()?;
@@ -112,9 +115,9 @@ impl Files {
         let Some(name) = self.dirty.take() else { return Ok(()) };
         let open = self.open(&name)?;
         if open.resized || !open.entry_durable {
-            open.file.sync_all().map_err(failed("sync", &open.path))?;
+            open.file.sync_all().map_err(failed_sync(&open.path))?;
         } else {
-            open.file.sync_data().map_err(failed("sync", &open.path))?;
+            open.file.sync_data().map_err(failed_sync(&open.path))?;
         }
         open.resized = false;
         if !open.entry_durable {
@@ -145,40 +148,23 @@ impl Files {
             return Ok(());
         }
         let name = self.dirty.clone().expect("bytes that wait belong to the dirty file");
-        let Tail { offset, mut bytes } = std::mem::take(&mut self.tail);
-        self.write_at(&name, offset, &bytes)?;
-        self.tail.offset = offset + bytes.len() as u64;
-        bytes.clear();
-        self.tail.bytes = bytes;
+        let Tail { offset, bytes } = std::mem::take(&mut self.tail);
+        let written = self.write_at(&name, offset, &bytes);
+        self.tail = Tail { offset, bytes };
+        written?;
+        self.tail.offset = self.tail.end();
+        self.tail.bytes.clear();
         Ok(())
     }
 
-    /// Writes, and waits for room if there is none: space that was not set aside may be needed when writes come
-    /// faster than it can be had. Until there is room again, nothing becomes durable and so no write is
-    /// acknowledged. Unlike a failed sync, a write that found no room has changed nothing and may be repeated.
     fn write_at(&mut self, name: &str, offset: u64, bytes: &[u8]) -> Result<(), FilesError> {
         let end = offset + bytes.len() as u64;
-        let mut waiting = false;
-        loop {
-            let aborted = self.abort.load(Ordering::Acquire);
-            let room = self.has_quota(name, end)?;
-            let open = self.open(name)?;
-            let written = if room { open.file.write_all_at(bytes, offset) } else { Err(Errno::DQUOT.into()) };
-            match written {
-                Ok(()) => {
-                    open.size = open.size.max(end);
-                    return Ok(());
-                }
-                Err(error) if is_full(&error) && !aborted => {
-                    if !std::mem::replace(&mut waiting, true) {
-                        let path = self.directory.join(name);
-                        tracing::error!("cannot write {}: {error}. Writes wait until there is room", path.display());
-                    }
-                    std::thread::sleep(NO_ROOM_PAUSE);
-                }
-                Err(error) => return Err(failed("write", &open.path)(error)),
-            }
-        }
+        let room = self.has_quota(name, end)?;
+        let open = self.open(name)?;
+        let written = if room { open.file.write_all_at(bytes, offset) } else { Err(Errno::DQUOT.into()) };
+        written.map_err(failed("write", &open.path))?;
+        open.size = open.size.max(end);
+        Ok(())
     }
 
     /// Whether a file may be so long.
@@ -302,7 +288,7 @@ pub(crate) fn create_directory(path: &Path) -> Result<(), FilesError> {
 
 /// Makes a directory's entries survive a power loss.
 pub(crate) fn sync_directory(path: &Path) -> Result<(), FilesError> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(failed("sync the directory", path))
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(failed_sync(path))
 }
 
 /// The directory that holds `path`.
@@ -362,8 +348,10 @@ mod tests {
     // To fill a real disk would take it from everybody else on the machine.
     #[test]
     fn the_systems_words_for_no_room_are_understood() {
+        let path = Path::new("raft/wal-1");
         for errno in [Errno::NOSPC, Errno::DQUOT] {
-            assert!(is_full(&errno.into()), "{errno}");
+            assert!(failed("write", path)(errno.into()).is_full(), "{errno}");
+            assert!(!failed_sync(path)(errno.into()).is_full(), "a failed sync is never tried again");
         }
         for errno in [Errno::IO, Errno::ACCESS, Errno::FBIG] {
             assert!(!is_full(&errno.into()), "{errno}");

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use lictor_core::api::agent::{Itself, Settings};
 use lictor_core::api::kv::{self, Entries, PutMode};
 use lictor_core::api::{Call, Consistency, Error, Read, ReadOptions, Response, agent, status};
-use lictor_core::config::{Config, Limits, Raft};
+use lictor_core::config::{Config, Limits};
 use lictor_core::id::{Index, PeerId};
-use lictor_core::raft::Configuration;
+use lictor_core::raft::{self, Configuration};
 use lictor_core::wal;
 use lictor_runtime::{DataDir, Handle, Options, Quota, Runtime, StartError, Storage};
 
@@ -129,7 +129,7 @@ pub(crate) fn config(id: PeerId, address: SocketAddr, members: Configuration) ->
         datacenter: "dc1".to_owned(),
         address,
         bootstrap: Some(members),
-        raft: Raft::with_multiplier(2),
+        raft: raft::Options::with_multiplier(2),
         limits: Limits::default(),
         settings: Settings { server: true, ..Settings::default() },
         wal: wal::Options::default(),
