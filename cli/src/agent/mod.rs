@@ -232,6 +232,7 @@ impl Agent {
         let http_addresses = listeners.iter().map(tokio::net::TcpListener::local_addr).collect::<io::Result<Vec<_>>>();
         let http_addresses = http_addresses.map_err(|error| error.to_string())?;
         let config = plan.config(id, server_port, http_addresses.first().map(SocketAddr::port));
+        let limits = lictor_http::Options { value_bytes: config.limits.value_bytes, ..Default::default() };
         let pid_file = plan.pid_file.as_deref().map(PidFile::write).transpose()?;
 
         let options = Options { config, storage, listener, seed: random_seed() };
@@ -241,7 +242,7 @@ impl Agent {
             let handle = handle.clone();
             async move { handle.call(call).await }
         };
-        let http = lictor_http::Server::start(listeners, &lictor_http::Options::default(), call);
+        let http = lictor_http::Server::start(listeners, &limits, call);
         Ok(Self { runtime, http, http_addresses, id, _pid_file: pid_file })
     }
 

@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 
 use lictor_core::api::agent::Settings;
-use lictor_core::config::{Config, Limits, Raft};
+use lictor_core::config::{Config, Limits};
 use lictor_core::id::PeerId;
-use lictor_core::raft::Configuration;
+use lictor_core::raft::{self, Configuration};
+use lictor_core::wal;
 use uuid::Uuid;
 
 use super::draft::Draft;
@@ -106,7 +107,8 @@ impl Plan {
             datacenter: settings.datacenter.clone(),
             address,
             bootstrap: self.founds.then(|| Configuration::new([(id, address)])),
-            raft: Raft::with_multiplier(self.raft_multiplier),
+            raft: raft::Options::with_multiplier(self.raft_multiplier),
+            wal: wal::Options::default(),
             limits: Limits::default(),
             settings,
         }
