@@ -39,7 +39,7 @@ pub(crate) fn read(definition: &Command, line: Vec<OsString>) -> Result<Asked, S
                 asked.help = true;
                 break;
             }
-            asked.args.extend(read_option(command, &asked.path, option, &mut line)?);
+            read_option(command, option, &mut line, &mut asked)?;
         } else if command.has_subcommands() {
             command = command.find_subcommand(text).ok_or_else(|| unknown_command(command, &asked.path, text))?;
             asked.path.push(text.to_owned());
@@ -61,31 +61,37 @@ fn all_arguments(mut asked: Asked, command: &Command, first: OsString, rest: imp
     asked
 }
 
-/// One option in clap's form, with the next word if that is its value.
+/// Adds one option in clap's form, with the next word if that is its value.
 fn read_option(
     command: &Command,
-    path: &[String],
     option: &str,
     line: &mut impl Iterator<Item = OsString>,
-) -> Result<Option<OsString>, String> {
+    asked: &mut Asked,
+) -> Result<(), String> {
     let (name, value) = option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)));
-    let known = find(command, name).ok_or_else(|| unknown_option(command, path, name))?;
-    if !takes_value(known) {
+    let known = find(command, name).ok_or_else(|| unknown_option(command, &asked.path, name))?;
+    let mut word = OsString::from(format!("--{name}"));
+    if takes_value(known) {
+        word.push("=");
+        match value {
+            Some(value) => word.push(value),
+            None => word.push(line.next().ok_or_else(|| format!("-{name} needs a value: -{name}=<value>"))?),
+        }
+    } else {
         let on = match value {
             None => true,
             Some(value) => truth(value).ok_or_else(|| format!("-{name} is true or false, not \"{value}\""))?,
         };
-        return Ok(match known.get_action() {
-            ArgAction::SetTrue => on.then(|| format!("--{name}").into()),
-            _ => Some(format!("--{name}={on}").into()),
-        });
+        if !matches!(known.get_action(), ArgAction::SetTrue) {
+            word.push(format!("={on}"));
+        } else if !on {
+            // Clap's plain switches can be given, not taken back.
+            asked.args.retain(|given| *given != word);
+            return Ok(());
+        }
     }
-    let mut word = OsString::from(format!("--{name}="));
-    match value {
-        Some(value) => word.push(value),
-        None => word.push(line.next().ok_or_else(|| format!("-{name} needs a value: -{name}=<value>"))?),
-    }
-    Ok(Some(word))
+    asked.args.push(word);
+    Ok(())
 }
 
 fn find<'c>(command: &'c Command, name: &str) -> Option<&'c Arg> {
@@ -184,6 +190,7 @@ mod tests {
     fn switches_take_no_word_but_may_be_set_by_equals() {
         assert_eq!(rewritten("kv get -stale a").unwrap(), "kv get --stale -- a");
         assert_eq!(rewritten("kv get -stale=false -keys=T a").unwrap(), "kv get --keys -- a");
+        assert_eq!(rewritten("kv get -stale -keys -stale=0 a").unwrap(), "kv get --keys -- a");
         assert_eq!(rewritten("agent -server=false").unwrap(), "agent --server=false");
         assert!(rewritten("kv get -stale=maybe a").unwrap_err().contains("-stale is true or false"));
     }

@@ -116,7 +116,7 @@ impl Agent {
     }
 }
 
-/// The options of a server of its own on a data directory, with the quickest elections.
+/// The options of a server of its own on a data directory.
 #[must_use]
 pub fn server_options(directory: &Path) -> Vec<String> {
     vec!["-server".into(), "-bootstrap".into(), format!("-data-dir={}", directory.display())]

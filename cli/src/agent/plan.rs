@@ -56,7 +56,11 @@ impl Plan {
         let http = http_addresses(draft.http_addr.as_deref().unwrap_or(client_addr), http_port)?;
         let node_id = draft.node_id.as_deref().map(node_id).transpose()?;
         let node_name = draft.node_name.filter(|name| !name.is_empty()).unwrap_or_else(host_name);
-        let (data_dir, pid_file) = (draft.data_dir.unwrap_or_default(), draft.pid_file.unwrap_or_default());
+        let (mut data_dir, pid_file) = (draft.data_dir.unwrap_or_default(), draft.pid_file.unwrap_or_default());
+        if dev && !data_dir.is_empty() {
+            warnings.push(format!("-dev keeps everything in memory: the data directory {data_dir} is not used"));
+            data_dir.clear();
+        }
         let settings = Settings {
             bootstrap: role.bootstrap,
             bootstrap_expect: draft.bootstrap_expect.unwrap_or(0),
@@ -254,6 +258,8 @@ mod tests {
         assert_eq!(plan.bind, "127.0.0.1:8300".parse().unwrap());
         assert_eq!(plan.http, ["127.0.0.1:8500".parse().unwrap()]);
         assert_eq!(plan.settings.datacenter, "dc1");
+        let with_directory = Plan::of(Draft { data_dir: Some("/d".into()), ..dev() }).unwrap();
+        assert!(with_directory.data_dir.is_none() && with_directory.warnings[0].contains("/d is not used"));
         assert!(!plan.settings.node_name.is_empty() && !plan.settings.bootstrap && plan.settings.server);
     }
 
