@@ -7,6 +7,7 @@ use crate::api::{Call, Consistency, Error, ReadOptions, Reply, Response, kv, sta
 use crate::config::{Config, Limits};
 use crate::id::{CallId, Index, PeerId};
 use crate::io::{FileOp, Input, Output};
+use crate::peer::{Body, Envelope, Forward};
 use crate::raft::{Configuration, Options};
 use crate::time::{Duration, Instant};
 use crate::wal::Recovered;
@@ -221,4 +222,28 @@ fn deletions_are_forgotten_when_nobody_can_wait_for_them_any_more() {
     let gone = lone.call(get("a", Index(0), Consistency::Default));
     assert!(value(lone.reply(gone)).1 >= deleted_at);
     assert_eq!(lone.agent.poll_timeout(), None);
+}
+
+/// What a peer's forwarded query may block for was drawn by that peer, which gives up soon after.
+#[test]
+fn a_peers_query_blocks_for_what_is_left_of_its_time_and_no_longer() {
+    for (wait, least, most) in [(Duration::from_secs(40), 40_000, 40_000), (Duration::ZERO, 0, 0)] {
+        let mut lone = Lone::new();
+        lone.put("a", "1");
+        let index = lone.agent.store().index();
+        let read = ReadOptions { consistency: Consistency::Default, index, wait: Some(wait) };
+        let forward = Forward {
+            id: CallId(1),
+            origin: 1,
+            term: lone.agent.raft_status().term,
+            call: Call::new(kv::Request::Get { key: "a".into(), read }),
+        };
+        let (from, to) = (PeerId::numbered(2), PeerId::numbered(1));
+        let cluster = crate::wire::cluster_tag("dc1");
+        lone.input(Input::Message(Envelope { from, to, cluster, body: Body::Forward(forward) }));
+        lone.wait_until(Instant::from_millis(least) - Duration::from_nanos(1));
+        assert_eq!(lone.agent.open_calls().0, usize::from(most > 0), "{wait:?}");
+        lone.wait_until(Instant::from_millis(most));
+        assert_eq!(lone.agent.open_calls(), (0, 0), "{wait:?}");
+    }
 }
