@@ -7,7 +7,7 @@ use crate::api::{Call, Consistency, Error, ReadOptions, Reply, Response, kv, sta
 use crate::config::{Config, Limits};
 use crate::id::{CallId, Index, PeerId};
 use crate::io::{FileOp, Input, Output};
-use crate::raft::{Configuration, Options};
+use crate::raft::{Configuration, HardState, Options};
 use crate::time::{Duration, Instant};
 use crate::wal::Recovered;
 
@@ -101,6 +101,47 @@ fn value(reply: Option<Reply>) -> (Option<Bytes>, Index) {
     match reply {
         Some(Ok(Response::KvEntries(read))) => (read.value.first().map(|e| e.value.clone()), read.meta.index),
         other => panic!("no entries: {other:?}"),
+    }
+}
+
+/// A batch may both commit the first entry of a term and bring a read: until what earlier terms acknowledged is
+/// applied, the read must not be answered.
+#[test]
+fn a_read_that_comes_with_the_first_commit_of_a_term_sees_what_came_before() {
+    for consistency in [Consistency::Default, Consistency::Consistent] {
+        let mut before = Lone::new();
+        assert_eq!(before.put("a", "1"), Some(Ok(Response::Done(true))));
+        let status = before.agent.raft_status();
+        let recovered = Recovered {
+            hard_state: HardState { term: status.term, vote: status.vote, commit: Index(0) },
+            entries: before.agent.raft().log().from(Index(1)).cloned().collect(),
+            ..Recovered::default()
+        };
+        let mut agent = Agent::new((*before.agent.config).clone(), 7, recovered, Instant::ZERO);
+        let (mut now, mut reply) = (Instant::ZERO, None);
+        let mut asked = false;
+        for _ in 0..100 {
+            let mut writes = Vec::new();
+            while let Some(output) = agent.poll_output() {
+                match output {
+                    Output::Persist(write) => writes.push(write.seq),
+                    Output::Reply { reply: answer, .. } => reply = Some(answer),
+                    _ => {}
+                }
+            }
+            for seq in writes {
+                let led = agent.raft().is_leader();
+                agent.handle_input(now, Input::Persisted(seq));
+                if led && !asked {
+                    asked = true;
+                    let call = Call::new(get("a", Index(0), consistency));
+                    agent.handle_input(now, Input::Call { id: CallId(1), call });
+                }
+            }
+            now = agent.poll_timeout().map_or(now, |due| now.max(due));
+            agent.handle_input(now, Input::Timeout);
+        }
+        assert_eq!(value(reply).0, Some(Bytes::from_static(b"1")), "{consistency:?}");
     }
 }
 

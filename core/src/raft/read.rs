@@ -108,11 +108,11 @@ impl Raft {
     }
 
     /// The last round that a majority answered, if what is committed is known: a leader knows it only once an
-    /// entry of its own term is (thesis 6.4).
+    /// entry of its own term is (thesis 6.4). And reads see it only once it is applied, which may be later in a batch.
     #[must_use]
     pub fn confirmed_round(&self) -> Option<Round> {
         match &self.role {
-            Role::Leader(leader) if self.log.commit() >= leader.term_start => Some(leader.rounds.confirmed),
+            Role::Leader(leader) if self.log.applied() >= leader.term_start => Some(leader.rounds.confirmed),
             _ => None,
         }
     }
@@ -122,7 +122,7 @@ impl Raft {
     #[must_use]
     pub fn lease_until(&self) -> Instant {
         let Role::Leader(leader) = &self.role else { return Instant::ZERO };
-        if self.log.commit() < leader.term_start {
+        if self.log.applied() < leader.term_start {
             return Instant::ZERO;
         }
         if self.is_sole_voter() {
