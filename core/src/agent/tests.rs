@@ -7,7 +7,8 @@ use crate::api::{Call, Consistency, Error, ReadOptions, Reply, Response, kv, sta
 use crate::config::{Config, Limits};
 use crate::id::{CallId, Index, PeerId};
 use crate::io::{FileOp, Input, Output};
-use crate::raft::{Configuration, HardState, Options};
+use crate::peer::{Body, Envelope, Forward};
+use crate::raft::{Configuration, Options};
 use crate::time::{Duration, Instant};
 use crate::wal::Recovered;
 
@@ -101,47 +102,6 @@ fn value(reply: Option<Reply>) -> (Option<Bytes>, Index) {
     match reply {
         Some(Ok(Response::KvEntries(read))) => (read.value.first().map(|e| e.value.clone()), read.meta.index),
         other => panic!("no entries: {other:?}"),
-    }
-}
-
-/// A batch may both commit the first entry of a term and bring a read: until what earlier terms acknowledged is
-/// applied, the read must not be answered.
-#[test]
-fn a_read_that_comes_with_the_first_commit_of_a_term_sees_what_came_before() {
-    for consistency in [Consistency::Default, Consistency::Consistent] {
-        let mut before = Lone::new();
-        assert_eq!(before.put("a", "1"), Some(Ok(Response::Done(true))));
-        let status = before.agent.raft_status();
-        let recovered = Recovered {
-            hard_state: HardState { term: status.term, vote: status.vote, commit: Index(0) },
-            entries: before.agent.raft().log().from(Index(1)).cloned().collect(),
-            ..Recovered::default()
-        };
-        let mut agent = Agent::new((*before.agent.config).clone(), 7, recovered, Instant::ZERO);
-        let (mut now, mut reply) = (Instant::ZERO, None);
-        let mut asked = false;
-        for _ in 0..100 {
-            let mut writes = Vec::new();
-            while let Some(output) = agent.poll_output() {
-                match output {
-                    Output::Persist(write) => writes.push(write.seq),
-                    Output::Reply { reply: answer, .. } => reply = Some(answer),
-                    _ => {}
-                }
-            }
-            for seq in writes {
-                let led = agent.raft().is_leader();
-                agent.handle_input(now, Input::Persisted(seq));
-                if led && !asked {
-                    asked = true;
-                    let call = Call::new(get("a", Index(0), consistency));
-                    agent.handle_input(now, Input::Call { id: CallId(1), call });
-                }
-            }
-            now = agent.poll_timeout().map_or(now, |due| now.max(due));
-            agent.handle_input(now, Input::Timeout);
-        }
-        assert_eq!(value(reply).0, Some(Bytes::from_static(b"1")), "{consistency:?}");
     }
 }
 
@@ -262,4 +222,28 @@ fn deletions_are_forgotten_when_nobody_can_wait_for_them_any_more() {
     let gone = lone.call(get("a", Index(0), Consistency::Default));
     assert!(value(lone.reply(gone)).1 >= deleted_at);
     assert_eq!(lone.agent.poll_timeout(), None);
+}
+
+/// What a peer's forwarded query may block for was drawn by that peer, which gives up soon after.
+#[test]
+fn a_peers_query_blocks_for_what_is_left_of_its_time_and_no_longer() {
+    for (wait, least, most) in [(Duration::from_secs(40), 40_000, 40_000), (Duration::ZERO, 0, 0)] {
+        let mut lone = Lone::new();
+        lone.put("a", "1");
+        let index = lone.agent.store().index();
+        let read = ReadOptions { consistency: Consistency::Default, index, wait: Some(wait) };
+        let forward = Forward {
+            id: CallId(1),
+            origin: 1,
+            term: lone.agent.raft_status().term,
+            call: Call::new(kv::Request::Get { key: "a".into(), read }),
+        };
+        let (from, to) = (PeerId::numbered(2), PeerId::numbered(1));
+        let cluster = crate::wire::cluster_tag("dc1");
+        lone.input(Input::Message(Envelope { from, to, cluster, body: Body::Forward(forward) }));
+        lone.wait_until(Instant::from_millis(least) - Duration::from_nanos(1));
+        assert_eq!(lone.agent.open_calls().0, usize::from(most > 0), "{wait:?}");
+        lone.wait_until(Instant::from_millis(most));
+        assert_eq!(lone.agent.open_calls(), (0, 0), "{wait:?}");
+    }
 }

@@ -18,7 +18,7 @@ pub struct Progress {
     /// The next entry to send.
     next: Index,
     mode: Mode,
-    /// When anything was last heard from it (check-quorum).
+    /// When it last answered anything (check-quorum).
     pub heard: Instant,
     /// The latest round of heartbeats that it answered.
     pub round: Round,
