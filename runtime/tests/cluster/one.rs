@@ -3,8 +3,12 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use crate::harness::{Cluster, config, eventually, get, get_call, itself, put, put_call, soon, try_put, value};
+use crate::harness::{
+    Cluster, PATIENCE, config, eventually, get, get_call, itself, put, put_call, soon, try_put, value,
+};
 use lictor_core::api::{Call, Consistency, Error, Response};
 use lictor_core::id::{CallId, Index, PeerId};
 use lictor_core::peer::{Body, Envelope};
@@ -39,37 +43,26 @@ async fn a_dropped_call_hangs_up() {
     let handle = server.handle();
     put(&handle, "key", "old").await;
     let index = crate::harness::read(&handle, get_call("key", Consistency::Stale, Index(0))).await.unwrap().meta.index;
-    let block = || {
-        let handle = handle.clone();
-        tokio::spawn(async move { handle.call(get_call("key", Consistency::Default, index)).await })
-    };
-    let first = block();
-    eventually("the first query occupies the only place", || async {
-        let second = block();
-        let reply = tokio::time::timeout(std::time::Duration::from_millis(200), second).await.ok()?.unwrap();
-        matches!(reply, Err(Error::Busy { .. })).then_some(())
-    })
-    .await;
-    first.abort();
-    assert!(first.await.unwrap_err().is_cancelled());
-    let third = eventually("the place is free", || async {
-        let mut third = block();
-        match tokio::time::timeout(std::time::Duration::from_millis(200), &mut third).await {
-            Ok(reply) => panic_unless_busy(&reply.unwrap()),
-            Err(_) => Some(third),
-        }
-    })
-    .await;
+    // Calls reach the agent in the order in which they were begun.
+    let query = || Box::pin(handle.call(get_call("key", Consistency::Default, index)));
+    let mut first = query();
+    begin(&mut first).await;
+    let refused = soon("a query is refused", query()).await;
+    assert!(matches!(refused, Err(Error::Busy { .. })), "unexpected: {refused:?}");
+    drop(first);
+    let mut second = query();
+    begin(&mut second).await;
     put(&handle, "key", "new").await;
-    let woken = soon("the query wakes", third).await.unwrap().unwrap();
+    let woken = soon("the query wakes", second).await.unwrap();
     let Response::KvEntries(read) = woken else { panic!("unexpected: {woken:?}") };
     assert_eq!(value(&read).as_deref(), Some("new"));
     server.shutdown().await;
 }
 
-fn panic_unless_busy<T>(reply: &lictor_core::api::Reply) -> Option<T> {
-    assert!(matches!(reply, Err(Error::Busy { .. })), "unexpected: {reply:?}");
-    None
+/// Has a future do what it can do at once.
+async fn begin<F: Future + Unpin>(future: &mut F) {
+    let once = |context: &mut Context<'_>| Poll::Ready(Pin::new(&mut *future).poll(context).is_pending());
+    assert!(std::future::poll_fn(once).await, "it is over already");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,17 +105,24 @@ async fn a_flood_that_finds_no_room_waits_for_it_and_nothing_acknowledged_is_los
     // Room for what is set aside already and for little more than that.
     cluster.quotas[0].set(3 << 20);
     let large = "v".repeat(400 << 10);
-    let flood: Vec<_> = (0..40)
+    let begun = std::time::Instant::now();
+    let mut flood: Vec<_> = (0..40)
         .map(|n| {
             let (handle, large) = (handle.clone(), large.clone());
             tokio::spawn(async move { (n, handle.call(put_call(&format!("flood/{n}"), large)).await) })
         })
         .collect();
-    eventually("the flood is over its ears in the disk", || async {
-        let refused = try_put(&handle, "refused", "x").await;
-        (refused == Err(Error::DiskFull)).then_some(())
-    })
-    .await;
+    // Small ones too, until the agent has heard that there is no room; the last of those before that may wait.
+    for n in 40.. {
+        let call = handle.clone();
+        let mut small = tokio::spawn(async move { (n, call.call(put_call(&format!("flood/{n}"), "x")).await) });
+        match tokio::time::timeout(std::time::Duration::from_millis(50), &mut small).await {
+            Ok(answered) if answered.as_ref().unwrap().1 == Err(Error::DiskFull) => break,
+            Ok(_) => {}
+            Err(_) => flood.push(small),
+        }
+        assert!(begun.elapsed() < PATIENCE, "the agent never said that the disk is full");
+    }
     assert_eq!(get(&handle, "kept", Consistency::Default).await.as_deref(), Some("value"));
     cluster.quotas[0].set(u64::MAX);
     let mut acknowledged = Vec::new();
@@ -149,16 +149,16 @@ async fn an_agent_does_not_start_from_a_damaged_log() {
     cluster.stop(0).await;
     let segment = cluster.directory(0).join("raft/wal-00000000000000000001");
     let intact = std::fs::read(&segment).unwrap();
-    let used = intact.iter().rposition(|byte| *byte != 0).unwrap();
+    let damage = intact.windows(6).position(|bytes| bytes == b"key/25").unwrap();
     let mut damaged = intact.clone();
-    damaged[used / 2] ^= 0x10;
+    damaged[damage] ^= 0x10;
     std::fs::write(&segment, &damaged).unwrap();
 
     let error = cluster.try_restart(0).await.unwrap_err();
     let StartError::CorruptLog { path, corrupt } = &error else { panic!("unexpected: {error}") };
     assert_eq!(*path, cluster.directory(0));
     // The damage is in the write that begins at or before it.
-    let (offset, damage) = (usize::try_from(corrupt.offset).unwrap(), used / 2);
+    let offset = usize::try_from(corrupt.offset).unwrap();
     assert!(offset <= damage && damage < offset + 512, "byte {damage} was damaged, byte {offset} is named");
     let said = error.to_string();
     assert!(said.contains("raft/wal-00000000000000000001") && said.contains(&offset.to_string()), "{said}");
