@@ -1,8 +1,8 @@
 //! Lictor's production driver: the core on real clocks, disks and sockets.
 //!
 //! It is thin and dull, and decides nothing: see [`lictor_core::io`] for the contract that it keeps. One
-//! thread owns the [`Agent`](lictor_core::agent::Agent) ([`driver`]), one the files ([`disk`]); peers'
-//! sockets are tokio's ([`tcp`]). Front ends call a [`Handle`] from wherever they are.
+//! thread owns the [`Agent`](lictor_core::agent::Agent) (`driver.rs`), one the files (`disk.rs`); peers'
+//! sockets are tokio's (`tcp.rs`). Front ends call a [`Handle`] from wherever they are.
 
 mod clock;
 mod disk;
