@@ -7,7 +7,7 @@ use lictor_core::agent::{Agent, View};
 use lictor_core::config::{self, Config};
 use lictor_core::id::PeerId;
 use lictor_core::io::Input;
-use lictor_core::raft::Configuration;
+use lictor_core::raft::{self, Configuration};
 use lictor_core::rng::Rng;
 use lictor_core::time::Instant;
 use lictor_core::wal::{self, Recovered, Recovery};
@@ -176,7 +176,7 @@ fn config(plan: &Plan, number: usize, members: Configuration) -> Config {
         datacenter: "dc1".to_owned(),
         address: address(number),
         bootstrap: Some(members),
-        raft: config::Raft::with_multiplier(plan.raft_multiplier),
+        raft: raft::Options::with_multiplier(plan.raft_multiplier),
         limits: config::Limits::default(),
         wal: log_options(),
         settings: lictor_core::api::agent::Settings::default(),

@@ -111,9 +111,11 @@ impl Calls {
         }
     }
 
-    /// Only changes when a call is due.
-    pub(super) fn set_deadline(&mut self, ticket: Ticket, at: Instant) {
-        self.deadlines.set(ticket, at);
+    /// Sets when a call is due, if it was not due at all.
+    pub(super) fn limit_deadline(&mut self, ticket: Ticket, at: Instant) {
+        if self.deadlines.get(&ticket).is_none() {
+            self.deadlines.set(ticket, at);
+        }
     }
 
     /// Closes a call.

@@ -321,9 +321,8 @@ impl Agent {
         if before == office {
             return;
         }
-        if before.led {
-            self.leave_office();
-        }
+        // Even if we did not lead when the last batch was closed: an office may be won and lost in one.
+        self.leave_office();
         self.duties = office.led.then(|| Duties::new(self.config.limits.tombstone_ttl));
         if office.leader.is_some() {
             self.meet_leader();

@@ -76,8 +76,9 @@ impl Agent {
         } else if let Some((leader, _)) = self.raft.leader_address() {
             self.forward(ticket, leader);
         } else {
-            let patience = open.patience;
-            self.calls.enter(ticket, Stage::Held, Some(patience));
+            // A leader may be lost and heard again in one batch, which nobody will tell: look now and then.
+            let look = open.patience.min(self.now + self.config.raft.election_timeout);
+            self.calls.enter(ticket, Stage::Held, Some(look));
         }
     }
 
@@ -133,7 +134,7 @@ impl Agent {
         }
     }
 
-    /// We led, and do not any more (or do again, in another term): what relied on it starts over.
+    /// If we led, and do not any more (or do again, in another term), what relied on it starts over.
     pub(super) fn leave_office(&mut self) {
         let again = |open: &super::calls::Open| {
             matches!(open.stage, Stage::Confirming(_) | Stage::Blocked) && place(&open.call.request) == Place::Leader
@@ -144,8 +145,10 @@ impl Agent {
         }
         // Proposals may yet be committed by our successor: we shall see them applied, or others in their place.
         let deadline = self.now + self.config.limits.leader_wait;
-        for ticket in self.calls.in_stage(|open| matches!(open.stage, Stage::Proposed(_))) {
-            self.calls.set_deadline(ticket, deadline);
+        let (leads, term) = (self.raft.is_leader(), self.raft.status().term);
+        let left = |open: &super::calls::Open| matches!(open.stage, Stage::Proposed(at) if !leads || at.term < term);
+        for ticket in self.calls.in_stage(left) {
+            self.calls.limit_deadline(ticket, deadline);
         }
     }
 
