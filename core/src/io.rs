@@ -13,13 +13,13 @@
 
 use std::net::SocketAddr;
 
-use bytes::Bytes;
-
-use crate::agent::View;
 use crate::api::{Call, Reply};
-use crate::id::{CallId, PeerId, Term, WriteSeq};
+pub use crate::file::{FileName, FileOp, Write};
+use crate::id::{CallId, WriteSeq};
 use crate::peer::Envelope;
+use crate::raft;
 use crate::time::Duration;
+use crate::view::View;
 use crate::wire::Malformed;
 
 /// Something that happens to an agent.
@@ -96,82 +96,11 @@ pub enum Output {
     Notice(Notice),
 }
 
-/// The name of a file below the agent's data directory, with `/` between its parts.
-pub type FileName = String;
-
-/// Changes to files that become durable together or, if the machine fails first, in part: recovery copes
-/// with whatever prefix, torn or not, survived.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Write {
-    /// Grows by one with each write.
-    pub seq: WriteSeq,
-    /// To be carried out in this order.
-    pub ops: Vec<FileOp>,
-}
-
-/// One change of one file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FileOp {
-    /// Writes `bytes` at `offset`. Creates the file, and makes its directory entry durable, if it is new.
-    Write {
-        /// Which file.
-        file: FileName,
-        /// Where in it, in bytes.
-        offset: u64,
-        /// What.
-        bytes: Bytes,
-    },
-    /// Cuts the file to `size` bytes.
-    Truncate {
-        /// Which file.
-        file: FileName,
-        /// What is left of it, in bytes.
-        size: u64,
-    },
-    /// Removes the file, if it is there.
-    Remove {
-        /// Which file.
-        file: FileName,
-    },
-}
-
-impl FileOp {
-    /// The file that is changed.
-    #[must_use]
-    pub fn file(&self) -> &FileName {
-        match self {
-            Self::Write { file, .. } | Self::Truncate { file, .. } | Self::Remove { file } => file,
-        }
-    }
-}
-
 /// News for those who watch an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// This server was elected.
-    BecameLeader {
-        /// For which term.
-        term: Term,
-    },
-    /// This server led and does so no more.
-    SteppedDown {
-        /// The term in which it led.
-        term: Term,
-        /// Why.
-        reason: StepDown,
-    },
-    /// Another leader is known now, or none.
-    LeaderChanged {
-        /// The leader.
-        leader: Option<PeerId>,
-        /// The term.
-        term: Term,
-    },
-    /// This server asks for votes.
-    Campaigning {
-        /// The term it would lead.
-        term: Term,
-    },
+    /// Of consensus.
+    Raft(raft::News),
     /// A message was thrown away.
     Dropped {
         /// Who sent it, if known.
@@ -186,13 +115,4 @@ pub enum Notice {
         /// How long writes were refused.
         after: Duration,
     },
-}
-
-/// Why a leader gave up its office.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StepDown {
-    /// A message came with a higher term.
-    HigherTerm,
-    /// No quorum was heard for an election timeout (check-quorum).
-    LostQuorum,
 }

@@ -75,7 +75,7 @@ fn config(id: PeerId) -> Config {
         datacenter: "dc1".into(),
         address: address(id),
         bootstrap: Some(Configuration::new((1..=HOSTS).map(PeerId::numbered).map(|id| (id, address(id))))),
-        raft: lictor_core::config::Raft::default(),
+        raft: lictor_core::raft::Options::default(),
         wal: wal::Options::default(),
         limits: Limits { max_wait: Duration::from_secs(60), ..Limits::default() },
         settings: api::agent::Settings::default(),

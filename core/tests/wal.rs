@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use lictor_core::file::{FileName, FileOp};
 use lictor_core::id::{Index, PeerId, Term, WriteSeq};
-use lictor_core::io::{FileName, FileOp};
 use lictor_core::raft::{Entry, HardState, Payload};
 use lictor_core::time::Instant;
 use lictor_core::wal::{Corrupt, Options, Recovered, Recovery, Writer};

@@ -13,14 +13,12 @@ mod query;
 mod route;
 #[cfg(test)]
 mod tests;
-mod view;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use calls::{Caller, Calls};
 use forward::Taken;
-pub use view::View;
 
 use crate::api::Reply;
 use crate::config::Config;
@@ -32,6 +30,7 @@ use crate::raft::{Entry, Kind, Payload, Raft, Start, Status};
 use crate::rng::Rng;
 use crate::store::Store;
 use crate::time::Instant;
+pub use crate::view::View;
 use crate::wal::{Recovered, Writer};
 use crate::watch::Watches;
 use crate::wire::{self, Malformed};
@@ -253,7 +252,7 @@ impl Agent {
         self.batch_bytes = 0;
         let seq = self.writer.last_seq().next();
         let flushed = self.raft.flush(seq);
-        self.outputs.extend(flushed.notices.into_iter().map(Output::Notice));
+        self.outputs.extend(flushed.news.into_iter().map(|news| Output::Notice(Notice::Raft(news))));
         // Before anything leaves that others may act on: an older view may claim a lease that we have given up.
         self.publish();
         self.send_replies();

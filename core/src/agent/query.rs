@@ -2,34 +2,12 @@
 
 use super::Agent;
 use super::calls::{Caller, Stage};
-use crate::api::{Consistency, Error, Read, ReadMeta, ReadOptions, Request, Response};
+use crate::api::{Consistency, Error, ReadOptions, Request};
 use crate::error::Busy;
-use crate::id::{Index, Ticket};
-use crate::store::{Answer, Body, Store};
+use crate::id::Ticket;
 use crate::time::{Duration, Instant};
+use crate::view::{is_news, query, respond};
 use crate::watch::Interest;
-
-/// The answer of a store to a read of replicated data; `None` for anything else.
-pub(super) fn query(store: &Store, request: &Request) -> Option<Answer> {
-    match request {
-        Request::Kv(request) => store.query(request),
-        Request::Status(_) | Request::Agent(_) => None,
-    }
-}
-
-/// Whether a read that asks for news beyond `asked` may be answered by this.
-pub(super) fn is_news(answer: &Answer, asked: Index) -> bool {
-    asked == Index(0) || answer.changed > asked
-}
-
-/// Wraps an answer up.
-pub(super) fn respond(answer: Answer, known_leader: bool, last_contact: Duration) -> Response {
-    let meta = ReadMeta { index: answer.index, known_leader, last_contact };
-    match answer.body {
-        Body::Entries(value) => Response::KvEntries(Read { meta, value }),
-        Body::Keys(value) => Response::KvKeys(Read { meta, value }),
-    }
-}
 
 impl Agent {
     /// For how long a query may block: what it asks for, within the limit, and up to a sixteenth more, so that

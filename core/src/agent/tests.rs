@@ -4,11 +4,11 @@ use bytes::Bytes;
 
 use super::Agent;
 use crate::api::{Call, Consistency, Error, ReadOptions, Reply, Response, kv, status};
-use crate::config::{Config, Limits, Raft};
+use crate::config::{Config, Limits};
 use crate::id::{CallId, Index, PeerId, Round, Term};
 use crate::io::{FileOp, Input, Output};
 use crate::peer::{Body, Envelope, Forward};
-use crate::raft::{Configuration, Kind, Message};
+use crate::raft::{Configuration, Kind, Message, Options};
 use crate::time::{Duration, Instant};
 use crate::wal::Recovered;
 
@@ -32,7 +32,7 @@ impl Lone {
             datacenter: "dc1".into(),
             address,
             bootstrap: Some(Configuration::new([(id, address)])),
-            raft: Raft::default(),
+            raft: Options::default(),
             wal: crate::wal::Options::default(),
             limits: Limits { max_wait: Duration::from_secs(60), ..Limits::default() },
             settings: crate::api::agent::Settings::default(),
@@ -328,4 +328,33 @@ fn a_call_is_not_held_while_the_leader_is_heard_again() {
     assert_eq!(server.drain(), []);
     server.elapse_to_next();
     assert_eq!(server.drain(), [PeerId::numbered(2)]);
+}
+
+/// Found by simulation: what an earlier life had acknowledged was missing from a read that arrived together with
+/// the confirmation that the new term's first entry is on disk.
+#[test]
+fn a_read_in_the_batch_that_opens_a_term_sees_what_earlier_terms_committed() {
+    let mut lone = Lone::new();
+    assert_eq!(lone.put("a", "1"), Some(Ok(Response::Done(true))));
+    let entries: Vec<_> = lone.agent.raft().log().from(Index(1)).cloned().collect();
+    let hard_state = crate::raft::HardState { term: lone.agent.raft_status().term, ..Default::default() };
+    let recovered = Recovered { hard_state, entries, ..Recovered::default() };
+    let config = Config::clone(&lone.agent.config);
+    lone.agent = Agent::new(config, 8, recovered, lone.now);
+
+    // Its vote becomes durable at once; the first entry of its term only together with a call.
+    let mut due = vec![Input::Timeout];
+    while !lone.agent.raft().is_leader() {
+        for input in std::mem::take(&mut due) {
+            lone.agent.handle_input(lone.now, input);
+        }
+        while let Some(output) = lone.agent.poll_output() {
+            due.extend(if let Output::Persist(write) = output { Some(Input::Persisted(write.seq)) } else { None });
+        }
+    }
+    for input in due {
+        lone.agent.handle_input(lone.now, input);
+    }
+    let id = lone.call(get("a", Index(0), Consistency::Default));
+    assert_eq!(value(lone.reply(id)).0, Some("1".into()));
 }

@@ -60,7 +60,7 @@ pub struct Settings {
     pub leave_on_term: bool,
     /// Whether SIGINT does not leave the cluster.
     pub skip_leave_on_int: bool,
-    /// Raft timing in multiples of the fastest setting; see [`crate::config::Raft::with_multiplier`].
+    /// Raft timing in multiples of the fastest setting; see [`crate::raft::Options::with_multiplier`].
     pub raft_multiplier: u32,
     /// The file that holds the process id; empty if none.
     pub pid_file: String,

@@ -82,7 +82,7 @@ impl Request {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Consistency {
     /// The leader answers while it holds its lease: linearizable as long as clocks drift less than
-    /// [`crate::config::Raft::clock_drift_percent`].
+    /// [`crate::raft::Options::clock_drift_percent`].
     #[default]
     Default,
     /// The leader first asks a quorum whether it still leads: linearizable without any clock.

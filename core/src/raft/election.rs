@@ -6,9 +6,8 @@ use super::log::Position;
 use super::message::{Kind, Message};
 use super::progress::Progress;
 use super::read::Rounds;
-use super::{Leader, Payload, Raft, Role, quorum};
+use super::{Leader, News, Payload, Raft, Role, StepDown, quorum};
 use crate::id::{PeerId, Term};
-use crate::io::{Notice, StepDown};
 
 impl Raft {
     /// Compares a message's term with ours, joining a higher one. Returns whether the message still counts.
@@ -63,7 +62,7 @@ impl Raft {
     fn set_leader(&mut self, leader: Option<PeerId>) {
         if self.leader != leader {
             self.leader = leader;
-            self.notices.push(Notice::LeaderChanged { leader, term: self.term });
+            self.news.push(News::LeaderChanged { leader, term: self.term });
         }
     }
 
@@ -80,7 +79,7 @@ impl Raft {
             self.sworn_until = leader.rounds.lease_start() + self.config.election_timeout;
             self.last_contact = self.now;
             let reason = if term > self.term { StepDown::HigherTerm } else { StepDown::LostQuorum };
-            self.notices.push(Notice::SteppedDown { term: self.term, reason });
+            self.news.push(News::SteppedDown { term: self.term, reason });
             self.arm_election();
         }
         if term > self.term {
@@ -115,7 +114,7 @@ impl Raft {
         self.term = self.term.next();
         self.vote = Some(self.id);
         self.role = Role::Candidate { granted: BTreeSet::new() };
-        self.notices.push(Notice::Campaigning { term: self.term });
+        self.news.push(News::Campaigning { term: self.term });
         self.arm_election();
         // The question is a promise too: were it to leave before our term, vote and log are durable, then a
         // crash could have us ask again in the same term with a shorter log, and take the answers to
@@ -203,7 +202,7 @@ impl Raft {
             term_start: last.next(),
             uncommitted_bytes,
         });
-        self.notices.push(Notice::BecameLeader { term: self.term });
+        self.news.push(News::BecameLeader { term: self.term });
         self.set_leader(Some(self.id));
         self.append(Payload::Noop);
         self.begin_round();
@@ -224,9 +223,8 @@ impl Raft {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
     use crate::id::{Index, WriteSeq};
-    use crate::raft::{Configuration, Entry, HardState, Start};
+    use crate::raft::{Configuration, Entry, HardState, Options, Start};
     use crate::rng::Rng;
     use crate::time::Instant;
 
@@ -242,7 +240,7 @@ mod tests {
             last_seq: WriteSeq(1),
             bootstrap: None,
         };
-        let config = config::Raft::default();
+        let config = Options::default();
         let free = Instant::ZERO + config.election_timeout;
         let mut raft = Raft::new(PeerId::numbered(1), config, Rng::seeded(1), start, Instant::ZERO);
         let mut ask = |now, term, index, last| {

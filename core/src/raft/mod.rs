@@ -33,6 +33,8 @@ mod election;
 pub mod log;
 pub mod membership;
 pub mod message;
+mod news;
+mod options;
 pub mod progress;
 pub mod quorum;
 mod read;
@@ -45,13 +47,13 @@ use std::fmt;
 pub use log::{Entry, HardState, Log, Payload, Position};
 pub use membership::{Configuration, Membership};
 pub use message::{Kind, Message};
+pub use news::{News, StepDown};
+pub use options::Options;
 pub use progress::Progress;
 use read::Rounds;
 use stable::Stable;
 
-use crate::config;
 use crate::id::{Index, PeerId, Term, WriteSeq};
-use crate::io::Notice;
 use crate::rng::Rng;
 use crate::time::Instant;
 
@@ -94,7 +96,7 @@ pub struct Leader {
 #[derive(Clone, Debug)]
 pub struct Raft {
     id: PeerId,
-    config: config::Raft,
+    config: Options,
     rng: Rng,
     now: Instant,
     term: Term,
@@ -111,7 +113,7 @@ pub struct Raft {
     /// When the leader was last heard.
     last_contact: Instant,
     outbox: Vec<(PeerId, Message)>,
-    notices: Vec<Notice>,
+    news: Vec<News>,
 }
 
 /// What a batch came to: to be written, and sent.
@@ -120,7 +122,7 @@ pub struct Flushed {
     /// If something must be written: the hard state; the entries are those from `first` on.
     pub write: Option<(HardState, Index)>,
     /// News.
-    pub notices: Vec<Notice>,
+    pub news: Vec<News>,
 }
 
 /// What raft looks like from outside, for statistics, checkers and tests.
@@ -160,7 +162,7 @@ pub struct Start {
 impl Raft {
     /// A server that wakes up at `now`.
     #[must_use]
-    pub fn new(id: PeerId, config: config::Raft, rng: Rng, start: Start, now: Instant) -> Self {
+    pub fn new(id: PeerId, config: Options, rng: Rng, start: Start, now: Instant) -> Self {
         let mut hard_state = start.hard_state;
         let stable = Stable::new(hard_state, start.entries.last().map_or(Index(0), |e| e.index), start.last_seq);
         let mut log = Log::restored(start.entries, hard_state.commit);
@@ -194,7 +196,7 @@ impl Raft {
             election_deadline: now,
             last_contact: now,
             outbox: Vec::new(),
-            notices: Vec::new(),
+            news: Vec::new(),
         };
         if !raft.is_sole_voter() {
             raft.arm_election();
@@ -288,7 +290,7 @@ impl Raft {
             self.stable.submitted(next_seq, hard_state, &self.log);
         }
         self.stable.close_batch(&mut self.outbox);
-        Flushed { write, notices: std::mem::take(&mut self.notices) }
+        Flushed { write, news: std::mem::take(&mut self.news) }
     }
 
     /// The messages that may leave now.

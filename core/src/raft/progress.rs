@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use crate::config;
+use super::options::Options;
 use crate::id::{Index, Round};
 use crate::time::{Duration, Instant};
 
@@ -65,7 +65,7 @@ impl Progress {
 
     /// Whether a message with entries (or, in probe mode, even without) may be sent now.
     #[must_use]
-    pub fn may_send(&self, last: Index, now: Instant, config: &config::Raft) -> bool {
+    pub fn may_send(&self, last: Index, now: Instant, config: &Options) -> bool {
         match &self.mode {
             Mode::Probe { quiet_until } => now >= *quiet_until && self.matched < last,
             Mode::Replicate { inflight, bytes } => {
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_probe_is_one_message_and_then_patience() {
-        let config = config::Raft::default();
+        let config = Options::default();
         let mut progress = Progress::new(Index(5), Instant::ZERO);
         assert!(progress.may_send(Index(6), Instant::ZERO, &config));
         progress.sent(Index(6), 10, Instant::ZERO, SECOND);
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn replication_is_pipelined_up_to_the_window() {
-        let config = config::Raft { inflight_messages: 2, ..config::Raft::default() };
+        let config = Options { inflight_messages: 2, ..Options::default() };
         let mut progress = replicating(5, 5);
         progress.sent(Index(6), 10, Instant::ZERO, SECOND);
         assert!(progress.may_send(Index(9), Instant::ZERO, &config));
@@ -206,8 +206,8 @@ mod tests {
         progress.retry_if_stalled(Instant::from_millis(1000), SECOND);
         progress.sent(Index(9), 10, Instant::from_millis(1000), SECOND);
         assert!(!progress.rejected(Index(5), Index(0)));
-        assert!(!progress.may_send(Index(9), Instant::from_millis(1001), &config::Raft::default()));
-        assert!(progress.may_send(Index(9), Instant::from_millis(2000), &config::Raft::default()));
+        assert!(!progress.may_send(Index(9), Instant::from_millis(1001), &Options::default()));
+        assert!(progress.may_send(Index(9), Instant::from_millis(2000), &Options::default()));
     }
 
     #[test]

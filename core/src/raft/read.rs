@@ -147,9 +147,8 @@ impl Raft {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
     use crate::id::{Index, Term, WriteSeq};
-    use crate::raft::{Configuration, HardState, Start};
+    use crate::raft::{Configuration, HardState, Options, Start};
     use crate::rng::Rng;
 
     /// A server of which nothing is durable would come back as one that never was, and free to vote for anyone: it
@@ -164,7 +163,7 @@ mod tests {
             bootstrap: Some(Configuration::new(members)),
         };
         let now = Instant::ZERO;
-        let mut raft = Raft::new(PeerId::numbered(2), config::Raft::default(), Rng::seeded(1), start, now);
+        let mut raft = Raft::new(PeerId::numbered(2), Options::default(), Rng::seeded(1), start, now);
         assert!(raft.flush(WriteSeq(1)).write.is_some());
         let heartbeat = |round| {
             let kind = Kind::Heartbeat { commit: Index(0), round: Round(round) };

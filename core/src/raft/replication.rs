@@ -140,9 +140,8 @@ fn follow_each_other(prev: Position, entries: &[Entry]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
     use crate::id::{Term, WriteSeq};
-    use crate::raft::{Configuration, HardState, Start};
+    use crate::raft::{Configuration, HardState, Options, Start};
     use crate::rng::Rng;
     use crate::time::Instant;
 
@@ -163,7 +162,7 @@ mod tests {
             bootstrap: None,
         };
         let now = Instant::ZERO;
-        let mut raft = Raft::new(PeerId::numbered(1), config::Raft::default(), Rng::seeded(1), start, now);
+        let mut raft = Raft::new(PeerId::numbered(1), Options::default(), Rng::seeded(1), start, now);
         let prev = Position { index: Index(2), term: Term(3) };
         for entries in [
             vec![entry(4, 5)],

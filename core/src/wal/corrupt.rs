@@ -1,7 +1,7 @@
 //! What is wrong with a log that cannot be trusted, in words for the operator.
 
+use crate::file::FileName;
 use crate::id::{Index, Term, WriteSeq};
-use crate::io::FileName;
 
 /// A log that cannot be trusted. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,7 +1,7 @@
 //! Bytes of the log: names, headers, bodies, checksums. The [module's page](super) has the tables.
 
+use crate::file::FileName;
 use crate::id::WriteSeq;
-use crate::io::FileName;
 use crate::raft::{Entry, HardState};
 use crate::wire;
 

@@ -25,7 +25,7 @@
 //!
 //! # What a crash may leave behind
 //!
-//! One frame is one [`Write`](crate::io::Write); several may be on their way to the disk when the machine
+//! One frame is one [`Write`](crate::file::Write); several may be on their way to the disk when the machine
 //! fails. Disks write sectors of 512 bytes whole or not at all, in any order. So of each frame that was not
 //! yet durable, any sectors may be missing and read as zeros (or lie beyond the end of the file). A header
 //! never crosses a sector: it is there or reads as zeros. A frame whose body lacks sectors is *torn*.
@@ -62,8 +62,8 @@ pub use recovery::Recovery;
 pub use room::Options;
 pub use writer::Writer;
 
+use crate::file::FileOp;
 use crate::id::{Index, WriteSeq};
-use crate::io::FileOp;
 use crate::raft::{Entry, HardState};
 
 /// What recovery found. The default is what a new server has: nothing.
@@ -116,7 +116,7 @@ impl Segment {
         Self { number, first_seq, used: 0, reserved, last_index: Index(0) }
     }
 
-    fn name(&self) -> crate::io::FileName {
+    fn name(&self) -> crate::file::FileName {
         segment_name(self.number)
     }
 }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::format::{self, FrameHeader, HEADER_BYTES, SegmentHeader, Slot};
 use super::{Corrupt, OldSegment, Problem, Recovered, Segment};
+use crate::file::{FileName, FileOp};
 use crate::id::{Index, WriteSeq};
-use crate::io::{FileName, FileOp};
 use crate::raft::Entry;
 
 /// Reads segments one after the other, so that no more than one need be in memory, and changes nothing.

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use super::format::{self, FrameHeader, HEADER_BYTES, SegmentHeader};
 use super::room::{Options, Policy};
 use super::{LogEnd, OldSegment, Recovered, Segment};
+use crate::file::{FileName, FileOp, Write};
 use crate::id::{Index, WriteSeq};
-use crate::io::{FileName, FileOp, Write};
 use crate::raft::{Entry, HardState};
 use crate::time::Instant;
 

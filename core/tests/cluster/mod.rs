@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 
-use lictor_core::config;
 use lictor_core::id::{Index, PeerId, Term, WriteSeq};
-use lictor_core::io::Notice;
-use lictor_core::raft::{Configuration, Entry, HardState, Message, Payload, Position, Raft, Role, Start};
+use lictor_core::raft::{
+    Configuration, Entry, HardState, Message, News, Options, Payload, Position, Raft, Role, Start,
+};
 use lictor_core::rng::Rng;
 use lictor_core::time::{Duration, Instant};
 
@@ -90,7 +90,7 @@ impl Cluster {
         let rng = Rng::seeded(u64::try_from(id.0.as_u128()).unwrap());
         node.seq = node.disk.last_seq;
         node.applied.clear();
-        let mut config = config::Raft::default();
+        let mut config = Options::default();
         if self.one_by_one {
             config.append_bytes = 0;
         }
@@ -166,17 +166,17 @@ impl Cluster {
             node.seq = seq;
         }
         let messages: Vec<_> = raft.drain_messages().collect();
-        for notice in flushed.notices {
-            match notice {
-                Notice::BecameLeader { term } => {
+        for news in flushed.news {
+            match news {
+                News::BecameLeader { term } => {
                     let first = *self.leaders.entry(term).or_insert(id);
                     assert_eq!(first, id, "two leaders in term {term}");
                     lines.push(format!("{id} leads term {term}"));
                 }
-                Notice::SteppedDown { term, reason } => {
+                News::SteppedDown { term, reason } => {
                     lines.push(format!("{id} resigns from term {term}: {reason:?}"));
                 }
-                Notice::Campaigning { term } => lines.push(format!("{id} campaigns for term {term}")),
+                News::Campaigning { term } => lines.push(format!("{id} campaigns for term {term}")),
                 _ => {}
             }
         }

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::query::{is_news, query, respond};
 use crate::api::agent::{Itself, Member, MemberStatus, Settings};
-use crate::api::{Call, Consistency, Error, Reply, Request, Response, agent, status};
+use crate::api::{Call, Consistency, Error, Read, ReadMeta, Reply, Request, Response, agent, status};
 use crate::config::Config;
 use crate::id::Index;
 use crate::raft::{Raft, Status};
-use crate::store::Store;
+use crate::store::{Answer, Body, Store};
 use crate::time::{Duration, Instant};
 
 /// A picture of the store and of what its server knew when it was taken. Cheap to clone; any thread may
@@ -30,7 +29,7 @@ pub struct View {
 }
 
 impl View {
-    pub(super) fn new(config: &Arc<Config>, raft: &Raft, store: &Store, dropped: u64) -> Self {
+    pub(crate) fn new(config: &Arc<Config>, raft: &Raft, store: &Store, dropped: u64) -> Self {
         Self {
             config: Arc::clone(config),
             store: store.clone(),
@@ -45,7 +44,7 @@ impl View {
     }
 
     /// Whether nobody could tell the two apart by their answers (statistics apart).
-    pub(super) fn says_the_same_as(&self, other: &Self) -> bool {
+    pub(crate) fn says_the_same_as(&self, other: &Self) -> bool {
         self.store.index() == other.store.index()
             && (self.leader, self.is_leader) == (other.leader, other.is_leader)
             && (self.lease_until, self.status.term) == (other.lease_until, other.status.term)
@@ -155,5 +154,27 @@ impl View {
             ("peers".to_owned(), peers),
             ("build".to_owned(), build),
         ])
+    }
+}
+
+/// The answer of a store to a read of replicated data; `None` for anything else.
+pub(crate) fn query(store: &Store, request: &Request) -> Option<Answer> {
+    match request {
+        Request::Kv(request) => store.query(request),
+        Request::Status(_) | Request::Agent(_) => None,
+    }
+}
+
+/// Whether a read that asks for news beyond `asked` may be answered by this.
+pub(crate) fn is_news(answer: &Answer, asked: Index) -> bool {
+    asked == Index(0) || answer.changed > asked
+}
+
+/// Wraps an answer up.
+pub(crate) fn respond(answer: Answer, known_leader: bool, last_contact: Duration) -> Response {
+    let meta = ReadMeta { index: answer.index, known_leader, last_contact };
+    match answer.body {
+        Body::Entries(value) => Response::KvEntries(Read { meta, value }),
+        Body::Keys(value) => Response::KvKeys(Read { meta, value }),
     }
 }

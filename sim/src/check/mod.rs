@@ -1,0 +1,20 @@
+//! What must hold, watched from outside the core.
+
+pub(crate) mod linear;
+pub(crate) mod model;
+pub(crate) mod raft;
+pub(crate) mod stale;
+pub(crate) mod watch;
+
+/// What a checker says: nothing, or a sentence about what was violated.
+pub(crate) type Verdict = Result<(), String>;
+
+/// Fails with a sentence unless the condition holds.
+macro_rules! ensure {
+    ($holds:expr, $($sentence:tt)+) => {
+        if !$holds {
+            return Err(format!($($sentence)+));
+        }
+    };
+}
+pub(crate) use ensure;

@@ -1,0 +1,1 @@
+//! Histories that are known to be bad.

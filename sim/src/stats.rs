@@ -1,0 +1,201 @@
+//! What was exercised: a run that found nothing says something only together with what it tried.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+use lictor_core::api::Consistency;
+use lictor_core::api::kv::{PutMode, Request};
+use lictor_core::time::Duration;
+
+use crate::faults;
+use crate::history::{Op, Outcome, read_options};
+
+/// The kinds of operations that are counted apart.
+const KINDS: [&str; 10] = [
+    "put",
+    "put cas",
+    "delete",
+    "delete cas",
+    "delete tree",
+    "read default",
+    "read consistent",
+    "read stale",
+    "blocking read",
+    "blocking stale read",
+];
+
+/// The ways in which operations end.
+const ENDS: [&str; 4] = ["answered", "answered false", "refused", "unknown"];
+
+/// Counts of what happened in one run or many.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Runs.
+    pub runs: u64,
+    /// Leaders.
+    pub elections: u64,
+    /// Requests for votes.
+    pub campaigns: u64,
+    /// Leaders that gave up.
+    pub step_downs: u64,
+    /// Leaders that began with entries that were not committed yet.
+    pub inherited_logs: u64,
+    /// Entries that were cut off a log.
+    pub entries_cut_off: u64,
+    /// Committed entries.
+    pub committed: u64,
+    /// Faults, as in [`faults::NAMES`].
+    pub faults: [u64; faults::NAMES.len()],
+    /// Messages sent.
+    pub messages: u64,
+    /// Messages that never arrived.
+    pub messages_lost: u64,
+    /// Messages that arrived twice.
+    pub messages_doubled: u64,
+    /// Messages that arrived damaged.
+    pub messages_damaged: u64,
+    /// Messages that an agent threw away.
+    pub messages_dropped: u64,
+    /// Groups of writes that were synced.
+    pub syncs: u64,
+    /// Reservations for which there was no room.
+    pub reservations_refused: u64,
+    /// Times that an agent said that its disk is full.
+    pub disks_full: u64,
+    /// Processes that stopped as a write failed.
+    pub disk_failures: u64,
+    /// Reads that were answered without the agent's thread.
+    pub views_asked: u64,
+    /// Blocked queries that were woken by a change.
+    pub wakes: u64,
+    /// Requests to a host that was down.
+    pub connections_refused: u64,
+    /// Histories that were too tangled to judge.
+    pub undecided: u64,
+    /// Operations by kind and end.
+    pub(crate) operations: [[u64; ENDS.len()]; KINDS.len()],
+    /// Events.
+    pub events: u64,
+    /// Virtual time.
+    pub simulated: Duration,
+}
+
+impl Stats {
+    /// An operation has ended.
+    pub(crate) fn count(&mut self, op: &Op, outcome: &Outcome) {
+        let end = match outcome {
+            Outcome::Answer(lictor_core::api::Response::Done(false)) => 1,
+            Outcome::Answer(_) => 0,
+            Outcome::Refused(_) => 2,
+            Outcome::Unknown(_) => 3,
+        };
+        self.operations[kind(op)][end] += 1;
+    }
+
+    /// How many operations were asked for.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.operations.iter().flatten().sum()
+    }
+}
+
+fn kind(op: &Op) -> usize {
+    match &op.request {
+        Request::Put { mode: PutMode::Cas(_), .. } => 1,
+        Request::Put { .. } => 0,
+        Request::Delete { cas: None, .. } => 2,
+        Request::Delete { cas: Some(_), .. } => 3,
+        Request::DeleteTree { .. } => 4,
+        read => match (op.blocks().is_some(), read_options(read).map(|read| read.consistency)) {
+            (true, Some(Consistency::Stale)) => 9,
+            (true, _) => 8,
+            (false, Some(Consistency::Stale)) => 7,
+            (false, Some(Consistency::Consistent)) => 6,
+            (false, _) => 5,
+        },
+    }
+}
+
+impl AddAssign<&Self> for Stats {
+    fn add_assign(&mut self, other: &Self) {
+        self.runs += other.runs;
+        self.elections += other.elections;
+        self.campaigns += other.campaigns;
+        self.step_downs += other.step_downs;
+        self.inherited_logs += other.inherited_logs;
+        self.entries_cut_off += other.entries_cut_off;
+        self.committed += other.committed;
+        for (sum, count) in self.faults.iter_mut().zip(other.faults) {
+            *sum += count;
+        }
+        self.messages += other.messages;
+        self.messages_lost += other.messages_lost;
+        self.messages_doubled += other.messages_doubled;
+        self.messages_damaged += other.messages_damaged;
+        self.messages_dropped += other.messages_dropped;
+        self.syncs += other.syncs;
+        self.reservations_refused += other.reservations_refused;
+        self.disks_full += other.disks_full;
+        self.disk_failures += other.disk_failures;
+        self.views_asked += other.views_asked;
+        self.wakes += other.wakes;
+        self.connections_refused += other.connections_refused;
+        self.undecided += other.undecided;
+        for (sums, counts) in self.operations.iter_mut().zip(other.operations) {
+            for (sum, count) in sums.iter_mut().zip(counts) {
+                *sum += count;
+            }
+        }
+        self.events += other.events;
+        self.simulated += other.simulated;
+    }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "raft        {} elections, {} campaigns, {} resignations, {} leaders with uncommitted entries",
+            self.elections, self.campaigns, self.step_downs, self.inherited_logs
+        )?;
+        writeln!(f, "log         {} committed entries, {} cut off", self.committed, self.entries_cut_off)?;
+        let faults: Vec<String> = faults::NAMES
+            .iter()
+            .zip(self.faults)
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| format!("{name} {count}"))
+            .collect();
+        writeln!(f, "faults      {}", if faults.is_empty() { "none".to_owned() } else { faults.join(", ") })?;
+        writeln!(
+            f,
+            "network     {} messages, {} lost, {} doubled, {} damaged, {} dropped by agents",
+            self.messages, self.messages_lost, self.messages_doubled, self.messages_damaged, self.messages_dropped
+        )?;
+        writeln!(
+            f,
+            "disk        {} syncs, {} reservations refused, {} times full, {} failed writes",
+            self.syncs, self.reservations_refused, self.disks_full, self.disk_failures
+        )?;
+        writeln!(
+            f,
+            "clients     {} operations, {} answered from views, {} wakes, {} connections refused, {} histories undecided",
+            self.operations(),
+            self.views_asked,
+            self.wakes,
+            self.connections_refused,
+            self.undecided
+        )?;
+        for (kind, counts) in KINDS.iter().zip(self.operations) {
+            let ends: Vec<String> = ENDS
+                .iter()
+                .zip(counts)
+                .filter(|(_, count)| *count > 0)
+                .map(|(end, count)| format!("{end} {count}"))
+                .collect();
+            if !ends.is_empty() {
+                writeln!(f, "  {kind:<20} {}", ends.join(", "))?;
+            }
+        }
+        write!(f, "time        {:.0} simulated seconds, {} events", self.simulated.as_secs_f64(), self.events)
+    }
+}

@@ -1,0 +1,272 @@
+//! The world: all hosts, all clients, the network between them, and one heap of everything that is to happen.
+//! It is plain data and moves only when it is told to, by [`World::step`].
+
+mod agents;
+mod calm;
+mod clients;
+mod troubles;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use bytes::Bytes;
+use lictor_core::io::{FileName, Output};
+use lictor_core::rng::Rng;
+use lictor_core::time::{Duration, Instant};
+
+use crate::check::Verdict;
+use crate::check::model::Model;
+use crate::check::raft::Watcher;
+use crate::check::stale::Reads;
+use crate::dice::{Concern, stream};
+use crate::history::{Op, OpId};
+use crate::host::Host;
+use crate::net::{Net, Weather};
+use crate::plan::Plan;
+use crate::stats::Stats;
+use crate::trace::Trace;
+use crate::workload::Client;
+
+/// Something that is to happen.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// An agent works on its inbox.
+    Run { host: usize, life: u64 },
+    /// The time has come that an agent named.
+    Wake { host: usize, life: u64 },
+    /// A frame arrives; if it was sent on a connection, only at the life of the receiver that it was sent to.
+    Deliver { from: usize, to: usize, life: Option<u64>, frame: Bytes },
+    /// A disk has synced a group of writes.
+    Synced { host: usize, life: u64 },
+    /// A disk has, or has not, set room aside.
+    Reserved { host: usize, life: u64, file: FileName, size: u64, granted: bool },
+    /// A trouble of the plan begins.
+    Trouble(usize),
+    /// A trouble is over.
+    Over(Over),
+    /// A client asks for something.
+    Ask { client: usize },
+    /// A client's patience ends.
+    Impatient(OpId),
+    /// All troubles are over.
+    Heal,
+    /// Clients stop, and each server must take a write.
+    Probe { host: usize },
+    /// Is all well?
+    Look,
+}
+
+/// What is over.
+#[derive(Debug)]
+pub(super) enum Over {
+    Down { host: usize },
+    Pause { host: usize },
+    Partition(Vec<(usize, usize)>),
+    Weather(Weather),
+    SlowLink { host: usize },
+    SlowDisk { host: usize },
+    FullDisk { host: usize },
+}
+
+#[derive(Debug)]
+struct Scheduled {
+    at: Instant,
+    /// Of two things at the same time, the one that was scheduled first happens first.
+    number: u64,
+    event: Event,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.number) == (other.at, other.number)
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Things go wrong.
+    Trouble,
+    /// Nothing goes wrong any more, since then.
+    Calm { since: Instant },
+    /// Each server must take a write.
+    Probing { since: Instant, left: usize },
+    /// All must become equal.
+    Settling { since: Instant },
+    /// All is done.
+    Over,
+}
+
+/// The world.
+#[derive(Debug)]
+pub(crate) struct World {
+    plan: Plan,
+    now: Instant,
+    scheduled: u64,
+    heap: BinaryHeap<Reverse<Scheduled>>,
+    hosts: Vec<Host>,
+    net: Net,
+    clients: Vec<Client>,
+    fault_dice: Rng,
+    phase: Phase,
+    pub(crate) history: Vec<Op>,
+    /// The blocked queries that each host's agent knows of and nobody has answered.
+    blocked: Vec<Vec<OpId>>,
+    watcher: Watcher,
+    model: Model,
+    /// When each entry was first seen to be committed.
+    committed_at: Vec<Instant>,
+    reads: Reads,
+    /// Lent to one agent's run after the other.
+    outputs: Vec<Output>,
+    pub(crate) trace: Trace,
+    pub(crate) stats: Stats,
+    /// What happened, line by line, if anybody wants to read it.
+    pub(crate) story: Option<Vec<String>>,
+}
+
+/// Adds a line to the story, if there is one. The line is made only then.
+macro_rules! tell {
+    ($world:expr, $($line:tt)+) => {
+        if $world.story.is_some() {
+            let line = format!($($line)+);
+            $world.tell_line(&line);
+        }
+    };
+}
+use tell;
+
+impl World {
+    /// The world as the plan has it, before anything happens.
+    pub(crate) fn new(plan: &Plan, with_story: bool) -> Self {
+        let seed = plan.seed;
+        let servers = plan.hosts.len();
+        let client = |(n, client)| Client::new(client, plan.keys, stream(seed, Concern::Client(n)));
+        Self {
+            now: Instant::ZERO,
+            scheduled: 0,
+            heap: BinaryHeap::new(),
+            hosts: (0..servers).map(|n| Host::new(plan, n)).collect(),
+            net: Net::new(&plan.network, servers, stream(seed, Concern::Network)),
+            clients: plan.clients.iter().enumerate().map(client).collect(),
+            fault_dice: stream(seed, Concern::Faults),
+            phase: Phase::Trouble,
+            history: Vec::new(),
+            blocked: vec![Vec::new(); servers],
+            watcher: Watcher::new(servers),
+            model: Model::default(),
+            committed_at: Vec::new(),
+            reads: Reads::new(servers),
+            outputs: Vec::new(),
+            trace: Trace::default(),
+            stats: Stats::default(),
+            story: with_story.then(Vec::new),
+            plan: plan.clone(),
+        }
+    }
+
+    /// Starts all servers and clients.
+    pub(crate) fn begin(&mut self) -> Verdict {
+        for host in 0..self.hosts.len() {
+            self.start_host(host)?;
+        }
+        for client in 0..self.clients.len() {
+            let think = self.clients[client].think();
+            self.after(think, Event::Ask { client });
+        }
+        for trouble in 0..self.plan.troubles.len() {
+            self.at(Instant::from_millis(self.plan.troubles[trouble].at_ms), Event::Trouble(trouble));
+        }
+        self.at(Instant::from_millis(self.plan.trouble_ms), Event::Heal);
+        Ok(())
+    }
+
+    /// What the clock shows.
+    pub(crate) fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// When something happens next; `None` if the run is over.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        if self.phase == Phase::Over {
+            return None;
+        }
+        self.heap.peek().map(|Reverse(next)| next.at)
+    }
+
+    /// The next thing happens.
+    pub(crate) fn step(&mut self) -> Verdict {
+        let Some(Reverse(Scheduled { at, event, .. })) = self.heap.pop() else { return Ok(()) };
+        debug_assert!(at >= self.now, "time goes forward");
+        self.now = at;
+        match event {
+            Event::Run { host, life } => self.on_run(host, life),
+            Event::Wake { host, life } => self.on_wake(host, life),
+            Event::Deliver { from, to, life, frame } => {
+                self.on_frame(from, to, life, &frame);
+                Ok(())
+            }
+            Event::Synced { host, life } => self.on_synced(host, life),
+            Event::Reserved { host, life, file, size, granted } => {
+                self.on_reserved(host, life, file, size, granted);
+                Ok(())
+            }
+            Event::Trouble(number) => self.on_trouble(number),
+            Event::Over(over) => self.on_over(over),
+            Event::Ask { client } => self.on_ask(client),
+            Event::Impatient(op) => {
+                self.on_impatient(op);
+                Ok(())
+            }
+            Event::Heal => self.on_heal(),
+            Event::Probe { host } => self.on_probe(host),
+            Event::Look => self.on_look(),
+        }
+    }
+
+    /// Adds what only the checkers counted, once the run is over.
+    pub(crate) fn finish_stats(&mut self) {
+        let stats = &mut self.stats;
+        stats.elections = self.watcher.elections;
+        stats.inherited_logs = self.watcher.inherited;
+        stats.entries_cut_off = self.watcher.cut_off;
+        stats.committed = self.watcher.commit().0;
+        stats.events = self.trace.events();
+        stats.simulated = self.now.since(Instant::ZERO);
+    }
+
+    fn at(&mut self, at: Instant, event: Event) {
+        self.scheduled += 1;
+        self.heap.push(Reverse(Scheduled { at, number: self.scheduled, event }));
+    }
+
+    fn after(&mut self, wait: Duration, event: Event) {
+        self.at(self.now + wait, event);
+    }
+
+    /// Notes an event in the fingerprint.
+    fn note(&mut self, kind: u64, subject: u64) {
+        self.trace.event(self.now.as_nanos(), kind, subject);
+    }
+
+    fn tell_line(&mut self, line: &str) {
+        let now = self.now;
+        if let Some(story) = &mut self.story {
+            story.push(format!("{now} {line}"));
+        }
+    }
+}

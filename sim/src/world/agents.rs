@@ -1,0 +1,317 @@
+//! Agents at work: what reaches them, when they run, and what becomes of what they want done.
+
+use bytes::Bytes;
+use lictor_core::io::{FileName, Input, Notice, Output, Write};
+use lictor_core::peer::Envelope;
+use lictor_core::time::{Duration, Instant};
+use lictor_core::wire::{self, HEADER_BYTES, Malformed};
+
+use super::{Event, World, tell};
+use crate::check::{Verdict, watch};
+use crate::dice::Dice as _;
+use crate::history::op_of;
+
+/// Even the slowest disk is done at some time, and well within the calm.
+const SLOWEST_SYNC: Duration = Duration::from_secs(2);
+
+impl World {
+    /// An agent has something to do: it gets to it after a moment, or when its host moves again.
+    pub(super) fn feed(&mut self, host: usize, input: Input) {
+        self.hosts[host].inbox.push(input);
+        self.schedule_run(host);
+    }
+
+    pub(super) fn schedule_run(&mut self, host: usize) {
+        let target = &mut self.hosts[host];
+        if target.is_scheduled || target.agent.is_none() {
+            return;
+        }
+        target.is_scheduled = true;
+        let delay = target.step_delay();
+        let (at, life) = (target.runs_at(self.now + delay), target.life);
+        self.at(at, Event::Run { host, life });
+    }
+
+    pub(super) fn on_run(&mut self, host: usize, life: u64) -> Verdict {
+        if self.hosts[host].life != life || self.hosts[host].agent.is_none() {
+            return Ok(());
+        }
+        let at = self.hosts[host].runs_at(self.now);
+        if at > self.now {
+            self.at(at, Event::Run { host, life });
+            return Ok(());
+        }
+        self.hosts[host].is_scheduled = false;
+        self.run_agent(host)
+    }
+
+    pub(super) fn on_wake(&mut self, host: usize, life: u64) -> Verdict {
+        let target = &mut self.hosts[host];
+        if target.life != life || target.agent.is_none() {
+            return Ok(());
+        }
+        if target.armed == self.now {
+            target.armed = Instant::NEVER;
+        }
+        let at = target.runs_at(self.now);
+        if at > self.now {
+            self.arm(host, at);
+            return Ok(());
+        }
+        let local = target.clock.local(self.now);
+        let due = target.agent.as_ref().and_then(lictor_core::agent::Agent::poll_timeout);
+        match due {
+            Some(due) if due <= local => self.run_agent(host),
+            _ => {
+                self.arm_timer(host);
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes sure that the agent is woken when it wants to be.
+    pub(super) fn arm_timer(&mut self, host: usize) {
+        let target = &self.hosts[host];
+        let due = target.agent.as_ref().and_then(lictor_core::agent::Agent::poll_timeout);
+        let Some(due) = due else { return };
+        let at = target.clock.world(due).max(self.now);
+        self.arm(host, at);
+    }
+
+    fn arm(&mut self, host: usize, at: Instant) {
+        let target = &mut self.hosts[host];
+        if at < target.armed {
+            target.armed = at;
+            let life = target.life;
+            self.at(at, Event::Wake { host, life });
+        }
+    }
+
+    /// The agent takes what is in its inbox, sometimes only part of it, and does all that follows.
+    fn run_agent(&mut self, host: usize) -> Verdict {
+        self.note(1, host as u64);
+        let target = &mut self.hosts[host];
+        let mut inputs = std::mem::take(&mut target.inbox);
+        if inputs.len() > 1 && target.dice.one_in(4) {
+            let first = 1 + target.dice.below(inputs.len() as u64 - 1) as usize;
+            target.inbox = inputs.split_off(first);
+        }
+        let local = target.clock.local(self.now);
+        let rest = !target.inbox.is_empty();
+        let agent = target.agent.as_mut().expect("only agents that are alive run");
+        for input in inputs {
+            if let Input::Call { id, .. } = &input {
+                self.history[op_of(*id)].fed = Some(self.now);
+            }
+            agent.handle_input(local, input);
+        }
+        if agent.poll_timeout().is_some_and(|due| due <= local) {
+            agent.handle_input(local, Input::Timeout);
+        }
+        let mut outputs = std::mem::take(&mut self.outputs);
+        while let Some(output) = agent.poll_output() {
+            outputs.push(output);
+        }
+        self.observe(host)?;
+        for output in outputs.drain(..) {
+            self.carry_out(host, output)?;
+        }
+        self.outputs = outputs;
+        self.check_blocked(host)?;
+        self.arm_timer(host);
+        if rest {
+            self.schedule_run(host);
+        }
+        Ok(())
+    }
+
+    /// The checkers look at an agent.
+    pub(super) fn observe(&mut self, host: usize) -> Verdict {
+        let Some(agent) = &self.hosts[host].agent else { return Ok(()) };
+        let status = agent.raft_status();
+        let log = agent.raft().log();
+        for index in self.watcher.stepped(host, &status, log)? {
+            let entry = log.get(lictor_core::id::Index(index)).expect("the watcher saw it a moment ago");
+            self.model.apply(entry)?;
+            self.committed_at.push(self.now);
+        }
+        Ok(())
+    }
+
+    fn check_blocked(&mut self, host: usize) -> Verdict {
+        if self.blocked[host].is_empty() {
+            return Ok(());
+        }
+        let history = &self.history;
+        self.blocked[host].retain(|op| history[*op].is_open());
+        let applied = self.hosts[host].agent.as_ref().map_or_else(Default::default, |agent| agent.store().index());
+        for op in &self.blocked[host] {
+            let op = &self.history[*op];
+            if op.fed.is_some() {
+                watch::still_open(op, applied, &self.model)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, host: usize, output: Output) -> Verdict {
+        match output {
+            Output::Reply { id, reply } => self.answer(op_of(id), reply, false)?,
+            Output::Message { to, envelope } => self.send(host, to, &envelope)?,
+            Output::Persist(write) => self.write(host, write),
+            Output::Reserve { file, size } => self.reserve(host, file, size),
+            Output::Publish(view) => self.hosts[host].view = Some(view),
+            Output::Notice(notice) => self.hear(host, &notice),
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, from: usize, to: std::net::SocketAddr, envelope: &Envelope) -> Verdict {
+        self.watcher.sent(from, envelope)?;
+        let to = crate::host::host_at(to);
+        let frame = wire::encode_frame(envelope);
+        self.note(2, (from * 8 + to) as u64);
+        self.trace.word(u64::from(checksum(&frame)) << 32 | frame.len() as u64);
+        self.stats.messages += 1;
+        let fate = self.net.send(self.now, from, to);
+        if let lictor_core::peer::Body::Raft(message) = &envelope.body {
+            tell!(self, "{from} -> {to} {message}{}", if fate.arrivals[0].is_none() { " (lost)" } else { "" });
+        } else {
+            tell!(
+                self,
+                "{from} -> {to} {:?}{}",
+                envelope.body,
+                if fate.arrivals[0].is_none() { " (lost)" } else { "" }
+            );
+        }
+        match fate.arrivals {
+            [None, _] => self.stats.messages_lost += 1,
+            [_, Some(_)] => self.stats.messages_doubled += 1,
+            _ => {}
+        }
+        let frame = if fate.damaged { self.net.damage(&frame) } else { frame };
+        self.stats.messages_damaged += u64::from(fate.damaged);
+        // Raft copes with whatever a network can do. Calls are promised what one connection gives: nothing arrives
+        // twice, and nothing that was meant for an earlier life of the receiver.
+        let is_raft = matches!(envelope.body, lictor_core::peer::Body::Raft(_));
+        let life = (!is_raft).then(|| self.hosts[to].life);
+        let copies = if is_raft { 2 } else { 1 };
+        for at in fate.arrivals.into_iter().take(copies).flatten() {
+            self.at(at, Event::Deliver { from, to, life, frame: frame.clone() });
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_frame(&mut self, from: usize, to: usize, life: Option<u64>, frame: &Bytes) {
+        let target = &self.hosts[to];
+        if target.agent.is_none() || life.is_some_and(|life| life != target.life) || !self.net.is_open(from, to) {
+            self.stats.messages_lost += 1;
+            return;
+        }
+        self.note(3, (from * 8 + to) as u64);
+        self.trace.word(u64::from(checksum(frame)));
+        let input = match decode(frame) {
+            Ok(envelope) => Input::Message(envelope),
+            Err(reason) => Input::Garbage { from: Some(crate::host::address(from)), reason },
+        };
+        self.feed(to, input);
+    }
+
+    fn write(&mut self, host: usize, write: Write) {
+        self.note(4, host as u64);
+        for op in &write.ops {
+            if let lictor_core::io::FileOp::Write { offset, bytes, .. } = op {
+                self.trace.word(*offset);
+                self.trace.bytes(bytes);
+            }
+        }
+        tell!(self, "{host} writes {} with {} changes", write.seq, write.ops.len());
+        self.watcher.writing(host, write.seq);
+        if self.hosts[host].disk.submit(write) {
+            self.begin_sync(host);
+        }
+    }
+
+    /// The disk thread takes what waits.
+    fn begin_sync(&mut self, host: usize) {
+        let target = &mut self.hosts[host];
+        let Some(bytes) = target.disk.begin() else { return };
+        // A hundred megabytes a second, and a sync.
+        let transfer = Duration::from_nanos(bytes as u64 * 10);
+        let sync = (target.disk_dice.micros(target.plan.sync_us) * target.disk_factor).min(SLOWEST_SYNC);
+        let life = target.life;
+        self.after(transfer + sync, Event::Synced { host, life });
+    }
+
+    pub(super) fn on_synced(&mut self, host: usize, life: u64) -> Verdict {
+        if self.hosts[host].life != life || self.hosts[host].agent.is_none() {
+            return Ok(());
+        }
+        let at = self.hosts[host].paused_until;
+        if at > self.now {
+            // The disk may be done, but nobody is there to notice.
+            self.at(at, Event::Synced { host, life });
+            return Ok(());
+        }
+        self.note(5, host as u64);
+        match self.hosts[host].disk.complete() {
+            Ok(Some(seq)) => {
+                self.stats.syncs += 1;
+                self.watcher.wrote(host, seq);
+                tell!(self, "{host} has {seq} on disk");
+                self.feed(host, Input::Persisted(seq));
+            }
+            Ok(None) => {}
+            // A write has failed: the process stops rather than to go on with a disk of which it knows nothing.
+            Err(crate::disk::NoRoom) => {
+                self.stats.disk_failures += 1;
+                tell!(self, "{host} cannot write: its disk is full");
+                return self.fail_disk(host);
+            }
+        }
+        self.begin_sync(host);
+        Ok(())
+    }
+
+    fn reserve(&mut self, host: usize, file: FileName, size: u64) {
+        self.note(6, size);
+        let target = &mut self.hosts[host];
+        let granted = target.disk.reserve(&file, size);
+        let wait = target.disk_dice.micros(target.plan.sync_us);
+        let life = target.life;
+        self.stats.reservations_refused += u64::from(!granted);
+        self.after(wait, Event::Reserved { host, life, file, size, granted });
+    }
+
+    pub(super) fn on_reserved(&mut self, host: usize, life: u64, file: FileName, size: u64, granted: bool) {
+        if self.hosts[host].life == life && self.hosts[host].agent.is_some() {
+            self.note(7, host as u64);
+            self.feed(host, Input::Reserved { file, size, granted });
+        }
+    }
+
+    fn hear(&mut self, host: usize, notice: &Notice) {
+        tell!(self, "{host} {notice:?}");
+        match notice {
+            Notice::Campaigning { .. } => self.stats.campaigns += 1,
+            Notice::SteppedDown { .. } => self.stats.step_downs += 1,
+            Notice::DiskFull => self.stats.disks_full += 1,
+            Notice::Dropped { .. } => self.stats.messages_dropped += 1,
+            Notice::BecameLeader { .. } | Notice::LeaderChanged { .. } | Notice::DiskHasRoom { .. } => {}
+        }
+    }
+}
+
+/// The checksum that a frame carries of its own body.
+fn checksum(frame: &[u8]) -> u32 {
+    u32::from_le_bytes([frame[12], frame[13], frame[14], frame[15]])
+}
+
+/// What a reader of a stream makes of a frame.
+fn decode(frame: &Bytes) -> Result<Envelope, Malformed> {
+    let (header, body) = frame.split_first_chunk::<HEADER_BYTES>().ok_or(Malformed::Magic)?;
+    if wire::body_length(header)? != body.len() {
+        return Err(Malformed::Body);
+    }
+    wire::decode_body(header, body)
+}

@@ -1,0 +1,162 @@
+//! After the troubles: everything heals, and within bounded time the cluster must be whole again. There is a
+//! leader, each server takes a write, all logs and all stores are equal, and nobody waits in vain.
+
+use bytes::Bytes;
+use lictor_core::api::kv::{PutMode, Request};
+use lictor_core::api::{Call, Consistency, ReadOptions, Response};
+use lictor_core::id::Index;
+use lictor_core::time::{Duration, Instant};
+
+use super::{Event, Over, Phase, World, tell};
+use crate::check::{Verdict, ensure, watch};
+use crate::history::{self, OpId, Outcome, entries_of};
+
+/// How often all is looked at in calm times.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How long a calm cluster may take for what needs no election.
+const CALM_BOUND: Duration = Duration::from_secs(3);
+
+impl World {
+    pub(super) fn on_heal(&mut self) -> Verdict {
+        self.note(14, 0);
+        tell!(self, "--- all heals");
+        self.net.heal();
+        self.phase = Phase::Calm { since: self.now };
+        for host in 0..self.hosts.len() {
+            let target = &mut self.hosts[host];
+            target.disk.limit(None);
+            target.disk_factor = 1;
+            target.stalled_until = self.now;
+            target.paused_until = self.now;
+            self.resume(host)?;
+            if self.hosts[host].agent.is_none() {
+                let wait = self.fault_dice.below(100);
+                self.after(Duration::from_millis(wait), Event::Over(Over::Down { host }));
+            }
+        }
+        self.after(LOOK_EVERY, Event::Look);
+        for host in 0..self.hosts.len() {
+            self.after(Duration::from_millis(self.plan.calm_ms), Event::Probe { host });
+        }
+        Ok(())
+    }
+
+    /// By then a calm cluster has a leader again, whatever was before.
+    fn settling_time(&self) -> Duration {
+        Duration::from_secs(2) + self.election_time() * 15
+    }
+
+    pub(super) fn on_probe(&mut self, host: usize) -> Verdict {
+        if let Phase::Calm { .. } = self.phase {
+            self.stop_clients();
+            self.phase = Phase::Probing { since: self.now, left: self.hosts.len() };
+        }
+        if self.hosts[host].agent.is_none() {
+            return Err(format!("server {host} is down in a calm cluster"));
+        }
+        let op = self.history.len();
+        let (key, value) = (Bytes::from_static(b"probe"), history::value_of(op, 8));
+        let request = Request::Put { key, value, flags: 0, mode: PutMode::Set };
+        let id = self.invoke(self.clients.len() + host, host, request);
+        self.after(Duration::from_secs(20), Event::Impatient(id));
+        self.serve(id)
+    }
+
+    fn stop_clients(&mut self) {
+        let open: Vec<OpId> = self.clients.iter().filter_map(|client| client.current).collect();
+        for op in open {
+            self.give_up(op, true);
+        }
+    }
+
+    /// A server has answered its probe, or not. If the write took place, that is all it had to do.
+    pub(super) fn probe_over(&mut self, id: OpId) {
+        let op = &self.history[id];
+        let host = op.host;
+        let taken = matches!(&op.end, Some((_, Outcome::Answer(Response::Done(true)))));
+        let Phase::Probing { since, left } = self.phase else { return };
+        if !taken {
+            self.after(Duration::from_millis(200), Event::Probe { host });
+            return;
+        }
+        self.phase = match left {
+            1 => Phase::Settling { since: self.now },
+            _ => Phase::Probing { since, left: left - 1 },
+        };
+    }
+
+    pub(super) fn on_look(&mut self) -> Verdict {
+        self.after(LOOK_EVERY, Event::Look);
+        match self.phase {
+            Phase::Trouble | Phase::Over => Ok(()),
+            Phase::Calm { since } => self.look_at_clients(since + self.settling_time()),
+            Phase::Probing { since, .. } => {
+                ensure!(
+                    self.now.since(since) <= self.settling_time(),
+                    "liveness: {:?} after all troubles ended, not every server takes a write (leader: {:?})",
+                    self.now.since(since) + Duration::from_millis(self.plan.calm_ms),
+                    self.watcher.leader()
+                );
+                Ok(())
+            }
+            Phase::Settling { since } => match self.all_equal() {
+                Ok(()) => {
+                    self.phase = Phase::Over;
+                    Ok(())
+                }
+                Err(_) if self.now.since(since) <= self.settling_time() => Ok(()),
+                Err(why) => Err(format!("liveness: {:?} after the last write, {why}", self.now.since(since))),
+            },
+        }
+    }
+
+    fn look_at_clients(&self, since: Instant) -> Verdict {
+        for op in self.clients.iter().filter_map(|client| client.current) {
+            let op = &self.history[op];
+            if op.is_open() {
+                let committed = |index: Index| self.committed_at[index.0 as usize - 1];
+                watch::still_open_in_calm(op, self.now, since, CALM_BOUND, &self.model, committed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All servers hold the same log and the same store, and the store is the model's.
+    fn all_equal(&self) -> Verdict {
+        self.watcher.all_agree()?;
+        let read = ReadOptions { consistency: Consistency::Stale, index: Index(0), wait: None };
+        let call = Call::new(Request::List { prefix: Bytes::new(), read });
+        let first = self.hosts[0].agent.as_ref().map(lictor_core::agent::Agent::store);
+        for (host, target) in self.hosts.iter().enumerate() {
+            ensure!(
+                target.agent.as_ref().map(lictor_core::agent::Agent::store) == first,
+                "the stores of servers 0 and {host} differ"
+            );
+            let local = target.clock.local(self.now);
+            let Some(Ok(response)) = target.view.as_ref().and_then(|view| view.answer(local, &call)) else {
+                return Err(format!("server {host} does not answer a stale read at once"));
+            };
+            let (entries, applied) = (entries_of(&response).map_or(&[][..], Vec::as_slice), self.model.applied());
+            ensure!(
+                self.model.find(|_| true, entries, applied, applied).is_some(),
+                "the store of server {host} is not what the log says: {}",
+                history::describe_outcome(&Outcome::Answer(response.clone()))
+            );
+        }
+        Ok(())
+    }
+
+    /// At the very end: what was refused never took place.
+    pub(crate) fn check_refused(&self) -> Verdict {
+        for (id, op) in self.history.iter().enumerate() {
+            if let Some((_, Outcome::Refused(error))) = &op.end {
+                ensure!(
+                    !op.is_write() || !self.model.has_written(id),
+                    "#{id} was refused ({error}), which says that nothing was done, and took place all the same"
+                );
+            }
+        }
+        Ok(())
+    }
+}
