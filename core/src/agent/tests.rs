@@ -248,35 +248,6 @@ fn a_peers_query_blocks_for_what_is_left_of_its_time_and_no_longer() {
     }
 }
 
-/// Found by simulation: what an earlier life had acknowledged was missing from a read that arrived together with
-/// the confirmation that the new term's first entry is on disk.
-#[test]
-fn a_read_in_the_batch_that_opens_a_term_sees_what_earlier_terms_committed() {
-    let mut lone = Lone::new();
-    assert_eq!(lone.put("a", "1"), Some(Ok(Response::Done(true))));
-    let entries: Vec<_> = lone.agent.raft().log().from(Index(1)).cloned().collect();
-    let hard_state = crate::raft::HardState { term: lone.agent.raft_status().term, ..Default::default() };
-    let recovered = Recovered { hard_state, entries, ..Recovered::default() };
-    let config = Config::clone(&lone.agent.config);
-    lone.agent = Agent::new(config, 8, recovered, lone.now);
-
-    // Its vote becomes durable at once; the first entry of its term only together with a call.
-    let mut due = vec![Input::Timeout];
-    while !lone.agent.raft().is_leader() {
-        for input in std::mem::take(&mut due) {
-            lone.agent.handle_input(lone.now, input);
-        }
-        while let Some(output) = lone.agent.poll_output() {
-            due.extend(if let Output::Persist(write) = output { Some(Input::Persisted(write.seq)) } else { None });
-        }
-    }
-    for input in due {
-        lone.agent.handle_input(lone.now, input);
-    }
-    let id = lone.call(get("a", Index(0), Consistency::Default));
-    assert_eq!(value(lone.reply(id)).0, Some("1".into()));
-}
-
 /// One of three servers: the others are what the test says they are.
 struct OneOfThree {
     agent: Agent,
@@ -357,4 +328,33 @@ fn a_call_is_not_held_while_the_leader_is_heard_again() {
     assert_eq!(server.drain(), []);
     server.elapse_to_next();
     assert_eq!(server.drain(), [PeerId::numbered(2)]);
+}
+
+/// Found by simulation: what an earlier life had acknowledged was missing from a read that arrived together with
+/// the confirmation that the new term's first entry is on disk.
+#[test]
+fn a_read_in_the_batch_that_opens_a_term_sees_what_earlier_terms_committed() {
+    let mut lone = Lone::new();
+    assert_eq!(lone.put("a", "1"), Some(Ok(Response::Done(true))));
+    let entries: Vec<_> = lone.agent.raft().log().from(Index(1)).cloned().collect();
+    let hard_state = crate::raft::HardState { term: lone.agent.raft_status().term, ..Default::default() };
+    let recovered = Recovered { hard_state, entries, ..Recovered::default() };
+    let config = Config::clone(&lone.agent.config);
+    lone.agent = Agent::new(config, 8, recovered, lone.now);
+
+    // Its vote becomes durable at once; the first entry of its term only together with a call.
+    let mut due = vec![Input::Timeout];
+    while !lone.agent.raft().is_leader() {
+        for input in std::mem::take(&mut due) {
+            lone.agent.handle_input(lone.now, input);
+        }
+        while let Some(output) = lone.agent.poll_output() {
+            due.extend(if let Output::Persist(write) = output { Some(Input::Persisted(write.seq)) } else { None });
+        }
+    }
+    for input in due {
+        lone.agent.handle_input(lone.now, input);
+    }
+    let id = lone.call(get("a", Index(0), Consistency::Default));
+    assert_eq!(value(lone.reply(id)).0, Some("1".into()));
 }
