@@ -162,10 +162,10 @@ impl Writer {
     /// A file and the size up to which space is to be reserved for it now. At most one is on its way. To be
     /// asked after every write, every answer, and when [`poll_timeout`](Self::poll_timeout) says.
     pub fn poll_reserve(&mut self, now: Instant) -> Option<(FileName, u64)> {
-        let in_next = self.current.reserved >= self.options.segment_bytes;
-        if self.asked.is_some() || (in_next && !self.may_have_next()) {
+        if !self.may_ask() {
             return None;
         }
+        let in_next = self.is_current_reserved();
         let wanted = self.policy.wanted(now, self.ahead())?;
         let (file, reserved, size) = if in_next {
             let size = HEADER_BYTES as u64 + wanted.saturating_sub(self.ahead_in_current());
@@ -203,7 +203,17 @@ impl Writer {
     /// When to ask [`poll_reserve`](Self::poll_reserve) again though nothing else happened.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.asked.is_some() { None } else { self.policy.retry_at() }
+        // When nothing may be asked, an answer or a write that became durable comes first.
+        if self.may_ask() { self.policy.retry_at() } else { None }
+    }
+
+    /// Whether a reservation may be asked for: none is on its way, and there is a segment to ask for.
+    fn may_ask(&self) -> bool {
+        self.asked.is_none() && (!self.is_current_reserved() || self.may_have_next())
+    }
+
+    fn is_current_reserved(&self) -> bool {
+        self.current.reserved >= self.options.segment_bytes
     }
 }
 
