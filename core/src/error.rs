@@ -11,8 +11,8 @@ pub enum Error {
     /// The leader lost its office after the write entered its log: it may yet take place or not.
     #[error("leadership lost while committing log")]
     LeadershipLost,
-    /// A write was handed to the leader and no answer came back: it may have taken place or not.
-    #[error("rpc error: lost contact with the leader, the write may or may not have taken place")]
+    /// A call was handed to the leader and no answer came back: a write may have taken place or not.
+    #[error("rpc error: lost contact with the leader; a write may or may not have taken place")]
     LeaderUnreachable,
     /// `?dc=` names a datacenter that this agent does not know.
     #[error("No path to datacenter")]
@@ -49,6 +49,14 @@ pub enum Error {
     /// The leader's disk has no room for the log. Reads go on.
     #[error("no space left on the disk that holds the raft log: free some and try again")]
     DiskFull,
+    /// A read by way of another server brings more than one message between servers may hold.
+    #[error(
+        "an answer of {size} bytes is too large to be passed on between servers: ask the leader itself, or for less"
+    )]
+    AnswerTooLarge {
+        /// Roughly its size in bytes.
+        size: usize,
+    },
     /// This agent keeps no replicated state and knows no server that does.
     #[error("No known Consul servers")]
     NoServers,

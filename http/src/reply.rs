@@ -86,6 +86,7 @@ fn status_of(error: &Error) -> StatusCode {
         Error::NoLeader
         | Error::LeadershipLost
         | Error::LeaderUnreachable
+        | Error::AnswerTooLarge { .. }
         | Error::NoPathToDatacenter
         | Error::MissingSession
         | Error::MalformedSession

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Agent;
 use super::calls::{Caller, Stage};
-use crate::api::{Error, Request, kv};
+use crate::api::{Error, Reply, Request, Response, kv};
 use crate::id::{CallId, Index, PeerId, Term, Ticket};
 use crate::peer::{Body, Forward, Outcome};
 use crate::time::{Duration, Instant};
+use crate::wire;
 
 /// After how long without an answer a read is asked again, at first; the time doubles.
 const RESEND: Duration = Duration::from_millis(500);
@@ -179,5 +180,46 @@ fn wait_mut(request: &mut Request) -> Option<&mut Option<Duration>> {
             kv::Request::Get { read, .. } | kv::Request::List { read, .. } | kv::Request::Keys { read, .. },
         ) => Some(&mut read.wait),
         _ => None,
+    }
+}
+
+/// The reply, or an error in its place if no message could hold it.
+pub(super) fn fitting(reply: Reply) -> Reply {
+    /// What an entry takes beside its key and value, at most.
+    const OVERHEAD: usize = 96;
+    let size: usize = match &reply {
+        Ok(Response::KvEntries(read)) => {
+            read.value.iter().map(|entry| entry.key.len() + entry.value.len() + OVERHEAD).sum()
+        }
+        Ok(Response::KvKeys(read)) => read.value.iter().map(|key| key.len() + OVERHEAD).sum(),
+        Ok(Response::Done(_) | Response::Leader(_) | Response::Peers(_) | Response::Itself(_)) | Err(_) => 0,
+    };
+    if size + OVERHEAD > wire::MAX_BODY_BYTES { Err(Error::AnswerTooLarge { size }) } else { reply }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::api::{Read, ReadMeta};
+
+    #[test]
+    fn an_answer_that_no_message_can_hold_is_an_error_and_not_silence() {
+        let entry = Arc::new(kv::Entry {
+            key: "big".into(),
+            value: vec![7; 512 << 10].into(),
+            flags: 0,
+            create_index: Index(u64::MAX),
+            modify_index: Index(u64::MAX),
+            lock_index: u64::MAX,
+            session: Some(crate::id::SessionId(uuid::Uuid::max())),
+        });
+        let answer = |entries| {
+            Ok(Response::KvEntries(Read { meta: ReadMeta::default(), value: vec![Arc::clone(&entry); entries] }))
+        };
+        assert!(matches!(fitting(answer(128)), Err(Error::AnswerTooLarge { size }) if size > 64 << 20));
+        let fits = fitting(answer(127)).expect("it fits");
+        assert!(wire::encode(&fits).len() < wire::MAX_BODY_BYTES);
     }
 }

@@ -282,6 +282,7 @@ impl Agent {
             match caller {
                 Caller::Client(id) => self.outputs.push_back(Output::Reply { id, reply }),
                 Caller::Peer { peer, origin, id } => {
+                    let reply = forward::fitting(reply);
                     self.send(peer, Body::Answer { id, origin, outcome: crate::peer::Outcome::Reply(reply) });
                 }
             }
