@@ -111,10 +111,8 @@ impl Host {
     /// What its disk would tell a new process.
     pub(crate) fn recover(&self) -> Result<Recovered, wal::Corrupt> {
         let files = self.disk.read_all();
-        let mut segments: Vec<(u64, &str, &Bytes)> = files
-            .iter()
-            .filter_map(|(name, bytes)| Some((wal::segment_number(name)?, name.as_str(), bytes)))
-            .collect();
+        let mut segments: Vec<(u64, &str, &Bytes)> =
+            files.iter().filter_map(|(name, bytes)| Some((wal::segment_number(name)?, name.as_str(), bytes))).collect();
         segments.sort_by_key(|(number, _, _)| *number);
         let mut recovery = Recovery::new();
         for (_, name, bytes) in segments {
@@ -178,7 +176,7 @@ fn config(plan: &Plan, number: usize, members: Configuration) -> Config {
         datacenter: "dc1".to_owned(),
         address: address(number),
         bootstrap: Some(members),
-        raft: config::Raft::with_multiplier(plan.raft_multiplier),
+        raft: lictor_core::raft::Options::with_multiplier(plan.raft_multiplier),
         limits: config::Limits::default(),
         wal: log_options(),
         settings: lictor_core::api::agent::Settings::default(),

@@ -19,8 +19,8 @@ compile_error!(
 
 mod check;
 mod clock;
-mod disk;
 mod dice;
+mod disk;
 pub mod faults;
 mod history;
 mod host;

@@ -136,7 +136,10 @@ fn run_one(args: &RunArgs) -> ExitCode {
         println!("{line}");
     }
     println!("{}", report.stats);
-    println!("speed       {:.0} simulated seconds per second", report.stats.simulated.as_secs_f64() / wall.as_secs_f64());
+    println!(
+        "speed       {:.0} simulated seconds per second",
+        report.stats.simulated.as_secs_f64() / wall.as_secs_f64()
+    );
     println!("trace       {}", report.trace);
     match &report.failure {
         None => {
@@ -144,7 +147,10 @@ fn run_one(args: &RunArgs) -> ExitCode {
             ExitCode::SUCCESS
         }
         Some(_) => {
-            let how = args.plan.as_ref().map_or_else(|| replay(&plan), |path| format!("lictor-sim run --plan {}", path.display()));
+            let how = args
+                .plan
+                .as_ref()
+                .map_or_else(|| replay(&plan), |path| format!("lictor-sim run --plan {}", path.display()));
             print_failure(&plan, &report, &how);
             ExitCode::FAILURE
         }
@@ -176,7 +182,10 @@ fn print_failure(plan: &Plan, report: &Report, how: &str) {
     let Some(failure) = &report.failure else { return };
     eprintln!("\nFAILED {}", summary_of(plan));
     eprintln!("at {}: {}", failure.at, failure.what);
-    let before = plan.troubles.iter().filter(|trouble| u128::from(trouble.at_ms) <= u128::from(failure.at.as_nanos()) / 1_000_000);
+    let before = plan
+        .troubles
+        .iter()
+        .filter(|trouble| u128::from(trouble.at_ms) <= u128::from(failure.at.as_nanos()) / 1_000_000);
     let before: Vec<_> = before.collect();
     eprintln!("the last of {} troubles before it:", before.len());
     for trouble in before.iter().rev().take(8).rev() {

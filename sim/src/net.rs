@@ -164,10 +164,7 @@ mod tests {
     }
 
     fn arrivals(net: &mut Net, count: u64) -> Vec<Instant> {
-        (0..count)
-            .flat_map(|n| net.send(Instant::from_nanos(n * 1_000), 0, 1).arrivals)
-            .flatten()
-            .collect()
+        (0..count).flat_map(|n| net.send(Instant::from_nanos(n * 1_000), 0, 1).arrivals).flatten().collect()
     }
 
     #[test]

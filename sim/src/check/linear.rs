@@ -113,13 +113,7 @@ fn check_key(history: &[Op], key: &Bytes) -> Finding {
         told: &told,
         steps: &steps,
         slots: Vec::new(),
-        situations: vec![Situation {
-            state: State::Absent,
-            created: None,
-            modified: Index(0),
-            taken: 0,
-            wiped: 0,
-        }],
+        situations: vec![Situation { state: State::Absent, created: None, modified: Index(0), taken: 0, wiped: 0 }],
         wild_puts: false,
         wild_deletes: 0,
     };
@@ -141,13 +135,16 @@ fn indexes(history: &[Op], key: &Bytes) -> Result<BTreeMap<OpId, (Index, Index)>
             let Some(writer) = writer else {
                 return Err(format!("#{id} read a value of key {key:?} that nobody wrote: {:?}", entry.value));
             };
-            if !matches!(&history[writer].request, Request::Put { value, key: own, .. } if *value == entry.value && *own == entry.key) {
+            if !matches!(&history[writer].request, Request::Put { value, key: own, .. } if *value == entry.value && *own == entry.key)
+            {
                 return Err(format!("#{id} read a value of key {key:?} that #{writer} did not write there"));
             }
             let indexes = (entry.create_index, entry.modify_index);
             if *told.entry(writer).or_insert(indexes) != indexes {
                 let other = told[&writer];
-                return Err(format!("key {key:?} = #{writer} was read with indexes {other:?} and, by #{id}, {indexes:?}"));
+                return Err(format!(
+                    "key {key:?} = #{writer} was read with indexes {other:?} and, by #{id}, {indexes:?}"
+                ));
             }
         }
     }
@@ -381,7 +378,14 @@ fn explain(history: &[Op], key: &Bytes, steps: &[Step], stuck: OpId) -> String {
             Some((at, outcome)) => format!("{at}: {}", describe_outcome(outcome)),
             None => "no answer".to_owned(),
         };
-        format!("    #{} client {} at server {}, {} {} -> {end}", step.op, op.client, op.host, op.invoked, describe(&op.request))
+        format!(
+            "    #{} client {} at server {}, {} {} -> {end}",
+            step.op,
+            op.client,
+            op.host,
+            op.invoked,
+            describe(&op.request)
+        )
     };
     let lines: Vec<String> = near.iter().rev().take(25).rev().map(line).collect();
     format!(

@@ -215,13 +215,7 @@ impl Watcher {
     }
 
     /// Mirrors what changed in a log.
-    fn follow_log(
-        &mut self,
-        host: usize,
-        status: &Status,
-        log: &(impl ReadLog + ?Sized),
-        led_before: bool,
-    ) -> Verdict {
+    fn follow_log(&mut self, host: usize, status: &Status, log: &(impl ReadLog + ?Sized), led_before: bool) -> Verdict {
         let server = &mut self.servers[host];
         let length = status.last.index.0 as usize;
         let mark = |at: usize| log.entry(Index(at as u64 + 1)).map(Mark::of);

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use lictor_core::io::{FileName, Input, Notice, Output, Write};
 use lictor_core::peer::Envelope;
+use lictor_core::raft::News;
 use lictor_core::time::{Duration, Instant};
 use lictor_core::wire::{self, HEADER_BYTES, Malformed};
 
@@ -177,7 +178,12 @@ impl World {
         if let lictor_core::peer::Body::Raft(message) = &envelope.body {
             tell!(self, "{from} -> {to} {message}{}", if fate.arrivals[0].is_none() { " (lost)" } else { "" });
         } else {
-            tell!(self, "{from} -> {to} {:?}{}", envelope.body, if fate.arrivals[0].is_none() { " (lost)" } else { "" });
+            tell!(
+                self,
+                "{from} -> {to} {:?}{}",
+                envelope.body,
+                if fate.arrivals[0].is_none() { " (lost)" } else { "" }
+            );
         }
         match fate.arrivals {
             [None, _] => self.stats.messages_lost += 1,
@@ -288,11 +294,11 @@ impl World {
     fn hear(&mut self, host: usize, notice: &Notice) {
         tell!(self, "{host} {notice:?}");
         match notice {
-            Notice::Campaigning { .. } => self.stats.campaigns += 1,
-            Notice::SteppedDown { .. } => self.stats.step_downs += 1,
+            Notice::Raft(News::Campaigning { .. }) => self.stats.campaigns += 1,
+            Notice::Raft(News::SteppedDown { .. }) => self.stats.step_downs += 1,
             Notice::DiskFull => self.stats.disks_full += 1,
             Notice::Dropped { .. } => self.stats.messages_dropped += 1,
-            Notice::BecameLeader { .. } | Notice::LeaderChanged { .. } | Notice::DiskHasRoom { .. } => {}
+            Notice::Raft(News::BecameLeader { .. } | News::LeaderChanged { .. }) | Notice::DiskHasRoom { .. } => {}
         }
     }
 }

@@ -129,7 +129,10 @@ impl World {
         let call = Call::new(Request::List { prefix: Bytes::new(), read });
         let first = self.hosts[0].agent.as_ref().map(lictor_core::agent::Agent::store);
         for (host, target) in self.hosts.iter().enumerate() {
-            ensure!(target.agent.as_ref().map(lictor_core::agent::Agent::store) == first, "the stores of servers 0 and {host} differ");
+            ensure!(
+                target.agent.as_ref().map(lictor_core::agent::Agent::store) == first,
+                "the stores of servers 0 and {host} differ"
+            );
             let local = target.clock.local(self.now);
             let Some(Ok(response)) = target.view.as_ref().and_then(|view| view.answer(local, &call)) else {
                 return Err(format!("server {host} does not answer a stale read at once"));

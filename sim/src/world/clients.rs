@@ -175,6 +175,6 @@ impl World {
 
     /// How long the slowest election should take, troubles apart.
     pub(super) fn election_time(&self) -> Duration {
-        lictor_core::config::Raft::with_multiplier(self.plan.raft_multiplier).election_timeout
+        lictor_core::raft::Options::with_multiplier(self.plan.raft_multiplier).election_timeout
     }
 }

@@ -44,7 +44,8 @@ impl World {
         self.note(11, host as u64 | u64::from(power) << 8);
         if was_up || power {
             tell!(self, "{host} goes down{}", if power { ", power lost" } else { "" });
-            let recovered = self.hosts[host].recover().map_err(|why| format!("server {host} will refuse to start: {why}"))?;
+            let recovered =
+                self.hosts[host].recover().map_err(|why| format!("server {host} will refuse to start: {why}"))?;
             self.watcher.stopped(host, recovered.hard_state.term, &recovered.entries)?;
         }
         if was_up {
