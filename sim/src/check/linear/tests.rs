@@ -210,7 +210,7 @@ fn random_history(seed: u64) -> History {
                 // Every other write that is read created its key.
                 let at = dice.below(writes.len() as u64 + 1) as usize;
                 let told = |writer: &OpId| {
-                    (*writer, if writer % 2 == 0 { 100 + *writer as u64 } else { 1 }, 100 + *writer as u64)
+                    (*writer, if writer.is_multiple_of(2) { 100 + *writer as u64 } else { 1 }, 100 + *writer as u64)
                 };
                 history.get(writes.get(at).map(told), from, to);
             }
