@@ -1,2 +1,94 @@
-//! The binary.
-fn main() {}
+//! The binary `lictor`: the agent, and the commands for its clients.
+
+mod agent;
+mod client;
+mod flags;
+mod help;
+mod kv;
+mod version;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+/// Memory is asked for and given back at every request; this allocator does it at half the cost.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A cluster engine behind the Consul HTTP API.
+#[derive(Debug, Parser)]
+#[command(name = "lictor", disable_help_flag = true, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Commands,
+}
+
+#[derive(Debug, Subcommand)]
+#[command(disable_help_flag = true, disable_help_subcommand = true)]
+enum Commands {
+    Agent(agent::Args),
+    Kv(kv::Args),
+    Version(version::Args),
+}
+
+fn main() -> ExitCode {
+    run(std::env::args_os().skip(1).collect())
+}
+
+fn run(args: Vec<OsString>) -> ExitCode {
+    if let [only] = &args[..]
+        && ["-v", "-version", "--version"].iter().any(|version| *only == **version)
+    {
+        return version::run();
+    }
+    let definition = definition();
+    let asked = match flags::read(&definition, args) {
+        Ok(asked) => asked,
+        Err(wrong) => return refuse(&wrong),
+    };
+    if asked.help || !asked.complete {
+        return help::show(&definition, &asked.path);
+    }
+    let matches = match definition.try_get_matches_from(asked.args) {
+        Ok(matches) => matches,
+        Err(error) => return refuse(&flags::in_our_words(&error)),
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&flags::in_our_words(&error)),
+    };
+    match cli.command {
+        Commands::Agent(args) => agent::run(&args, &agent::ignored(&matches)),
+        Commands::Kv(args) => kv::run(args),
+        Commands::Version(_) => version::run(),
+    }
+}
+
+/// All commands and their options.
+fn definition() -> Command {
+    let mut command = last_wins(Cli::command().mut_subcommand("agent", agent::with_ignored_options));
+    command.build();
+    command
+}
+
+/// Of an option that is given twice the last counts, as with Consul.
+fn last_wins(command: Command) -> Command {
+    command.args_override_self(true).mut_subcommands(last_wins)
+}
+
+/// Says what is wrong with the command line.
+fn refuse(wrong: &str) -> ExitCode {
+    eprintln!("{wrong}");
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_options_are_well_defined() {
+        definition().debug_assert();
+    }
+}

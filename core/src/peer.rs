@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::api::{Call, Reply};
-use crate::id::{CallId, PeerId};
+use crate::id::{CallId, PeerId, Term};
 use crate::raft;
 
 /// A message with its sender and its receiver.
@@ -52,6 +52,9 @@ pub struct Forward {
     pub id: CallId,
     /// A random number that the sender drew when it started: its earlier life's calls are not this one's.
     pub origin: u64,
+    /// The term in which the sender takes the receiver for the leader. A server leads a term in one life only, so
+    /// that it can tell a copy of this message that comes late from a call that it has not seen.
+    pub term: Term,
     /// What is asked.
     pub call: Call,
 }
@@ -62,5 +65,8 @@ pub enum Outcome {
     /// It was answered.
     Reply(Reply),
     /// Nothing was done, as the receiver does not lead (any more): ask elsewhere.
-    NotLeader,
+    NotLeader {
+        /// As in [`Forward::term`]: what is said of one attempt is not true of the next.
+        term: Term,
+    },
 }

@@ -99,6 +99,12 @@ impl<K: Ord + Clone> Deadlines<K> {
         }
     }
 
+    /// The deadline of `key`, if it has one.
+    #[must_use]
+    pub fn get(&self, key: &K) -> Option<Instant> {
+        self.by_key.get(key).copied()
+    }
+
     /// The earliest deadline.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {

@@ -1,1 +1,33 @@
-//! lictor-http
+//! The HTTP front end: paths and bodies become [`Call`](lictor_core::api::Call)s, and
+//! [`Reply`](lictor_core::api::Reply)s become status codes, headers and JSON, as Consul's clients know
+//! them.
+//!
+//! It knows nothing of sockets between agents, disks or raft: give it one async function from a call to
+//! its reply, and listeners. Dropping that function's future hangs up the call; that happens when a
+//! client goes away before it got its answer.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `routes` | all paths on one page |
+//! | `path` | decoding and cleaning of paths |
+//! | `params` | query strings, consistency, `index` and `wait` |
+//! | [`duration`] | durations as Go writes them |
+//! | `body` | reading of request bodies within a limit |
+//! | `kv`, `status`, `agent` | one subject each: request in, JSON out |
+//! | `json` | JSON as Go lays it out |
+//! | `reply` | replies to status codes and headers |
+//! | [`server`] | connections |
+
+mod agent;
+mod body;
+pub mod duration;
+mod json;
+mod kv;
+mod params;
+mod path;
+mod reply;
+mod routes;
+pub mod server;
+mod status;
+
+pub use server::{Options, Server, listen};

@@ -21,8 +21,8 @@ pub(super) enum Caller {
 pub(super) enum Stage {
     /// For a leader to be known.
     Held,
-    /// For the leader's answer. Reads are asked again after `resend`, writes never: they might happen twice.
-    Forwarded { to: PeerId, give_up: Instant, resend: Duration },
+    /// For the answer of `to`, which leads `term`. Reads are asked again after `resend`, writes never.
+    Forwarded { to: PeerId, term: Term, give_up: Instant, resend: Duration },
     /// For this position of the log to be applied.
     Proposed(Position),
     /// For a quorum to confirm that we lead.
@@ -41,6 +41,8 @@ pub(super) struct Open {
     pub(super) patience: Instant,
     /// When a blocked query is answered as it is; fixed when it first blocks.
     pub(super) block_until: Option<Instant>,
+    /// Of another agent's call: the term in which that agent takes us for the leader.
+    pub(super) asked_in: Term,
 }
 
 /// All open calls.
@@ -63,11 +65,11 @@ impl Calls {
     }
 
     /// Takes a call in; it waits for a leader until it is told otherwise.
-    pub(super) fn open(&mut self, caller: Caller, call: Call, patience: Instant) -> Ticket {
+    pub(super) fn open(&mut self, caller: Caller, call: Call, patience: Instant, asked_in: Term) -> Ticket {
         let ticket = self.last.next();
         self.last = ticket;
         self.by_caller.insert(caller, ticket);
-        self.open.insert(ticket, Open { caller, call, stage: Stage::Held, patience, block_until: None });
+        self.open.insert(ticket, Open { caller, call, stage: Stage::Held, patience, block_until: None, asked_in });
         ticket
     }
 
@@ -109,9 +111,11 @@ impl Calls {
         }
     }
 
-    /// Only changes when a call is due.
-    pub(super) fn set_deadline(&mut self, ticket: Ticket, at: Instant) {
-        self.deadlines.set(ticket, at);
+    /// Sets when a call is due, if it was not due at all.
+    pub(super) fn limit_deadline(&mut self, ticket: Ticket, at: Instant) {
+        if self.deadlines.get(&ticket).is_none() {
+            self.deadlines.set(ticket, at);
+        }
     }
 
     /// Closes a call.

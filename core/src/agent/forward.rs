@@ -1,14 +1,52 @@
 //! Calls that one agent makes on the leader for its own clients.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::Agent;
 use super::calls::{Caller, Stage};
 use crate::api::{Error, Request, kv};
-use crate::id::{CallId, Index, PeerId, Ticket};
+use crate::id::{CallId, Index, PeerId, Term, Ticket};
 use crate::peer::{Body, Forward, Outcome};
 use crate::time::{Duration, Instant};
 
 /// After how long without an answer a read is asked again, at first; the time doubles.
 const RESEND: Duration = Duration::from_millis(500);
+
+/// How many writes of one agent are remembered.
+const MEMORY: usize = 1 << 16;
+
+/// The writes of other agents that this server took on in the last term that it led, so that none is carried out
+/// twice. A server leads a term in one life only: there is nothing to remember beyond it.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    term: Term,
+    by_origin: BTreeMap<(PeerId, u64), Seen>,
+}
+
+/// The writes of one life of one agent. They come with growing numbers, if not quite in order.
+#[derive(Debug, Default)]
+struct Seen {
+    /// All up to here count as seen.
+    floor: CallId,
+    above: BTreeSet<CallId>,
+}
+
+impl Taken {
+    /// Whether this write was not seen before; if it is to be carried out now, it is seen from now on.
+    fn is_new(&mut self, origin: (PeerId, u64), id: CallId, take: bool) -> bool {
+        let seen = self.by_origin.entry(origin).or_default();
+        if id <= seen.floor || seen.above.contains(&id) {
+            return false;
+        }
+        if take {
+            seen.above.insert(id);
+            if seen.above.len() > MEMORY {
+                seen.floor = seen.above.pop_first().unwrap_or_default();
+            }
+        }
+        true
+    }
+}
 
 impl Agent {
     /// Hands a call to the leader.
@@ -17,8 +55,9 @@ impl Agent {
         let is_read = open.call.request.read_options().is_some();
         let give_up = self.blocking_end(ticket).unwrap_or(self.now) + self.config.limits.forward_wait;
         let first = if is_read { self.now + RESEND } else { give_up };
-        self.calls.enter(ticket, Stage::Forwarded { to: leader, give_up, resend: RESEND }, Some(first));
-        self.send_forward(ticket, leader);
+        let term = self.raft.status().term;
+        self.calls.enter(ticket, Stage::Forwarded { to: leader, term, give_up, resend: RESEND }, Some(first));
+        self.send_forward(ticket, leader, term);
     }
 
     /// When a forwarded query stops blocking, if it blocks at all.
@@ -34,35 +73,52 @@ impl Agent {
         Some(until)
     }
 
-    fn send_forward(&mut self, ticket: Ticket, leader: PeerId) {
+    fn send_forward(&mut self, ticket: Ticket, leader: PeerId, term: Term) {
         let Some(open) = self.calls.get(ticket) else { return };
         let mut call = open.call.clone();
         // What is left of the time for which it may block.
         if let (Some(until), Some(wait)) = (open.block_until, wait_mut(&mut call.request)) {
             *wait = Some(until.since(self.now));
         }
-        self.send(leader, Body::Forward(Forward { id: CallId(ticket.0), origin: self.origin, call }));
+        self.send(leader, Body::Forward(Forward { id: CallId(ticket.0), origin: self.origin, term, call }));
     }
 
     /// Another agent hands us a call of its client.
     pub(super) fn handle_forward(&mut self, from: PeerId, forward: Forward) {
         let caller = Caller::Peer { peer: from, origin: forward.origin, id: forward.id };
         // It asks again because it heard nothing: we are at it.
-        if self.calls.by_caller(&caller).is_none() {
-            self.admit(caller, forward.call);
+        if self.calls.by_caller(&caller).is_some() {
+            return;
         }
+        if forward.call.request.read_options().is_none() && !self.is_new(from, &forward) {
+            return;
+        }
+        self.admit(caller, forward.call, forward.term);
+    }
+
+    /// Whether a write was surely not taken on before. The network may bring it twice, or late: even "we do not lead,
+    /// nothing was done" is then wrong of a write whose answer is on its way. Of terms that we led in an earlier life
+    /// we know nothing, and say nothing; whoever asked finds out that we lost our office, and what that means.
+    fn is_new(&mut self, from: PeerId, forward: &Forward) -> bool {
+        let term = self.raft.status().term;
+        let leads = self.raft.is_leader();
+        if leads && self.taken.term != term {
+            self.taken = Taken { term, ..Taken::default() };
+        }
+        forward.term == self.taken.term && self.taken.is_new((from, forward.origin), forward.id, leads)
     }
 
     /// The leader, or whom we took for it, answers.
     pub(super) fn handle_answer(&mut self, from: PeerId, id: CallId, origin: u64, outcome: Outcome) {
         let ticket = Ticket(id.0);
-        let waits = self.calls.get(ticket).map(|open| &open.stage);
-        if origin != self.origin || !matches!(waits, Some(Stage::Forwarded { to, .. }) if *to == from) {
+        let Some(Stage::Forwarded { to, term, .. }) = self.calls.get(ticket).map(|open| &open.stage) else { return };
+        let of_earlier_attempt = matches!(outcome, Outcome::NotLeader { term: refused } if refused != *term);
+        if origin != self.origin || *to != from || of_earlier_attempt {
             return;
         }
         match outcome {
             Outcome::Reply(reply) => self.reply(ticket, reply),
-            Outcome::NotLeader => {
+            Outcome::NotLeader { .. } => {
                 // Nothing was done. If we know no better yet, ask again in a moment.
                 let again = self.now + self.config.raft.heartbeat_interval;
                 let patience = self.calls.get(ticket).map_or(again, |open| open.patience);
@@ -75,7 +131,14 @@ impl Agent {
     }
 
     /// The leader has not answered for a while.
-    pub(super) fn handle_silence(&mut self, ticket: Ticket, to: PeerId, give_up: Instant, resend: Duration) {
+    pub(super) fn handle_silence(
+        &mut self,
+        ticket: Ticket,
+        leader: (PeerId, Term),
+        give_up: Instant,
+        resend: Duration,
+    ) {
+        let (to, term) = leader;
         if give_up <= self.now {
             self.abandon(to, ticket);
             self.reply(ticket, Err(Error::LeaderUnreachable));
@@ -83,25 +146,24 @@ impl Agent {
         }
         let resend = resend * 2;
         let next = (self.now + resend).min(give_up);
-        self.calls.enter(ticket, Stage::Forwarded { to, give_up, resend }, Some(next));
-        self.send_forward(ticket, to);
+        self.calls.enter(ticket, Stage::Forwarded { to, term, give_up, resend }, Some(next));
+        self.send_forward(ticket, to, term);
     }
 
     /// There is a new leader: calls to the old one go to the new one, unless they may have been carried out.
     pub(super) fn leave_old_leader(&mut self) {
-        let leader = self.raft.leader();
-        let stranded =
-            |open: &super::calls::Open| matches!(open.stage, Stage::Forwarded { to, .. } if Some(to) != leader);
+        let leader = (self.raft.leader(), self.raft.status().term);
+        let stranded = |open: &super::calls::Open| matches!(open.stage, Stage::Forwarded { to, term, .. } if (Some(to), term) != leader);
         for ticket in self.calls.in_stage(stranded) {
             let Some(open) = self.calls.get(ticket) else { continue };
-            let Stage::Forwarded { to, give_up, resend } = open.stage else { continue };
+            let Stage::Forwarded { to, term, give_up, resend } = open.stage else { continue };
             if open.call.request.read_options().is_some() {
                 self.abandon(to, ticket);
                 self.start_over(ticket);
             } else {
                 // The old leader, if it lives, has a moment to tell what became of the write.
                 let give_up = give_up.min(self.now + self.config.raft.heartbeat_interval * 2);
-                self.calls.enter(ticket, Stage::Forwarded { to, give_up, resend }, Some(give_up));
+                self.calls.enter(ticket, Stage::Forwarded { to, term, give_up, resend }, Some(give_up));
             }
         }
     }

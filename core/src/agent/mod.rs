@@ -18,6 +18,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use calls::{Caller, Calls};
+use forward::Taken;
 
 use crate::api::Reply;
 use crate::config::Config;
@@ -25,7 +26,7 @@ use crate::id::{PeerId, Term, Ticket};
 use crate::io::{Input, Notice, Output};
 use crate::leader::Duties;
 use crate::peer::{Body, Envelope};
-use crate::raft::{Entry, Kind, Raft, Start, Status};
+use crate::raft::{Entry, Kind, Payload, Raft, Start, Status};
 use crate::rng::Rng;
 use crate::store::Store;
 use crate::time::Instant;
@@ -48,6 +49,8 @@ pub struct Agent {
     store: Store,
     watches: Watches,
     calls: Calls,
+    /// Writes of other agents that we have taken on.
+    taken: Taken,
     /// What we do of our own accord, while we lead.
     duties: Option<Duties>,
     /// Drawn at the start, so that answers to an earlier life's forwarded calls are recognised.
@@ -106,6 +109,7 @@ impl Agent {
             store,
             watches: Watches::default(),
             calls: Calls::default(),
+            taken: Taken::default(),
             duties: None,
             woken: BTreeSet::new(),
             replies: Vec::new(),
@@ -129,7 +133,7 @@ impl Agent {
         self.now = self.now.max(now);
         self.open_batch = true;
         match input {
-            Input::Call { id, call } => self.admit(Caller::Client(id), call),
+            Input::Call { id, call } => self.admit(Caller::Client(id), call, Term(0)),
             Input::Hangup { id } => self.hang_up(Caller::Client(id)),
             Input::Message(envelope) => self.handle_message(envelope),
             Input::Garbage { from, reason } => self.drop_message(from, reason),
@@ -206,8 +210,10 @@ impl Agent {
                 if let Kind::Append { entries, .. } = &mut message.kind {
                     let size = entries.iter().map(Entry::size).sum();
                     if !self.take_room(size) {
-                        // Our disk has no room for them: all the message still says is who leads.
-                        entries.clear();
+                        // Our disk has no room for them: all the message still says is who leads. But for a new
+                        // leader's first entry there is always room, or it could not even answer reads.
+                        let noops = entries.iter().take_while(|entry| matches!(entry.payload, Payload::Noop));
+                        entries.truncate(noops.count());
                     }
                 }
                 self.raft.step(self.now, from, message);
@@ -315,9 +321,8 @@ impl Agent {
         if before == office {
             return;
         }
-        if before.led {
-            self.leave_office();
-        }
+        // Even if we did not lead when the last batch was closed: an office may be won and lost in one.
+        self.leave_office();
         self.duties = office.led.then(|| Duties::new(self.config.limits.tombstone_ttl));
         if office.leader.is_some() {
             self.meet_leader();

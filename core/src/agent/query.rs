@@ -1,7 +1,7 @@
 //! Reads: answered at once, after a quorum has confirmed that we lead, or once something has changed.
 
 use super::Agent;
-use super::calls::Stage;
+use super::calls::{Caller, Stage};
 use crate::api::{Consistency, Error, ReadOptions, Request};
 use crate::error::Busy;
 use crate::id::Ticket;
@@ -36,7 +36,11 @@ impl Agent {
         }
         self.watches.remove(ticket);
         match self.raft.want_round() {
-            Some(round) => self.calls.enter(ticket, Stage::Confirming(round), None),
+            Some(round) => {
+                // A quorum that hears us and yet writes nothing leaves us in office, unsure of what is committed.
+                let give_up = self.now + self.config.limits.leader_wait;
+                self.calls.enter(ticket, Stage::Confirming(round), Some(give_up));
+            }
             None => self.route(ticket),
         }
     }
@@ -46,16 +50,19 @@ impl Agent {
         let Some(open) = self.calls.get(ticket) else { return };
         let Some(ReadOptions { index, wait, .. }) = open.call.request.read_options().cloned() else { return };
         let Some(answer) = query(&self.store, &open.call.request) else { return };
-        let timed_out = open.block_until.is_some_and(|until| until <= self.now);
-        if is_news(&answer, index) || timed_out {
+        let from_peer = matches!(open.caller, Caller::Peer { .. });
+        let until = match (open.block_until, wait) {
+            _ if is_news(&answer, index) => self.now,
+            (Some(until), _) => until,
+            // The agent that asked has drawn its share, and gives up soon after: neither more nor less is wanted.
+            (None, Some(wait)) if from_peer => self.now + wait.min(self.config.limits.max_wait * 17 / 16),
+            (None, wait) => self.now + self.longest_block(wait),
+        };
+        if until <= self.now {
             let known_leader = self.raft.leader().is_some();
             let last_contact = self.now.since(self.raft.last_contact());
             return self.reply(ticket, Ok(respond(answer, known_leader, last_contact)));
         }
-        let until = match open.block_until {
-            Some(until) => until,
-            None => self.now + self.longest_block(wait),
-        };
         self.block(ticket, until);
     }
 

@@ -4,7 +4,7 @@ use super::Agent;
 use super::calls::{Caller, Stage};
 use crate::api::{Call, Consistency, Error, Reply, Request, agent, kv, status};
 use crate::error::Busy;
-use crate::id::Ticket;
+use crate::id::{Term, Ticket};
 use crate::peer::{Body, Outcome};
 
 /// Where a request runs.
@@ -37,8 +37,8 @@ pub(super) fn place(request: &Request) -> Place {
 }
 
 impl Agent {
-    /// A call comes in.
-    pub(super) fn admit(&mut self, caller: Caller, call: Call) {
+    /// A call comes in; if it is another agent's, that agent takes us for the leader of the term `asked_in`.
+    pub(super) fn admit(&mut self, caller: Caller, call: Call, asked_in: Term) {
         if let Some(reply) = self.answer_at_once(&call) {
             self.replies.push((caller, reply));
             return;
@@ -49,7 +49,7 @@ impl Agent {
             self.replies.push((caller, Err(busy)));
             return;
         }
-        let ticket = self.calls.open(caller, call, self.now + self.config.limits.leader_wait);
+        let ticket = self.calls.open(caller, call, self.now + self.config.limits.leader_wait, asked_in);
         self.route(ticket);
     }
 
@@ -76,8 +76,9 @@ impl Agent {
         } else if let Some((leader, _)) = self.raft.leader_address() {
             self.forward(ticket, leader);
         } else {
-            let patience = open.patience;
-            self.calls.enter(ticket, Stage::Held, Some(patience));
+            // A leader may be lost and heard again in one batch, which nobody will tell: look now and then.
+            let look = open.patience.min(self.now + self.config.raft.election_timeout);
+            self.calls.enter(ticket, Stage::Held, Some(look));
         }
     }
 
@@ -105,7 +106,7 @@ impl Agent {
         if let Some(open) = self.calls.close(ticket)
             && let Caller::Peer { peer, origin, id } = open.caller
         {
-            self.send(peer, Body::Answer { id, origin, outcome: Outcome::NotLeader });
+            self.send(peer, Body::Answer { id, origin, outcome: Outcome::NotLeader { term: open.asked_in } });
         }
     }
 
@@ -126,14 +127,14 @@ impl Agent {
         match open.stage {
             Stage::Held if open.patience <= self.now => self.reply(ticket, Err(Error::NoLeader)),
             Stage::Held => self.route(ticket),
-            Stage::Forwarded { to, give_up, resend } => self.handle_silence(ticket, to, give_up, resend),
+            Stage::Forwarded { to, term, give_up, resend } => self.handle_silence(ticket, (to, term), give_up, resend),
             Stage::Proposed(_) => self.reply(ticket, Err(Error::LeadershipLost)),
             Stage::Blocked => self.read_when_sure(ticket),
-            Stage::Confirming(_) => {}
+            Stage::Confirming(_) => self.reply(ticket, Err(Error::NoLeader)),
         }
     }
 
-    /// We led, and do not any more (or do again, in another term): what relied on it starts over.
+    /// If we led, and do not any more (or do again, in another term), what relied on it starts over.
     pub(super) fn leave_office(&mut self) {
         let again = |open: &super::calls::Open| {
             matches!(open.stage, Stage::Confirming(_) | Stage::Blocked) && place(&open.call.request) == Place::Leader
@@ -144,8 +145,10 @@ impl Agent {
         }
         // Proposals may yet be committed by our successor: we shall see them applied, or others in their place.
         let deadline = self.now + self.config.limits.leader_wait;
-        for ticket in self.calls.in_stage(|open| matches!(open.stage, Stage::Proposed(_))) {
-            self.calls.set_deadline(ticket, deadline);
+        let (leads, term) = (self.raft.is_leader(), self.raft.status().term);
+        let left = |open: &super::calls::Open| matches!(open.stage, Stage::Proposed(at) if !leads || at.term < term);
+        for ticket in self.calls.in_stage(left) {
+            self.calls.limit_deadline(ticket, deadline);
         }
     }
 

@@ -5,9 +5,10 @@ use bytes::Bytes;
 use super::Agent;
 use crate::api::{Call, Consistency, Error, ReadOptions, Reply, Response, kv, status};
 use crate::config::{Config, Limits};
-use crate::id::{CallId, Index, PeerId};
+use crate::id::{CallId, Index, PeerId, Round, Term};
 use crate::io::{FileOp, Input, Output};
-use crate::raft::{Configuration, Options};
+use crate::peer::{Body, Envelope, Forward};
+use crate::raft::{Configuration, Kind, Message, Options};
 use crate::time::{Duration, Instant};
 use crate::wal::Recovered;
 
@@ -223,6 +224,30 @@ fn deletions_are_forgotten_when_nobody_can_wait_for_them_any_more() {
     assert_eq!(lone.agent.poll_timeout(), None);
 }
 
+/// What a peer's forwarded query may block for was drawn by that peer, which gives up soon after.
+#[test]
+fn a_peers_query_blocks_for_what_is_left_of_its_time_and_no_longer() {
+    for (wait, least, most) in [(Duration::from_secs(40), 40_000, 40_000), (Duration::ZERO, 0, 0)] {
+        let mut lone = Lone::new();
+        lone.put("a", "1");
+        let index = lone.agent.store().index();
+        let read = ReadOptions { consistency: Consistency::Default, index, wait: Some(wait) };
+        let forward = Forward {
+            id: CallId(1),
+            origin: 1,
+            term: lone.agent.raft_status().term,
+            call: Call::new(kv::Request::Get { key: "a".into(), read }),
+        };
+        let (from, to) = (PeerId::numbered(2), PeerId::numbered(1));
+        let cluster = crate::wire::cluster_tag("dc1");
+        lone.input(Input::Message(Envelope { from, to, cluster, body: Body::Forward(forward) }));
+        lone.wait_until(Instant::from_millis(least) - Duration::from_nanos(1));
+        assert_eq!(lone.agent.open_calls().0, usize::from(most > 0), "{wait:?}");
+        lone.wait_until(Instant::from_millis(most));
+        assert_eq!(lone.agent.open_calls(), (0, 0), "{wait:?}");
+    }
+}
+
 /// Found by simulation: what an earlier life had acknowledged was missing from a read that arrived together with
 /// the confirmation that the new term's first entry is on disk.
 #[test]
@@ -250,4 +275,86 @@ fn a_read_in_the_batch_that_opens_a_term_sees_what_earlier_terms_committed() {
     }
     let id = lone.call(get("a", Index(0), Consistency::Default));
     assert_eq!(value(lone.reply(id)).0, Some("1".into()));
+}
+
+/// One of three servers: the others are what the test says they are.
+struct OneOfThree {
+    agent: Agent,
+    now: Instant,
+}
+
+impl OneOfThree {
+    fn new() -> Self {
+        let lone = Lone::new();
+        let members = (1..=3).map(|n| (PeerId::numbered(n), "127.0.0.1:8300".parse().unwrap()));
+        let config = Config { bootstrap: Some(Configuration::new(members)), ..(*lone.agent.config).clone() };
+        let mut server = Self { agent: Agent::new(config, 7, Recovered::default(), Instant::ZERO), now: Instant::ZERO };
+        server.drain();
+        server
+    }
+
+    /// What happens in one batch.
+    fn hear(&mut self, from: u64, term: u64, kind: Kind) {
+        let message = Message { term: Term(term), kind };
+        let (from, to) = (PeerId::numbered(from), PeerId::numbered(1));
+        let cluster = crate::wire::cluster_tag("dc1");
+        self.agent.handle_input(self.now, Input::Message(Envelope { from, to, cluster, body: Body::Raft(message) }));
+    }
+
+    fn read(&mut self) {
+        let call = Call::new(get("a", Index(0), Consistency::Consistent));
+        self.agent.handle_input(self.now, Input::Call { id: CallId(1), call });
+    }
+
+    fn elapse_to_next(&mut self) {
+        self.now = self.agent.poll_timeout().unwrap();
+        self.agent.handle_input(self.now, Input::Timeout);
+    }
+
+    /// Closes the batch; writes are durable at once. Returns to whom calls are forwarded.
+    fn drain(&mut self) -> Vec<PeerId> {
+        let mut forwarded = Vec::new();
+        while let Some(output) = self.agent.poll_output() {
+            match output {
+                Output::Persist(write) => self.agent.handle_input(self.now, Input::Persisted(write.seq)),
+                Output::Message { envelope, .. } if matches!(envelope.body, Body::Forward(_)) => {
+                    forwarded.push(envelope.to);
+                }
+                _ => {}
+            }
+        }
+        forwarded
+    }
+}
+
+fn heartbeat() -> Kind {
+    Kind::Heartbeat { commit: Index(0), round: Round(1) }
+}
+
+#[test]
+fn a_call_outlives_an_office_that_is_won_and_lost_in_one_batch() {
+    let mut server = OneOfThree::new();
+    server.elapse_to_next();
+    server.drain();
+    server.hear(2, 2, Kind::PreVoteReply { granted: true });
+    server.drain();
+    server.hear(2, 2, Kind::VoteReply { granted: true });
+    assert!(server.agent.raft().is_leader());
+    server.read();
+    server.hear(3, 3, heartbeat());
+    assert_eq!(server.drain(), [PeerId::numbered(3)]);
+}
+
+#[test]
+fn a_call_is_not_held_while_the_leader_is_heard_again() {
+    let mut server = OneOfThree::new();
+    server.hear(2, 2, heartbeat());
+    server.drain();
+    server.elapse_to_next();
+    assert_eq!(server.agent.raft().leader(), None);
+    server.read();
+    server.hear(2, 2, heartbeat());
+    assert_eq!(server.drain(), []);
+    server.elapse_to_next();
+    assert_eq!(server.drain(), [PeerId::numbered(2)]);
 }

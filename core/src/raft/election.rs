@@ -219,3 +219,38 @@ impl Raft {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Index, WriteSeq};
+    use crate::raft::{Configuration, Entry, HardState, Options, Start};
+    use crate::rng::Rng;
+    use crate::time::Instant;
+
+    /// A pre-vote asks the same before, but a vote may come much later than its pre-vote: it must be enough alone.
+    #[test]
+    fn a_vote_is_refused_to_a_stale_log_and_within_an_oath_whatever_the_pre_vote_said() {
+        let members = (1..=3).map(|n| (PeerId::numbered(n), "127.0.0.1:8300".parse().unwrap()));
+        let founding = Payload::Configuration(Configuration::new(members));
+        let entry = |index, term, payload| Entry { index: Index(index), term: Term(term), payload };
+        let start = Start {
+            hard_state: HardState { term: Term(5), ..HardState::default() },
+            entries: vec![entry(1, 1, founding), entry(2, 3, Payload::Noop)],
+            last_seq: WriteSeq(1),
+            bootstrap: None,
+        };
+        let config = Options::default();
+        let free = Instant::ZERO + config.election_timeout;
+        let mut raft = Raft::new(PeerId::numbered(1), config, Rng::seeded(1), start, Instant::ZERO);
+        let mut ask = |now, term, index, last| {
+            let last = Position { index: Index(index), term: Term(last) };
+            raft.step(now, PeerId::numbered(2), Message { term: Term(term), kind: Kind::Vote { last } });
+            raft.vote
+        };
+        assert_eq!(ask(Instant::ZERO, 6, 9, 5), None, "sworn");
+        assert_eq!(ask(free, 6, 1, 3), None, "shorter");
+        assert_eq!(ask(free, 6, 9, 2), None, "longer, but older");
+        assert_eq!(ask(free, 6, 2, 3), Some(PeerId::numbered(2)));
+    }
+}

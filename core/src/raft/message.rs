@@ -71,7 +71,8 @@ pub enum Kind {
         round: Round,
     },
     /// "You lead, as far as I know." It does not wait for the disk: it promises nothing that a crash
-    /// could break, as a restarted voter gives no vote for an election timeout.
+    /// could break, as a restarted voter gives no vote for an election timeout. (A server that never made
+    /// anything durable waits all the same: nobody could tell it from one that never was.)
     HeartbeatReply {
         /// The round that is answered.
         round: Round,

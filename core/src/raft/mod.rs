@@ -210,7 +210,11 @@ impl Raft {
         if !self.accept_term(from, &message) {
             return;
         }
-        if let Role::Leader(leader) = &mut self.role
+        // Only answers show that we are heard, too: to hear one that does not hear us is no use (check-quorum).
+        let is_answer =
+            matches!(message.kind, Kind::Appended { .. } | Kind::Rejected { .. } | Kind::HeartbeatReply { .. });
+        if is_answer
+            && let Role::Leader(leader) = &mut self.role
             && let Some(progress) = leader.progress.get_mut(&from)
         {
             progress.heard = now;

@@ -18,7 +18,7 @@ pub struct Progress {
     /// The next entry to send.
     next: Index,
     mode: Mode,
-    /// When anything was last heard from it (check-quorum).
+    /// When it last answered anything (check-quorum).
     pub heard: Instant,
     /// The latest round of heartbeats that it answered.
     pub round: Round,
@@ -116,11 +116,9 @@ impl Progress {
     /// The follower does not have the entry at `prev`; the logs may agree at `hint` (an index of ours).
     /// Stale refusals, as they come late or twice, change nothing. Returns whether it was taken.
     pub fn rejected(&mut self, prev: Index, hint: Index) -> bool {
-        let stale = match self.mode {
-            Mode::Probe { .. } => prev.next() != self.next,
-            Mode::Replicate { .. } => prev <= self.matched,
-        };
-        if stale {
+        let stale = matches!(self.mode, Mode::Probe { .. }) && prev.next() != self.next;
+        // A follower that refuses what it said was durable has lost it, and would refuse again at once.
+        if stale || prev <= self.matched {
             return false;
         }
         self.next = hint.next().min(prev).max(self.matched.next());
@@ -199,6 +197,17 @@ mod tests {
         let mut progress = replicating(5, 9);
         assert!(progress.rejected(Index(8), Index(1)));
         assert_eq!(progress.next(), Index(6));
+    }
+
+    #[test]
+    fn a_follower_that_lost_its_log_is_not_asked_in_a_hot_loop() {
+        let mut progress = replicating(5, 9);
+        progress.sent(Index(9), 10, Instant::ZERO, SECOND);
+        progress.retry_if_stalled(Instant::from_millis(1000), SECOND);
+        progress.sent(Index(9), 10, Instant::from_millis(1000), SECOND);
+        assert!(!progress.rejected(Index(5), Index(0)));
+        assert!(!progress.may_send(Index(9), Instant::from_millis(1001), &Options::default()));
+        assert!(progress.may_send(Index(9), Instant::from_millis(2000), &Options::default()));
     }
 
     #[test]

@@ -108,8 +108,8 @@ impl Raft {
     }
 
     /// The last round that a majority answered, if what is committed is known: a leader knows it only once an
-    /// entry of its own term is (thesis 6.4). It must be applied, too: a read in the same batch would see the
-    /// store as it was before.
+    /// entry of its own term is (thesis 6.4). And applied, too: what former leaders acknowledged may be
+    /// committed here by that very entry, and a read of the same batch must not miss it.
     #[must_use]
     pub fn confirmed_round(&self) -> Option<Round> {
         match &self.role {
@@ -123,6 +123,7 @@ impl Raft {
     #[must_use]
     pub fn lease_until(&self) -> Instant {
         let Role::Leader(leader) = &self.role else { return Instant::ZERO };
+        // As in `confirmed_round`.
         if self.log.applied() < leader.term_start {
             return Instant::ZERO;
         }
@@ -140,5 +141,41 @@ impl Raft {
     pub fn leader_address(&self) -> Option<(PeerId, std::net::SocketAddr)> {
         let leader = self.leader?;
         Some((leader, self.membership.latest().address(leader)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Index, Term, WriteSeq};
+    use crate::raft::{Configuration, HardState, Options, Start};
+    use crate::rng::Rng;
+
+    /// A server of which nothing is durable would come back as one that never was, and free to vote for anyone: it
+    /// must not be part of a lease.
+    #[test]
+    fn a_new_server_confirms_no_leader_before_anything_is_durable() {
+        let members = (1..=3).map(|n| (PeerId::numbered(n), "127.0.0.1:8300".parse().unwrap()));
+        let start = Start {
+            hard_state: HardState::default(),
+            entries: Vec::new(),
+            last_seq: WriteSeq(0),
+            bootstrap: Some(Configuration::new(members)),
+        };
+        let now = Instant::ZERO;
+        let mut raft = Raft::new(PeerId::numbered(2), Options::default(), Rng::seeded(1), start, now);
+        assert!(raft.flush(WriteSeq(1)).write.is_some());
+        let heartbeat = |round| {
+            let kind = Kind::Heartbeat { commit: Index(0), round: Round(round) };
+            Message { term: Term(2), kind }
+        };
+        raft.step(now, PeerId::numbered(1), heartbeat(1));
+        assert!(raft.flush(WriteSeq(2)).write.is_some());
+        assert_eq!(raft.drain_messages().count(), 0);
+        raft.persisted(now, WriteSeq(2));
+        assert_eq!(raft.drain_messages().count(), 1);
+        // Later it answers at once, though its disk may be busy: it comes back as one that may have sworn itself.
+        raft.step(now, PeerId::numbered(1), heartbeat(2));
+        assert_eq!(raft.drain_messages().count(), 1);
     }
 }

@@ -70,8 +70,7 @@ impl Raft {
             self.send(leader, Kind::Rejected { prev: prev.index, hint });
             return;
         }
-        let follow = entries.iter().zip(1..).all(|(entry, n)| entry.index.0 == prev.index.0.saturating_add(n));
-        if !follow || entries.iter().any(|entry| entry.term > self.term) {
+        if !follow_each_other(prev, &entries) || entries.last().is_some_and(|last| last.term > self.term) {
             // No leader of ours says such a thing; it is not worth a panic.
             return;
         }
@@ -106,7 +105,12 @@ impl Raft {
         self.hear_leader(leader);
         // The leader names no more than what it knows us to have, durable and the same as its own.
         self.log.advance_commit(commit.min(self.log.last().index));
-        self.send(leader, Kind::HeartbeatReply { round });
+        if self.stable.is_anything_durable() {
+            self.send(leader, Kind::HeartbeatReply { round });
+        } else {
+            // A crash now would make us a new server again, which knows of no oath (see `Raft::new`).
+            self.stable.promise(leader, Message { term: self.term, kind: Kind::HeartbeatReply { round } });
+        }
     }
 
     /// Commits what a majority has on disk (thesis 3.5), if it is of our own term (thesis 3.6.2).
@@ -123,6 +127,53 @@ impl Raft {
             self.log.advance_commit(reached);
             let newly = self.log.from(from).take_while(|entry| entry.index <= reached);
             leader.uncommitted_bytes -= newly.map(Entry::size).sum::<usize>();
+        }
+    }
+}
+
+/// Whether these could stand behind `prev` in a log: without a gap, and with terms that do not go back.
+fn follow_each_other(prev: Position, entries: &[Entry]) -> bool {
+    let before = std::iter::once(prev).chain(entries.iter().map(Entry::position));
+    before.zip(entries).all(|(before, entry)| entry.index == before.index.next() && entry.term >= before.term)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Term, WriteSeq};
+    use crate::raft::{Configuration, HardState, Options, Start};
+    use crate::rng::Rng;
+    use crate::time::Instant;
+
+    fn entry(index: u64, term: u64) -> Entry {
+        Entry { index: Index(index), term: Term(term), payload: Payload::Noop }
+    }
+
+    #[test]
+    fn malformed_entries_are_dropped_and_never_a_panic() {
+        let members = (1..=3).map(|n| (PeerId::numbered(n), "127.0.0.1:8300".parse().unwrap()));
+        let start = Start {
+            hard_state: HardState { term: Term(5), ..HardState::default() },
+            entries: vec![
+                Entry { payload: Payload::Configuration(Configuration::new(members)), ..entry(1, 1) },
+                entry(2, 3),
+            ],
+            last_seq: WriteSeq(1),
+            bootstrap: None,
+        };
+        let now = Instant::ZERO;
+        let mut raft = Raft::new(PeerId::numbered(1), Options::default(), Rng::seeded(1), start, now);
+        let prev = Position { index: Index(2), term: Term(3) };
+        for entries in [
+            vec![entry(4, 5)],
+            vec![entry(3, 5), entry(5, 5)],
+            vec![entry(3, 6)],
+            vec![entry(3, 2)],
+            vec![entry(3, 5), entry(4, 4)],
+        ] {
+            let kind = Kind::Append { prev, entries, commit: Index(9) };
+            raft.step(now, PeerId::numbered(2), Message { term: Term(5), kind });
+            assert_eq!((raft.log().last(), raft.log().commit()), (prev, Index(0)));
         }
     }
 }

@@ -71,6 +71,12 @@ impl Stable {
         self.persisted
     }
 
+    /// Whether a crash would leave anything of this server.
+    #[must_use]
+    pub(super) fn is_anything_durable(&self) -> bool {
+        self.durable_hard_state.term > Term(0)
+    }
+
     /// Whether this term and vote survive a crash.
     #[must_use]
     pub(super) fn is_vote_durable(&self, term: Term, vote: PeerId) -> bool {

@@ -1,0 +1,324 @@
+//! A small HTTP client for the commands: one request, one connection.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::header::{AUTHORIZATION, CONNECTION, HOST};
+use hyper::{HeaderMap, Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How long to wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Where an agent is reached if nothing else is said.
+const DEFAULT_ADDRESS: &str = "127.0.0.1:8500";
+const DEFAULT_PORT: u16 = 8500;
+
+/// What is not escaped in a path besides letters and digits.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b'/')
+    .remove(b':')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b'@');
+/// The same for names and values of a query.
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// The options that every command has which talks to an agent.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Options {
+    /// Address of the agent. [default: $CONSUL_HTTP_ADDR or 127.0.0.1:8500]
+    #[arg(long, value_name = "address")]
+    http_addr: Option<String>,
+    /// ACL token. [default: $CONSUL_HTTP_TOKEN, or the agent's own]
+    #[arg(long, value_name = "token")]
+    token: Option<String>,
+    /// Datacenter to ask. [default: the agent's own]
+    #[arg(long, value_name = "name", default_value = "")]
+    datacenter: String,
+    /// Let any server answer, leader or not: quicker, and perhaps out of date.
+    #[arg(long)]
+    stale: bool,
+}
+
+/// Where and how to ask.
+#[derive(Debug)]
+pub(crate) struct Client {
+    authority: String,
+    token: Option<String>,
+    basic_auth: Option<String>,
+    datacenter: String,
+    stale: bool,
+}
+
+/// What an agent answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
+}
+
+/// Why there is no answer. The texts are those of Consul's own client.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{method} {url}: dial tcp {authority}: {reason} (is an agent running there?)")]
+    Dial { method: &'static str, url: String, authority: String, reason: String },
+    #[error("{method} {url}: {reason}")]
+    Broken { method: &'static str, url: String, reason: String },
+    #[error("Unexpected response code: {}{}", status.as_u16(), Parenthesised(text))]
+    Status { status: StatusCode, text: String },
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+struct Parenthesised<'t>(&'t str);
+
+impl fmt::Display for Parenthesised<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, " ({})", self.0) }
+    }
+}
+
+impl Answer {
+    /// The body, if the status is 200; the error otherwise, with what the agent said.
+    pub(crate) fn ok(self) -> Result<Bytes, Error> {
+        if self.status == StatusCode::OK {
+            return Ok(self.body);
+        }
+        let text = String::from_utf8_lossy(&self.body).trim_end().to_owned();
+        Err(Error::Status { status: self.status, text })
+    }
+
+    /// The body, if the status is 200; `None` if it is 404. Of other errors only the status is told, as
+    /// Consul's client does for reads.
+    pub(crate) fn found(self) -> Result<Option<Bytes>, Error> {
+        match self.status {
+            StatusCode::OK => Ok(Some(self.body)),
+            StatusCode::NOT_FOUND => Ok(None),
+            status => Err(Error::Status { status, text: String::new() }),
+        }
+    }
+}
+
+impl Client {
+    /// A client by the options, then the environment, then the defaults.
+    pub(crate) fn new(options: Options) -> Result<Self, Error> {
+        Self::with_environment(options, |name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+
+    fn with_environment(options: Options, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let address =
+            options.http_addr.or_else(|| variable("CONSUL_HTTP_ADDR")).unwrap_or_else(|| DEFAULT_ADDRESS.to_owned());
+        let tls = variable("CONSUL_HTTP_SSL").is_some_and(|value| matches!(&*value, "1" | "t" | "true" | "TRUE"));
+        Ok(Self {
+            authority: authority(&address, tls)?,
+            token: options.token.or_else(|| variable("CONSUL_HTTP_TOKEN")),
+            basic_auth: variable("CONSUL_HTTP_AUTH"),
+            datacenter: options.datacenter,
+            stale: options.stale,
+        })
+    }
+
+    /// Asks for something below `/v1/`.
+    pub(crate) fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Answer, Error> {
+        let mut query = query.to_vec();
+        if self.stale {
+            query.push(("stale", ""));
+        }
+        self.send(&Method::GET, path, &query, Bytes::new())
+    }
+
+    /// Sends something below `/v1/`.
+    pub(crate) fn put(&self, path: &str, query: &[(&str, &str)], body: impl Into<Bytes>) -> Result<Answer, Error> {
+        self.send(&Method::PUT, path, query, body.into())
+    }
+
+    /// Deletes something below `/v1/`.
+    pub(crate) fn delete(&self, path: &str, query: &[(&str, &str)]) -> Result<Answer, Error> {
+        self.send(&Method::DELETE, path, query, Bytes::new())
+    }
+
+    fn send(&self, method: &Method, path: &str, query: &[(&str, &str)], body: Bytes) -> Result<Answer, Error> {
+        let target = self.target(path, query);
+        let request = Request::builder().method(method).uri(&target).header(HOST, &self.authority);
+        let mut request = request
+            .header(CONNECTION, "close")
+            .body(Full::new(body))
+            .map_err(|error| Error::Unsupported(format!("cannot ask for {target}: {error}")))?;
+        self.set_credentials(request.headers_mut())?;
+        let failure = Failure { method: go_name(method), url: format!("http://{}{target}", self.authority) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Error::Unsupported(format!("cannot use the network: {error}")))?;
+        runtime.block_on(self.exchange(request, &failure))
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>, failure: &Failure) -> Result<Answer, Error> {
+        let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.authority)).await {
+            Ok(connected) => connected.map_err(|error| failure.dial(&self.authority, go_reason(&error)))?,
+            Err(_) => return Err(failure.dial(&self.authority, "i/o timeout".to_owned())),
+        };
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|error| failure.broken(&error))?;
+        let driving = tokio::spawn(connection);
+        let response = sender.send_request(request).await.map_err(|error| failure.broken(&error))?;
+        let status = response.status();
+        let body = response.into_body().collect().await.map_err(|error| failure.broken(&error))?.to_bytes();
+        driving.abort();
+        Ok(Answer { status, body })
+    }
+
+    /// Path and query of a request, with what is the same for all.
+    fn target(&self, path: &str, query: &[(&str, &str)]) -> String {
+        let dc = (!self.datacenter.is_empty()).then_some(("dc", &*self.datacenter));
+        let pairs =
+            query.iter().copied().chain(dc).map(|(name, value)| {
+                format!("{}={}", utf8_percent_encode(name, QUERY), utf8_percent_encode(value, QUERY))
+            });
+        let query = pairs.collect::<Vec<_>>().join("&");
+        let mark = if query.is_empty() { "" } else { "?" };
+        format!("/v1/{}{mark}{query}", utf8_percent_encode(path, PATH))
+    }
+
+    fn set_credentials(&self, headers: &mut HeaderMap) -> Result<(), Error> {
+        let unfit = |what| move |_| Error::Unsupported(format!("{what} has characters that a header cannot carry"));
+        if let Some(token) = &self.token {
+            headers.insert("x-consul-token", token.parse().map_err(unfit("the token"))?);
+        }
+        if let Some(auth) = &self.basic_auth {
+            let value = format!("Basic {}", STANDARD.encode(auth));
+            headers.insert(AUTHORIZATION, value.parse().map_err(unfit("CONSUL_HTTP_AUTH"))?);
+        }
+        Ok(())
+    }
+}
+
+/// Host and port of an address as people give it.
+fn authority(address: &str, tls: bool) -> Result<String, Error> {
+    let unsupported = |what: &str| {
+        Err(Error::Unsupported(format!("cannot reach {address}: this release has no {what}, give http://host:port")))
+    };
+    if tls || address.starts_with("https://") {
+        return unsupported("TLS");
+    }
+    if address.starts_with("unix://") {
+        return unsupported("unix sockets");
+    }
+    let authority = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
+    let host_end = authority.rfind(']').unwrap_or(0);
+    match authority[host_end..].contains(':') {
+        true => Ok(authority.to_owned()),
+        false => Ok(format!("{authority}:{DEFAULT_PORT}")),
+    }
+}
+
+/// The name of a request in the errors of Go's client.
+fn go_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "Get",
+        Method::PUT => "Put",
+        _ => "Delete",
+    }
+}
+
+/// Why a connection failed, as Go puts it.
+fn go_reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+        io::ErrorKind::TimedOut => "i/o timeout".to_owned(),
+        io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
+        io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// What was tried, for the error.
+struct Failure {
+    method: &'static str,
+    url: String,
+}
+
+impl Failure {
+    fn dial(&self, authority: &str, reason: String) -> Error {
+        Error::Dial { method: self.method, url: self.url.clone(), authority: authority.to_owned(), reason }
+    }
+
+    fn broken(&self, error: &hyper::Error) -> Error {
+        let reason = if error.is_incomplete_message() { "EOF".to_owned() } else { format!("read: {error}") };
+        Error::Broken { method: self.method, url: self.url.clone(), reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(options: Options, variables: &[(&str, &str)]) -> Client {
+        let variable = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+        Client::with_environment(options, variable).unwrap()
+    }
+
+    #[test]
+    fn options_go_before_the_environment() {
+        let environment = [("CONSUL_HTTP_ADDR", "env:1"), ("CONSUL_HTTP_TOKEN", "t1")];
+        assert_eq!(client(Options::default(), &[]).authority, "127.0.0.1:8500");
+        assert_eq!(client(Options::default(), &environment).authority, "env:1");
+        let given =
+            Options { http_addr: Some("http://flag:2/".into()), token: Some("t2".into()), ..Options::default() };
+        let client = client(given, &environment);
+        assert_eq!((&*client.authority, client.token.as_deref()), ("flag:2", Some("t2")));
+    }
+
+    #[test]
+    fn addresses_get_the_default_port_and_unknown_kinds_are_refused() {
+        assert_eq!(authority("10.0.0.1", false).unwrap(), "10.0.0.1:8500");
+        assert_eq!(authority("[::1]", false).unwrap(), "[::1]:8500");
+        assert_eq!(authority("[::1]:9", false).unwrap(), "[::1]:9");
+        for (address, tls) in [("https://x:1", false), ("x:1", true), ("unix:///tmp/s", false)] {
+            assert!(authority(address, tls).unwrap_err().to_string().contains("this release has no"));
+        }
+    }
+
+    #[test]
+    fn targets_are_escaped() {
+        let client = client(Options { datacenter: "dc 1".into(), ..Options::default() }, &[]);
+        assert_eq!(client.target("kv/a b/\u{e9}%?", &[("separator", "/&"), ("keys", "")]), {
+            "/v1/kv/a%20b/%C3%A9%25%3F?separator=%2F%26&keys=&dc=dc%201"
+        });
+    }
+
+    #[test]
+    fn statuses_are_told_as_consul_tells_them() {
+        let answer = |status, body: &'static str| Answer { status, body: Bytes::from_static(body.as_bytes()) };
+        let error = answer(StatusCode::INTERNAL_SERVER_ERROR, "No cluster leader").ok().unwrap_err();
+        assert_eq!(error.to_string(), "Unexpected response code: 500 (No cluster leader)");
+        let error = answer(StatusCode::INTERNAL_SERVER_ERROR, "No cluster leader").found().unwrap_err();
+        assert_eq!(error.to_string(), "Unexpected response code: 500");
+        assert!(answer(StatusCode::NOT_FOUND, "").found().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_refused_connection_says_where() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let client = client(Options { http_addr: Some(address.clone()), ..Options::default() }, &[]);
+        let error = client.get("kv/x", &[]).unwrap_err().to_string();
+        let expected = format!("Get http://{address}/v1/kv/x: dial tcp {address}: connect: connection refused");
+        assert!(error.starts_with(&expected), "{error}");
+    }
+}

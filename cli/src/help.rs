@@ -1,0 +1,94 @@
+//! Help texts in the form that Consul's users know: options with one dash.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use clap::{Arg, Command};
+
+use crate::flags;
+
+/// Shows the help of the command at `path`. Like Consul, it ends with status 1, and the list of all
+/// commands goes to standard error.
+pub(crate) fn show(definition: &Command, path: &[String]) -> ExitCode {
+    let command = path.iter().fold(definition, |command, name| command.find_subcommand(name).unwrap_or(command));
+    let text = text(command, path);
+    if path.is_empty() {
+        eprint!("{text}");
+    } else {
+        print!("{text}");
+    }
+    ExitCode::FAILURE
+}
+
+fn text(command: &Command, path: &[String]) -> String {
+    let name: String = std::iter::once("lictor").chain(path.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
+    let mut text = format!("Usage: {name}");
+    if command.has_subcommands() {
+        text.push_str(" <command> [options] [arguments]");
+    } else {
+        text.push_str(" [options]");
+        for positional in command.get_positionals().filter(|arg| !arg.is_hide_set()) {
+            let _ = write!(text, " [{}]", positional.get_id().as_str().to_uppercase());
+        }
+    }
+    text.push('\n');
+    if let Some(about) = command.get_long_about().or(command.get_about()) {
+        let _ = write!(text, "\n{about}\n");
+    }
+    if command.has_subcommands() {
+        text.push_str("\nCommands:\n\n");
+        let mut names: Vec<_> = command.get_subcommands().map(|sub| (sub.get_name(), sub.get_about())).collect();
+        names.sort_unstable_by_key(|(name, _)| *name);
+        for (name, about) in names {
+            let _ = writeln!(text, "    {name:<12}  {}", about.map(ToString::to_string).unwrap_or_default());
+        }
+    }
+    let shown = |arg: &&Arg| arg.get_long().is_some() && !arg.is_hide_set();
+    let mut options: Vec<_> = command.get_arguments().filter(shown).collect();
+    if !options.is_empty() {
+        text.push_str("\nOptions:\n\n");
+        options.sort_unstable_by_key(|arg| arg.get_long());
+        for option in options {
+            write_option(&mut text, option);
+        }
+    }
+    text
+}
+
+fn write_option(text: &mut String, option: &Arg) {
+    let value = match flags::takes_value(option) {
+        true => format!("=<{}>", option.get_value_names().map_or("value", |names| &names[0]).to_lowercase()),
+        false => String::new(),
+    };
+    let long = option.get_long().into_iter();
+    for name in long.chain(option.get_visible_aliases().unwrap_or_default()) {
+        let _ = writeln!(text, "  -{name}{value}");
+    }
+    for line in option.get_long_help().or(option.get_help()).map(ToString::to_string).unwrap_or_default().lines() {
+        let _ = writeln!(text, "      {line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_shown_with_one_dash() {
+        let definition = crate::definition();
+        let path = ["kv".to_owned(), "get".to_owned()];
+        let get = definition.find_subcommand("kv").unwrap().find_subcommand("get").unwrap();
+        let text = text(get, &path);
+        assert!(text.starts_with("Usage: lictor kv get [options] [KEY]\n"), "{text}");
+        assert!(text.contains("\n  -http-addr=<address>\n      "), "{text}");
+        assert!(text.contains("\n  -recurse\n      "), "{text}");
+    }
+
+    #[test]
+    fn commands_are_listed_in_order() {
+        let text = text(&crate::definition(), &[]);
+        let at =
+            |name: &str| text.find(&format!("\n    {name}  ")).unwrap_or_else(|| panic!("{name} is not in {text}"));
+        assert!(at("agent      ") < at("kv         ") && at("kv         ") < at("version    "));
+    }
+}

@@ -1,0 +1,79 @@
+//! `lictor kv`: the key-value store from the command line.
+
+mod delete;
+mod get;
+mod put;
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+/// Reads and writes the key-value store
+#[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true, disable_help_subcommand = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Commands,
+}
+
+#[derive(Debug, Subcommand)]
+enum Commands {
+    Get(get::Args),
+    Put(put::Args),
+    Delete(delete::Args),
+}
+
+pub(crate) fn run(args: Args) -> ExitCode {
+    let done = match args.command {
+        Commands::Get(args) => get::run(args),
+        Commands::Put(args) => put::run(args),
+        Commands::Delete(args) => delete::run(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed(why)) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why a command did not do what it was asked to, as a text for the user.
+#[derive(Debug, PartialEq, Eq)]
+struct Failed(String);
+
+impl Failed {
+    /// With the opening of most of Consul's error texts.
+    fn error(what: impl Display) -> Self {
+        Self(format!("Error! {what}"))
+    }
+}
+
+/// The one key that a command takes. No key begins with a slash, though people may write one.
+fn only_key(args: Vec<String>) -> Result<String, Failed> {
+    let number = args.len();
+    match <[String; 1]>::try_from(args) {
+        Ok([key]) => Ok(key.strip_prefix('/').map(str::to_owned).unwrap_or(key)),
+        Err(_) if number == 0 => Ok(String::new()),
+        Err(_) => Err(Failed::error(format!("Too many arguments (expected 1, got {number})"))),
+    }
+}
+
+/// Where a key is.
+fn path(key: &str) -> String {
+    format!("kv/{key}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_key_is_taken_without_its_leading_slash() {
+        let key = |args: &[&str]| only_key(args.iter().map(ToString::to_string).collect());
+        assert_eq!(key(&["/a/b"]).unwrap(), "a/b");
+        assert_eq!(key(&[]).unwrap(), "");
+        assert_eq!(key(&["a", "b"]).unwrap_err().0, "Error! Too many arguments (expected 1, got 2)");
+    }
+}

@@ -1,0 +1,115 @@
+//! `/v1/agent/*`: the agent that is asked.
+
+use lictor_core::api::agent::{Itself, Member, Settings};
+use serde_json::{Value, json};
+
+/// The protocol versions that serf's and Consul's own clients look for.
+const PROTOCOL: (u8, u8, u8) = (1, 5, 2);
+const DELEGATE: (u8, u8, u8) = (2, 4, 4);
+
+/// `/v1/agent/self`.
+pub(crate) fn itself(itself: &Itself) -> Value {
+    json!({
+        "Config": config(&itself.config),
+        "Coord": coordinate(),
+        "Member": member(&itself.member),
+        "Stats": itself.stats,
+    })
+}
+
+/// What is told of the configuration. Fields of features that are not there say that they are off.
+fn config(settings: &Settings) -> Value {
+    json!({
+        "Bootstrap": settings.bootstrap,
+        "BootstrapExpect": settings.bootstrap_expect,
+        "Server": settings.server,
+        "DevMode": settings.dev_mode,
+        "Datacenter": settings.datacenter,
+        "DataDir": settings.data_dir,
+        "DNSRecursor": settings.dns_recursors.first().map_or("", String::as_str),
+        "DNSRecursors": settings.dns_recursors,
+        "Domain": settings.domain,
+        "LogLevel": settings.log_level,
+        "NodeName": settings.node_name,
+        "NodeID": settings.node_id,
+        "ClientAddr": settings.client_addr,
+        "BindAddr": settings.bind_addr,
+        "AdvertiseAddr": settings.advertise_addr,
+        "Ports": settings.ports,
+        "LeaveOnTerm": settings.leave_on_term,
+        "SkipLeaveOnInt": settings.skip_leave_on_int,
+        "Performance": { "RaftMultiplier": settings.raft_multiplier },
+        "StatsiteAddr": "",
+        "Protocol": PROTOCOL.2,
+        "EnableDebug": false,
+        "VerifyIncoming": false,
+        "VerifyOutgoing": false,
+        "CAFile": "",
+        "CertFile": "",
+        "KeyFile": "",
+        "StartJoin": [],
+        "UiDir": "",
+        "PidFile": settings.pid_file,
+        "EnableSyslog": false,
+        "RejoinAfterLeave": false,
+        "Version": settings.version,
+        "Revision": settings.revision,
+    })
+}
+
+/// A network coordinate that has learnt nothing yet: the origin, with the largest error.
+fn coordinate() -> Value {
+    json!({ "Vec": vec![0; 8], "Error": 1.5, "Adjustment": 0, "Height": 1e-5 })
+}
+
+fn member(member: &Member) -> Value {
+    json!({
+        "Name": member.name,
+        "Addr": member.address,
+        "Port": member.port,
+        "Tags": member.tags,
+        "Status": member.status as u8,
+        "ProtocolMin": PROTOCOL.0,
+        "ProtocolMax": PROTOCOL.1,
+        "ProtocolCur": PROTOCOL.2,
+        "DelegateMin": DELEGATE.0,
+        "DelegateMax": DELEGATE.1,
+        "DelegateCur": DELEGATE.2,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use lictor_core::api::agent::MemberStatus;
+
+    use super::*;
+
+    #[test]
+    fn itself_has_the_documented_sections() {
+        let shown = itself(&Itself {
+            config: Settings {
+                node_name: "foobar".into(),
+                ports: [("HTTP".to_owned(), 8500), ("HTTPS".to_owned(), -1)].into(),
+                dns_recursors: vec!["8.8.8.8".into(), "1.1.1.1".into()],
+                raft_multiplier: 5,
+                ..Settings::default()
+            },
+            member: Member {
+                name: "foobar".into(),
+                address: [10, 1, 10, 12].into(),
+                port: 8301,
+                tags: [("role".to_owned(), "consul".to_owned())].into(),
+                status: MemberStatus::Alive,
+            },
+            stats: [("raft".to_owned(), [("term".to_owned(), "3".to_owned())].into())].into(),
+        });
+        assert_eq!(shown["Config"]["NodeName"], "foobar");
+        assert_eq!(shown["Config"]["Ports"], json!({ "HTTP": 8500, "HTTPS": -1 }));
+        assert_eq!(shown["Config"]["DNSRecursor"], "8.8.8.8");
+        assert_eq!(shown["Config"]["StartJoin"], json!([]));
+        assert_eq!(shown["Coord"]["Vec"].as_array().map(Vec::len), Some(8));
+        assert_eq!(shown["Member"]["Addr"], "10.1.10.12");
+        assert_eq!(shown["Member"]["Status"], 1);
+        assert_eq!(shown["Stats"]["raft"]["term"], "3");
+    }
+}

@@ -1,0 +1,225 @@
+//! All paths on one page.
+//!
+//! One filter takes every request as a whole, and one `match` on the segments of its path finds the
+//! endpoint. (A chain of warp's `or` would cost a rejection for each route before the right one.)
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Buf;
+use futures_util::Stream;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
+use lictor_core::api::{Call, Reply, agent, status};
+use tracing::{Level, debug, enabled};
+use warp::Filter;
+use warp::http::request::Parts;
+use warp::http::{Method, Request, StatusCode, Uri};
+
+use crate::body::{self, Announced};
+use crate::params::Params;
+use crate::reply::{self, HttpResponse, Layout};
+use crate::{kv, path};
+
+/// An endpoint, with what its path names.
+#[derive(Debug, PartialEq, Eq)]
+enum Endpoint<'p> {
+    Root,
+    Kv(&'p [u8]),
+    StatusLeader,
+    StatusPeers,
+    AgentSelf,
+    /// A path that means another one.
+    Elsewhere(&'static [u8]),
+    Unknown,
+}
+
+/// The endpoint of a clean, decoded path.
+fn endpoint(path: &[u8]) -> Endpoint<'_> {
+    if path == b"/" {
+        return Endpoint::Root;
+    }
+    let Some(path) = path.strip_prefix(b"/v1/") else { return Endpoint::Unknown };
+    let slash = path.iter().position(|b| *b == b'/');
+    let (subject, rest) = match slash {
+        Some(at) => (&path[..at], Some(&path[at + 1..])),
+        None => (path, None),
+    };
+    match (subject, rest) {
+        (b"kv", Some(key)) => Endpoint::Kv(key),
+        (b"kv", None) => Endpoint::Elsewhere(b"/v1/kv/"),
+
+        (b"status", Some(b"leader")) => Endpoint::StatusLeader,
+        (b"status", Some(b"peers")) => Endpoint::StatusPeers,
+
+        (b"agent", Some(b"self")) => Endpoint::AgentSelf,
+
+        _ => Endpoint::Unknown,
+    }
+}
+
+/// What a request brings along, beside its body. It travels in the request's extensions: a filter for
+/// each of its pieces would be moved about at every step of the chain.
+struct Head {
+    method: Method,
+    uri: Uri,
+    token: Option<String>,
+    announced: Announced,
+}
+
+impl Head {
+    fn of(parts: Parts) -> Self {
+        let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let token = text("x-consul-token").map(str::to_owned);
+        let announced = Announced {
+            length: text("content-length").and_then(|length| length.parse().ok()),
+            awaits_leave: text("expect").is_some_and(|expect| expect.eq_ignore_ascii_case("100-continue")),
+        };
+        Self { method: parts.method, uri: parts.uri, token, announced }
+    }
+
+    fn query(&self) -> &str {
+        self.uri.query().unwrap_or_default()
+    }
+}
+
+/// What answers every request.
+struct Answerer<F> {
+    call: F,
+    limits: body::Limits,
+}
+
+/// The service that answers every request by way of `call`.
+pub(crate) fn service<F, Fut>(
+    call: F,
+    limits: body::Limits,
+) -> impl Service<Request<Incoming>, Response = HttpResponse, Error = Infallible, Future: Send> + Clone + Send + 'static
+where
+    F: Fn(Call) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Reply> + Send + 'static,
+{
+    let answerer = Arc::new(Answerer { call, limits });
+    let filter = warp::ext::get::<Arc<Head>>().and(warp::body::stream()).then(move |head: Arc<Head>, body| {
+        let answerer = Arc::clone(&answerer);
+        async move { answerer.answer_noted(&head, body).await }
+    });
+    let warp = warp::service(filter);
+    service_fn(move |request: Request<Incoming>| {
+        let (parts, body) = request.into_parts();
+        let mut request = Request::new(body);
+        request.extensions_mut().insert(Arc::new(Head::of(parts)));
+        tower_service::Service::call(&mut warp.clone(), request)
+    })
+}
+
+impl<F, Fut> Answerer<F>
+where
+    F: Fn(Call) -> Fut,
+    Fut: Future<Output = Reply>,
+{
+    /// Answers a request and tells the log. The query is left out there: it may hold a token.
+    async fn answer_noted<S, B>(&self, head: &Head, body: S) -> HttpResponse
+    where
+        S: Stream<Item = Result<B, warp::Error>>,
+        B: Buf,
+    {
+        if !enabled!(Level::DEBUG) {
+            return self.answer(head, body).await;
+        }
+        let (method, path, start) = (head.method.clone(), head.uri.path().to_owned(), Instant::now());
+        let response = self.answer(head, body).await;
+        let (status, elapsed) = (response.status().as_u16(), start.elapsed());
+        debug!("http: {method} {path} {status} ({elapsed:?})");
+        response
+    }
+
+    async fn answer<S, B>(&self, head: &Head, body: S) -> HttpResponse
+    where
+        S: Stream<Item = Result<B, warp::Error>>,
+        B: Buf,
+    {
+        let path = head.uri.path();
+        let Some(decoded) = path::decode(path).filter(|_| path != "*") else {
+            return reply::plain(StatusCode::BAD_REQUEST, "400 Bad Request: the path has a malformed escape");
+        };
+        if let Some(clean) = path::clean(&decoded) {
+            return reply::moved(&head.method, &clean, head.query());
+        }
+        let params = Params::parse(head.query());
+        match endpoint(&decoded) {
+            Endpoint::Root => reply::plain(StatusCode::OK, "Lictor Agent: the API is under /v1/\n"),
+            Endpoint::Kv(key) => self.kv(head, key, &params, body).await,
+            Endpoint::StatusLeader => self.simple(status::Request::Leader, head, &params).await,
+            Endpoint::StatusPeers => self.simple(status::Request::Peers, head, &params).await,
+            Endpoint::AgentSelf => self.simple(agent::Request::Itself, head, &params).await,
+            Endpoint::Elsewhere(to) => reply::moved(&head.method, to, head.query()),
+            Endpoint::Unknown => reply::plain(StatusCode::NOT_FOUND, "there is no such endpoint\n"),
+        }
+    }
+
+    /// What needs nothing from the request but its being there. Every method will do.
+    async fn simple(
+        &self,
+        request: impl Into<lictor_core::api::Request>,
+        head: &Head,
+        params: &Params<'_>,
+    ) -> HttpResponse {
+        let reply = (self.call)(params.call(request, head.token.clone())).await;
+        reply::respond(reply, Layout::of(params))
+    }
+
+    async fn kv<S, B>(&self, head: &Head, key: &[u8], params: &Params<'_>, body: S) -> HttpResponse
+    where
+        S: Stream<Item = Result<B, warp::Error>>,
+        B: Buf,
+    {
+        let request = match kv::operation(&head.method, key, params) {
+            Ok(kv::Operation::Ready(request)) => request,
+            Ok(kv::Operation::Put { key, flags, mode }) => match body::read(body, head.announced, self.limits).await {
+                Ok(value) => lictor_core::api::kv::Request::Put { key, value, flags, mode },
+                Err(response) => return response,
+            },
+            Ok(kv::Operation::WrongMethod) => return reply::wrong_method(&head.method, kv::METHODS),
+            Err(refusal) => return refusal.into_response(),
+        };
+        let layout = kv::layout(&request, params);
+        let reply = (self.call)(params.call(request, head.token.clone())).await;
+        reply::respond(reply, layout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_has_its_endpoint() {
+        let cases: [(&str, Endpoint<'_>); 20] = [
+            ("/", Endpoint::Root),
+            ("/v1/kv/", Endpoint::Kv(b"")),
+            ("/v1/kv/a/b/", Endpoint::Kv(b"a/b/")),
+            ("/v1/kv", Endpoint::Elsewhere(b"/v1/kv/")),
+            ("/v1/status/leader", Endpoint::StatusLeader),
+            ("/v1/status/peers", Endpoint::StatusPeers),
+            ("/v1/agent/self", Endpoint::AgentSelf),
+            ("/v1/status/leader/", Endpoint::Unknown),
+            ("/v1/status/", Endpoint::Unknown),
+            ("/v1/status", Endpoint::Unknown),
+            ("/v1/agent/self/", Endpoint::Unknown),
+            ("/v1/agent", Endpoint::Unknown),
+            ("/v1/", Endpoint::Unknown),
+            ("/v1", Endpoint::Unknown),
+            ("/v1/kvx/a", Endpoint::Unknown),
+            ("/V1/kv/a", Endpoint::Unknown),
+            ("/v2/kv/a", Endpoint::Unknown),
+            ("/kv/a", Endpoint::Unknown),
+            ("/favicon.ico", Endpoint::Unknown),
+            ("/v1/nosuch", Endpoint::Unknown),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(endpoint(path.as_bytes()), expected, "{path}");
+        }
+    }
+}

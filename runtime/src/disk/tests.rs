@@ -1,0 +1,168 @@
+//! The files against a model, reservations, and the thread's answers.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+use lictor_core::id::WriteSeq;
+use lictor_core::io::{FileOp, Input, Write};
+use lictor_core::rng::Rng;
+
+use super::*;
+
+fn files(directory: &Path, quota: Quota) -> Files {
+    Files::new(directory.to_owned(), quota, File::create(directory.join("lock")).unwrap())
+}
+
+fn write(file: &str, offset: u64, bytes: impl Into<Vec<u8>>) -> FileOp {
+    FileOp::Write { file: file.to_owned(), offset, bytes: bytes.into().into() }
+}
+
+fn truncate(file: &str, size: u64) -> FileOp {
+    FileOp::Truncate { file: file.to_owned(), size }
+}
+
+/// What files are, in the plainest way.
+#[derive(Default)]
+struct Model(BTreeMap<String, Vec<u8>>);
+
+impl Model {
+    fn apply(&mut self, op: &FileOp) {
+        match op {
+            FileOp::Write { file, offset, bytes } => {
+                let content = self.0.entry(file.clone()).or_default();
+                let (start, end) = (*offset as usize, *offset as usize + bytes.len());
+                content.resize(content.len().max(end), 0);
+                content[start..end].copy_from_slice(bytes);
+            }
+            FileOp::Truncate { file, size } => self.0.entry(file.clone()).or_default().resize(*size as usize, 0),
+            FileOp::Remove { file } => drop(self.0.remove(file)),
+        }
+    }
+
+    fn reserve(&mut self, file: &str, size: u64) {
+        let content = self.0.entry(file.to_owned()).or_default();
+        content.resize(content.len().max(size as usize), 0);
+    }
+
+    fn check(&self, directory: &Path, seed: u64) {
+        for n in 0..FILES {
+            let name = file_name(n);
+            let found = std::fs::read(directory.join(&name)).ok();
+            assert!(found.as_ref() == self.0.get(&name), "seed {seed}: {name} differs from the model");
+        }
+    }
+}
+
+const FILES: u64 = 12;
+
+fn file_name(n: u64) -> String {
+    format!("raft/{n:02}")
+}
+
+fn draw_op(rng: &mut Rng, model: &Model) -> FileOp {
+    // Mostly the same few files, so that writes follow on each other; sometimes one of more than are kept open.
+    let file = file_name(if rng.one_in(4) { rng.below(FILES) } else { 3 });
+    let length = model.0.get(&file).map_or(0, |content| content.len() as u64);
+    match rng.below(12) {
+        0 => FileOp::Remove { file },
+        1 => FileOp::Truncate { file, size: rng.below(length + 100) },
+        2 => write(&file, rng.below(length + 1), vec![rng.u64() as u8; 300 << 10]),
+        3 => write(&file, rng.below(length + 5000), vec![rng.u64() as u8; 70]),
+        _ => write(&file, length, vec![rng.u64() as u8; rng.below(3000) as usize]),
+    }
+}
+
+#[test]
+fn files_hold_what_was_written_whatever_is_gathered_on_the_way() {
+    for seed in 0..8 {
+        let directory = tempfile::tempdir().unwrap();
+        let mut files = files(directory.path(), Quota::default());
+        let mut model = Model::default();
+        let mut rng = Rng::seeded(seed);
+        for _ in 0..120 {
+            if rng.one_in(20) {
+                let (name, size) = (file_name(rng.below(FILES)), rng.below(100_000));
+                assert!(files.reserve(&name, size).unwrap());
+                if size > 0 {
+                    model.reserve(&name, size);
+                }
+            }
+            let op = draw_op(&mut rng, &model);
+            files.apply(&op).unwrap();
+            model.apply(&op);
+            if rng.one_in(10) {
+                files.sync().unwrap();
+                model.check(directory.path(), seed);
+            }
+        }
+        files.sync().unwrap();
+        model.check(directory.path(), seed);
+    }
+}
+
+#[test]
+fn space_is_set_aside_as_zeros_behind_what_was_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut files = files(directory.path(), Quota::default());
+    files.apply(&write("raft/a", 0, "abcdef")).unwrap();
+    assert!(files.reserve("raft/a", 10_000).unwrap());
+    files.apply(&truncate("raft/a", 3)).unwrap();
+    assert!(files.reserve("raft/a", 10_000).unwrap());
+    files.sync().unwrap();
+    let mut expected = b"abc".to_vec();
+    expected.resize(10_000, 0);
+    assert_eq!(std::fs::read(directory.path().join("raft/a")).unwrap(), expected);
+}
+
+#[test]
+fn a_refused_reservation_leaves_everything_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let quota = Quota::new(8192);
+    let mut files = files(directory.path(), quota.clone());
+    assert!(files.reserve("raft/a", 8192).unwrap());
+    assert!(!files.reserve("raft/a", 8193).unwrap());
+    assert!(!files.reserve("raft/b", 1).unwrap());
+    assert_eq!(std::fs::metadata(directory.path().join("raft/a")).unwrap().len(), 8192);
+    assert!(!directory.path().join("raft/b").exists());
+    // What there is already needs no room.
+    assert!(files.reserve("raft/a", 5000).unwrap());
+    quota.set(10_000);
+    assert!(files.reserve("raft/b", 1000).unwrap());
+}
+
+#[test]
+fn one_answer_serves_all_the_writes_before_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (events, inbox) = channel();
+    let (mut link, thread) = DiskThread::start(files(directory.path(), Quota::default()), events).unwrap();
+    let count = 500;
+    for seq in 1..=count {
+        link.submit(Job::Write(Write { seq: WriteSeq(seq), ops: vec![write("raft/a", seq - 1, [seq as u8])] }));
+    }
+    let mut last = WriteSeq(0);
+    let mut answers = 0;
+    while last < WriteSeq(count) {
+        match inbox.recv_timeout(Duration::from_secs(30)).expect("every write is answered") {
+            Event::Input(Input::Persisted(seq)) => {
+                assert!(seq > last, "{seq} came after {last}");
+                last = seq;
+                answers += 1;
+            }
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+    assert!(answers < count / 2, "{answers} syncs for {count} writes");
+    link.submit(Job::Reserve { file: "raft/a".to_owned(), size: 1 << 20 });
+    match inbox.recv_timeout(Duration::from_secs(30)).expect("a reservation is answered") {
+        Event::Input(Input::Reserved { file, size, granted }) => {
+            assert_eq!((file.as_str(), size, granted), ("raft/a", 1 << 20, true));
+        }
+        other => panic!("unexpected: {other:?}"),
+    }
+    drop(link);
+    thread.join();
+    let expected: Vec<u8> = (1..=count).map(|seq| seq as u8).collect();
+    assert_eq!(std::fs::read(directory.path().join("raft/a")).unwrap()[..count as usize], expected);
+}

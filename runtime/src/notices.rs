@@ -1,0 +1,85 @@
+//! What an operator reads of an agent's life.
+
+use lictor_core::io::Notice;
+use lictor_core::raft::{News, StepDown};
+use lictor_core::time::{Duration, Instant};
+
+/// At most one line about dropped messages in this time: a stranger must not fill the log.
+const DROPPED_EVERY: Duration = Duration::from_secs(10);
+
+/// Turns notices into log lines.
+#[derive(Debug, Default)]
+pub(crate) struct NoticeLog {
+    next_dropped: Instant,
+    unsaid: u64,
+}
+
+impl NoticeLog {
+    /// Logs one notice, in words.
+    pub(crate) fn log(&mut self, now: Instant, notice: &Notice) {
+        match notice {
+            Notice::Raft(news) => log_news(news),
+            Notice::Dropped { from, reason } => {
+                if let Some(unsaid) = self.may_say_dropped(now) {
+                    let from = from.map_or_else(|| "an unknown sender".to_owned(), |from| from.to_string());
+                    tracing::warn!("dropped a message from {from}: {reason} ({unsaid} more since the last such line)");
+                }
+            }
+            Notice::DiskFull => tracing::error!(
+                "no space left on the disk that holds the raft log: writes are refused until some is freed, reads go on"
+            ),
+            Notice::DiskHasRoom { after } => {
+                tracing::info!("the disk has room for the raft log again after {after:.1?}: writes are accepted");
+            }
+        }
+    }
+
+    /// Whether a line about a dropped message is due, and how many were passed over in silence before it.
+    fn may_say_dropped(&mut self, now: Instant) -> Option<u64> {
+        if now < self.next_dropped {
+            self.unsaid += 1;
+            return None;
+        }
+        self.next_dropped = now + DROPPED_EVERY;
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
+/// Who leads is what an operator asks first.
+fn log_news(news: &News) {
+    match news {
+        News::BecameLeader { term } => tracing::info!("this server was elected leader for term {term}"),
+        News::SteppedDown { term, reason } => {
+            let why = match reason {
+                StepDown::HigherTerm => "another server began a later term",
+                StepDown::LostQuorum => "it could not reach a quorum of servers",
+            };
+            tracing::warn!("this server stepped down as leader of term {term}: {why}");
+        }
+        News::LeaderChanged { leader: Some(leader), term } => {
+            tracing::info!("the leader of term {term} is server {leader}");
+        }
+        News::LeaderChanged { leader: None, term } => {
+            tracing::info!("there is no known leader in term {term}");
+        }
+        News::Campaigning { term } => {
+            tracing::info!("no leader was heard from: this server asks for votes for term {term}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropped_messages_are_summed_up_and_not_each_told() {
+        let mut log = NoticeLog::default();
+        let start = Instant::from_millis(5);
+        assert_eq!(log.may_say_dropped(start), Some(0));
+        assert_eq!(log.may_say_dropped(start + Duration::from_secs(1)), None);
+        assert_eq!(log.may_say_dropped(start + Duration::from_secs(9)), None);
+        assert_eq!(log.may_say_dropped(start + DROPPED_EVERY), Some(2));
+        assert_eq!(log.may_say_dropped(start + DROPPED_EVERY), None);
+    }
+}

@@ -1,0 +1,174 @@
+//! A running agent: its threads and sockets put together, and taken apart again.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{Builder, JoinHandle};
+
+use lictor_core::agent::Agent;
+use lictor_core::config::Config;
+use lictor_core::wal::Recovered;
+
+use crate::clock::Clock;
+use crate::disk::{DiskLink, DiskThread, Quota};
+use crate::driver::{Driver, Event, stop};
+use crate::error::StartError;
+use crate::fatal;
+use crate::handle::{Handle, Shared};
+use crate::restore::{DataDir, random_bytes};
+use crate::tcp::{Listening, Peers};
+
+/// What an agent is started with.
+#[derive(Debug)]
+pub struct Options {
+    /// What the core is told. With a data directory, the ID must be the directory's.
+    pub config: Config,
+    /// Where the log is kept.
+    pub storage: Storage,
+    /// Where peers connect to, bound already, so that its port may have been chosen by the system.
+    pub listener: TcpListener,
+    /// From which everything random in the core follows; see [`random_seed`].
+    pub seed: u64,
+}
+
+/// Where an agent keeps its log.
+#[derive(Debug)]
+pub enum Storage {
+    /// Nowhere: all is lost when it stops. Only for development.
+    Memory,
+    /// In a data directory, up to a ceiling.
+    Directory(DataDir, Quota),
+}
+
+impl From<DataDir> for Storage {
+    fn from(directory: DataDir) -> Self {
+        Self::Directory(directory, Quota::default())
+    }
+}
+
+/// A seed that nobody can guess.
+#[must_use]
+pub fn random_seed() -> u64 {
+    u64::from_le_bytes(random_bytes())
+}
+
+/// A running agent. Dropping it ends it as [`abort`](Self::abort) does, without waiting for the end.
+#[derive(Debug)]
+pub struct Runtime {
+    handle: Handle,
+    shared: Arc<Shared>,
+    events: Sender<Event>,
+    address: SocketAddr,
+    parts: Option<Parts>,
+}
+
+/// What must be waited for when the agent stops.
+struct Parts {
+    agent: JoinHandle<()>,
+    disk: Option<DiskThread>,
+    listening: Listening,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Parts")
+    }
+}
+
+impl Runtime {
+    /// Starts an agent. It reads the whole log first. Must be called within a tokio runtime, which serves
+    /// the sockets.
+    ///
+    /// # Errors
+    /// If the log cannot be read or trusted, or the system refuses a thread or a socket.
+    pub fn start(options: Options) -> Result<Self, StartError> {
+        let Options { config, storage, listener, seed } = options;
+        let address = listener.local_addr().map_err(StartError::Listen)?;
+        let (events, inbox) = channel();
+
+        let (recovered, link, disk) = match storage {
+            Storage::Memory => (Recovered::default(), DiskLink::Memory(Vec::new()), None),
+            Storage::Directory(directory, quota) => {
+                if directory.node_id() != config.id {
+                    let (path, found) = (directory.path().to_owned(), directory.node_id());
+                    return Err(StartError::OtherNodeId { path, found, wanted: config.id });
+                }
+                let (recovered, files) = directory.restore(quota)?;
+                let (link, disk) = DiskThread::start(files, events.clone()).map_err(StartError::Thread)?;
+                (recovered, link, Some(disk))
+            }
+        };
+
+        let clock = Clock::start();
+        let agent = Agent::new(config, seed, recovered, clock.now());
+        let shared = Arc::new(Shared::new(clock, agent.view().clone()));
+        let peers = Peers::new(tokio::runtime::Handle::current());
+        let driver = Driver::new(agent, inbox, shared.clone(), link, peers);
+        let listening = Listening::start(listener, events.clone()).map_err(StartError::Listen)?;
+        let agent = Builder::new()
+            .name("lictor-agent".to_owned())
+            .spawn(move || {
+                let _guard = fatal::EndWithMe("the agent's thread");
+                driver.run();
+            })
+            .map_err(StartError::Thread)?;
+
+        let handle = Handle::new(shared.clone(), events.clone());
+        Ok(Self { handle, shared, events, address, parts: Some(Parts { agent, disk, listening }) })
+    }
+
+    /// A way to call the agent.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Where peers connect to.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops in good order: takes no more calls, waits for the writes that the disk already has and for what
+    /// they bring about, answers the other open calls with
+    /// [`Error::ShuttingDown`](lictor_core::api::Error::ShuttingDown), closes the sockets and lets go of the
+    /// data directory.
+    pub async fn shutdown(self) {
+        self.end(Event::Shutdown).await;
+    }
+
+    /// Stops as if the process had been killed, save that the data directory is free afterwards: writes
+    /// that the disk has not begun are not made, and nobody is told.
+    pub async fn abort(self) {
+        if let Some(disk) = self.parts.as_ref().and_then(|parts| parts.disk.as_ref()) {
+            disk.abort();
+        }
+        self.end(Event::Abort).await;
+    }
+
+    async fn end(mut self, how: Event) {
+        let Some(Parts { agent, disk, listening }) = self.parts.take() else { return };
+        stop(&self.shared, &self.events, how);
+        let joined = tokio::task::spawn_blocking(move || {
+            // The agent's thread holds the line to the disk's, which ends when that is cut.
+            let _ = agent.join();
+            if let Some(disk) = disk {
+                disk.join();
+            }
+        });
+        // Should a thread have panicked, the process is over already.
+        let _ = joined.await;
+        listening.stop().await;
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if let Some(parts) = self.parts.take() {
+            if let Some(disk) = &parts.disk {
+                disk.abort();
+            }
+            stop(&self.shared, &self.events, Event::Abort);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Clusters of real agents in this process: real sockets, real disks, and a deadline for everything.
+
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use lictor_core::api::agent::{Itself, Settings};
+use lictor_core::api::kv::{self, Entries, PutMode};
+use lictor_core::api::{Call, Consistency, Error, Read, ReadOptions, Response, agent, status};
+use lictor_core::config::{Config, Limits};
+use lictor_core::id::{Index, PeerId};
+use lictor_core::raft::{self, Configuration};
+use lictor_core::wal;
+use lictor_runtime::{DataDir, Handle, Options, Quota, Runtime, StartError, Storage};
+
+/// Everything that is waited for comes within this time, or the test fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Servers with fixed peers, some of which may be down.
+pub(crate) struct Cluster {
+    root: tempfile::TempDir,
+    addresses: Vec<SocketAddr>,
+    servers: Vec<Option<Runtime>>,
+    pub(crate) quotas: Vec<Quota>,
+}
+
+impl Cluster {
+    /// A cluster of `count` servers, all of which are up.
+    pub(crate) async fn start(count: usize) -> Self {
+        let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let mut cluster = Self {
+            root: tempfile::tempdir().unwrap(),
+            addresses: listeners.iter().map(|listener| listener.local_addr().unwrap()).collect(),
+            servers: (0..count).map(|_| None).collect(),
+            quotas: vec![Quota::default(); count],
+        };
+        cluster.quotas.iter_mut().for_each(|quota| *quota = Quota::default());
+        for (n, listener) in listeners.into_iter().enumerate() {
+            cluster.servers[n] = Some(cluster.try_start(n, listener).unwrap());
+        }
+        cluster
+    }
+
+    /// Starts a server that is down, on its old address and in its old directory.
+    pub(crate) async fn restart(&mut self, n: usize) {
+        let server = self.try_restart(n).await.unwrap();
+        self.servers[n] = Some(server);
+    }
+
+    /// As [`restart`](Self::restart), for a server that may refuse.
+    pub(crate) async fn try_restart(&self, n: usize) -> Result<Runtime, StartError> {
+        let address = self.addresses[n];
+        // Another connection of this machine may be passing through on the same port.
+        let bind = || async { TcpListener::bind(address).ok() };
+        self.try_start(n, eventually("the old port is free again", bind).await)
+    }
+
+    fn try_start(&self, n: usize, listener: TcpListener) -> Result<Runtime, StartError> {
+        let directory = DataDir::open_as(self.directory(n), id(n))?;
+        let members = self.addresses.iter().enumerate().map(|(n, address)| (id(n), *address));
+        Runtime::start(Options {
+            config: config(id(n), self.addresses[n], Configuration::new(members)),
+            storage: Storage::Directory(directory, self.quotas[n].clone()),
+            listener,
+            seed: n as u64,
+        })
+    }
+
+    pub(crate) fn directory(&self, n: usize) -> PathBuf {
+        self.root.path().join(format!("server-{n}"))
+    }
+
+    pub(crate) fn address(&self, n: usize) -> SocketAddr {
+        self.addresses[n]
+    }
+
+    /// A way to call a server that is up.
+    pub(crate) fn handle(&self, n: usize) -> Handle {
+        self.servers[n].as_ref().expect("the server is up").handle()
+    }
+
+    /// Kills a server.
+    pub(crate) async fn kill(&mut self, n: usize) {
+        self.servers[n].take().expect("the server is up").abort().await;
+    }
+
+    /// Stops a server in good order.
+    pub(crate) async fn stop(&mut self, n: usize) {
+        self.servers[n].take().expect("the server is up").shutdown().await;
+    }
+
+    /// The servers that are up.
+    pub(crate) fn up(&self) -> Vec<usize> {
+        (0..self.servers.len()).filter(|n| self.servers[*n].is_some()).collect()
+    }
+
+    /// The server that all that are up take for the leader, once they agree and it is up too.
+    pub(crate) async fn leader(&self) -> usize {
+        eventually("all servers agree on a leader that is up", || async {
+            let mut agreed = None;
+            for n in self.up() {
+                let leader = leader_known_to(&self.handle(n)).await?;
+                if *agreed.get_or_insert(leader) != leader {
+                    return None;
+                }
+            }
+            self.up().into_iter().find(|n| Some(self.addresses[*n]) == agreed)
+        })
+        .await
+    }
+
+    /// A server that is up and does not lead.
+    pub(crate) async fn follower(&self) -> usize {
+        let leader = self.leader().await;
+        self.up().into_iter().find(|n| *n != leader).expect("a leader alone has no followers")
+    }
+}
+
+fn id(n: usize) -> PeerId {
+    PeerId::numbered(n as u64 + 1)
+}
+
+/// A configuration with quick elections, for a machine that may be busy with other tests.
+pub(crate) fn config(id: PeerId, address: SocketAddr, members: Configuration) -> Config {
+    Config {
+        id,
+        name: format!("node-{id}"),
+        datacenter: "dc1".to_owned(),
+        address,
+        bootstrap: Some(members),
+        raft: raft::Options::with_multiplier(2),
+        limits: Limits::default(),
+        settings: Settings { server: true, ..Settings::default() },
+        wal: wal::Options::default(),
+    }
+}
+
+/// Asks again until there is an answer.
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = ask().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "it never came to pass that {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits for something that must end on its own.
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("it took too long: {what}"),
+    }
+}
+
+pub(crate) async fn leader_known_to(handle: &Handle) -> Option<SocketAddr> {
+    match handle.call(Call::new(status::Request::Leader)).await {
+        Ok(Response::Leader(leader)) => leader,
+        other => panic!("unexpected: {other:?}"),
+    }
+}
+
+pub(crate) async fn itself(handle: &Handle) -> Itself {
+    match handle.call(Call::new(agent::Request::Itself)).await {
+        Ok(Response::Itself(itself)) => *itself,
+        other => panic!("unexpected: {other:?}"),
+    }
+}
+
+pub(crate) fn put_call(key: &str, value: impl Into<Vec<u8>>) -> Call {
+    let (key, value) = (key.to_owned().into(), value.into().into());
+    Call::new(kv::Request::Put { key, value, flags: 0, mode: PutMode::Set })
+}
+
+pub(crate) async fn try_put(handle: &Handle, key: &str, value: &str) -> Result<(), Error> {
+    match soon("a put is answered", handle.call(put_call(key, value))).await? {
+        Response::Done(true) => Ok(()),
+        other => panic!("unexpected: {other:?}"),
+    }
+}
+
+/// Puts, over and over while there is no leader to do it.
+pub(crate) async fn put(handle: &Handle, key: &str, value: &str) {
+    eventually("a put succeeds", || async { try_put(handle, key, value).await.ok() }).await;
+}
+
+pub(crate) fn get_call(key: &str, consistency: Consistency, index: Index) -> Call {
+    let read = ReadOptions { consistency, index, wait: None };
+    Call::new(kv::Request::Get { key: key.to_owned().into(), read })
+}
+
+pub(crate) async fn read(handle: &Handle, call: Call) -> Result<Read<Entries>, Error> {
+    match soon("a read is answered", handle.call(call)).await? {
+        Response::KvEntries(read) => Ok(read),
+        other => panic!("unexpected: {other:?}"),
+    }
+}
+
+/// What a key holds.
+pub(crate) async fn get(handle: &Handle, key: &str, consistency: Consistency) -> Option<String> {
+    let read =
+        read(handle, get_call(key, consistency, Index(0))).await.unwrap_or_else(|error| panic!("{key}: {error}"));
+    value(&read)
+}
+
+pub(crate) fn value(read: &Read<Entries>) -> Option<String> {
+    read.value.first().map(|entry| String::from_utf8(entry.value.to_vec()).unwrap())
+}
