@@ -126,9 +126,9 @@ impl Disk {
     }
 
     /// The files as a program reads them.
-    pub(crate) fn read_all(&self) -> Vec<(FileName, Bytes)> {
+    pub(crate) fn read_all(&mut self) -> Vec<(FileName, Bytes)> {
         self.files
-            .iter()
+            .iter_mut()
             .filter(|(_, file)| !file.is_removed())
             .map(|(name, file)| (name.clone(), file.read()))
             .collect()
@@ -180,7 +180,7 @@ mod tests {
         disk.complete().expect("the disk is not limited")
     }
 
-    fn contents(disk: &Disk) -> Option<Bytes> {
+    fn contents(disk: &mut Disk) -> Option<Bytes> {
         disk.read_all().into_iter().find(|(name, _)| name == LOG).map(|(_, bytes)| bytes)
     }
 
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(disk.complete().unwrap(), Some(WriteSeq(1)));
         assert_eq!(settle(&mut disk), Some(WriteSeq(3)));
         assert_eq!(disk.begin(), None);
-        assert_eq!(contents(&disk).unwrap().as_ref(), b"abc");
+        assert_eq!(contents(&mut disk).unwrap().as_ref(), b"abc");
     }
 
     #[test]
@@ -206,7 +206,7 @@ mod tests {
             disk.submit(write(2, 2000, &[2; 2000]));
             disk.begin();
             disk.lose_power(&mut Rng::seeded(seed));
-            assert_eq!(&contents(&disk).expect("the file was synced")[..2000], &[1; 2000]);
+            assert_eq!(&contents(&mut disk).expect("the file was synced")[..2000], &[1; 2000]);
         }
     }
 
@@ -220,7 +220,7 @@ mod tests {
             disk.submit(write(2, 512, &[2; 2048]));
             disk.begin();
             disk.lose_power(&mut Rng::seeded(seed));
-            let bytes = contents(&disk).expect("the file was synced");
+            let bytes = contents(&mut disk).expect("the file was synced");
             let tail = &bytes[512..];
             for sector in tail.chunks(512) {
                 assert!(sector.iter().all(|b| *b == sector[0]), "a sector is written as a whole");
@@ -244,7 +244,7 @@ mod tests {
             disk.submit(write(3, 1024, &[3; 512]));
             disk.begin();
             disk.lose_power(&mut Rng::seeded(*seed));
-            let bytes = contents(&disk).expect("the file was synced");
+            let bytes = contents(&mut disk).expect("the file was synced");
             bytes[0] == 0 && bytes[1024] == 3
         });
         assert!(overtaken.count() > 10);
@@ -259,7 +259,7 @@ mod tests {
             disk.submit(write(1, 0, b"new"));
             disk.begin();
             disk.lose_power(&mut dice);
-            gone += usize::from(contents(&disk).is_none());
+            gone += usize::from(contents(&mut disk).is_none());
 
             let mut disk = Disk::default();
             disk.submit(write(1, 0, b"old"));
@@ -267,7 +267,7 @@ mod tests {
             disk.submit(Write { seq: WriteSeq(2), ops: vec![FileOp::Remove { file: LOG.into() }] });
             disk.begin();
             disk.lose_power(&mut dice);
-            back += usize::from(contents(&disk).is_some_and(|bytes| bytes.as_ref() == b"old"));
+            back += usize::from(contents(&mut disk).is_some_and(|bytes| bytes.as_ref() == b"old"));
         }
         assert!((20..180).contains(&gone), "{gone}");
         assert!((20..180).contains(&back), "{back}");
@@ -283,7 +283,7 @@ mod tests {
             disk.begin();
             disk.submit(write(3, 2, b"c"));
             disk.crash_process(&mut Rng::seeded(seed));
-            let bytes = contents(&disk).unwrap_or_default();
+            let bytes = contents(&mut disk).unwrap_or_default();
             assert!(b"ab".starts_with(&bytes), "the queue dies with the process");
             all += usize::from(bytes.len() == 2);
         }
@@ -304,6 +304,6 @@ mod tests {
         assert!(disk.complete().is_err());
         disk.limit(None);
         assert!(disk.reserve(&LOG.into(), 8192));
-        assert_eq!(contents(&disk).unwrap().len(), 8192);
+        assert_eq!(contents(&mut disk).unwrap().len(), 8192);
     }
 }

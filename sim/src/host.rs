@@ -7,7 +7,7 @@ use lictor_core::agent::{Agent, View};
 use lictor_core::config::{self, Config};
 use lictor_core::id::PeerId;
 use lictor_core::io::Input;
-use lictor_core::raft::{self, Configuration};
+use lictor_core::raft::Configuration;
 use lictor_core::rng::Rng;
 use lictor_core::time::Instant;
 use lictor_core::wal::{self, Recovered, Recovery};
@@ -47,6 +47,8 @@ pub(crate) struct Host {
     pub(crate) stalled_until: Instant,
     /// How many times longer the disk takes.
     pub(crate) disk_factor: u32,
+    /// What was on the disk when the process stopped, and nothing has happened to it since.
+    recovered: Option<Recovered>,
 }
 
 /// The name of the host in raft.
@@ -95,6 +97,7 @@ impl Host {
             paused_until: Instant::ZERO,
             stalled_until: Instant::ZERO,
             disk_factor: 1,
+            recovered: None,
         }
     }
 
@@ -108,8 +111,14 @@ impl Host {
         now.max(self.paused_until).max(self.stalled_until)
     }
 
+    /// What its disk tells: a process that stopped, of what is left; it is kept for the next start.
+    pub(crate) fn recover(&mut self) -> Result<&Recovered, wal::Corrupt> {
+        let recovered = self.read_log()?;
+        Ok(self.recovered.insert(recovered))
+    }
+
     /// What its disk would tell a new process.
-    pub(crate) fn recover(&self) -> Result<Recovered, wal::Corrupt> {
+    fn read_log(&mut self) -> Result<Recovered, wal::Corrupt> {
         let files = self.disk.read_all();
         let mut segments: Vec<(u64, &str, &Bytes)> =
             files.iter().filter_map(|(name, bytes)| Some((wal::segment_number(name)?, name.as_str(), bytes))).collect();
@@ -124,11 +133,14 @@ impl Host {
     /// A process is started on what the disk holds. With bad luck the power fails once more while it repairs
     /// its log. The repairs are durable before the agent starts.
     pub(crate) fn start(&mut self, now: Instant) -> Result<(), wal::Corrupt> {
-        let mut recovered = self.recover()?;
+        let mut recovered = match self.recovered.take() {
+            Some(recovered) => recovered,
+            None => self.read_log()?,
+        };
         if self.disk_dice.one_in(8) {
             self.disk.repair(&recovered.repairs);
             self.disk.lose_power(&mut self.disk_dice);
-            recovered = self.recover()?;
+            recovered = self.read_log()?;
         }
         self.disk.repair(&recovered.repairs);
         self.disk.sync_repairs(&recovered.repairs);
@@ -176,7 +188,7 @@ fn config(plan: &Plan, number: usize, members: Configuration) -> Config {
         datacenter: "dc1".to_owned(),
         address: address(number),
         bootstrap: Some(members),
-        raft: raft::Options::with_multiplier(plan.raft_multiplier),
+        raft: lictor_core::raft::Options::with_multiplier(plan.raft_multiplier),
         limits: config::Limits::default(),
         wal: log_options(),
         settings: lictor_core::api::agent::Settings::default(),

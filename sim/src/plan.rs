@@ -137,7 +137,7 @@ impl Plan {
         let network = draw_network(dice);
         let raft_multiplier = match scenario {
             Scenario::Kv => *dice.pick(&[1, 1, 1, 2, 3, 5]),
-            Scenario::Bench => 1,
+            Scenario::Bench => 5,
         };
         let election_ms = 200 * u64::from(raft_multiplier);
         let (clients, trouble_ms) = match scenario {

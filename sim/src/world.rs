@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use bytes::Bytes;
-use lictor_core::io::{FileName, Output};
+use lictor_core::io::FileName;
 use lictor_core::rng::Rng;
 use lictor_core::time::{Duration, Instant};
 
@@ -68,33 +68,9 @@ pub(super) enum Over {
     FullDisk { host: usize },
 }
 
-#[derive(Debug)]
-struct Scheduled {
-    at: Instant,
-    /// Of two things at the same time, the one that was scheduled first happens first.
-    number: u64,
-    event: Event,
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.number) == (other.at, other.number)
-    }
-}
-
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
-    }
-}
+/// When something happens: the time and, of two things at the same time, which was scheduled first. Behind it,
+/// where the event lies: events are large, and a heap moves what it holds.
+type Scheduled = Reverse<(Instant, u64, usize)>;
 
 /// How far a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +93,10 @@ pub(crate) struct World {
     plan: Plan,
     now: Instant,
     scheduled: u64,
-    heap: BinaryHeap<Reverse<Scheduled>>,
+    heap: BinaryHeap<Scheduled>,
+    events: Vec<Option<Event>>,
+    /// Places in `events` that are free.
+    free: Vec<usize>,
     hosts: Vec<Host>,
     net: Net,
     clients: Vec<Client>,
@@ -131,8 +110,6 @@ pub(crate) struct World {
     /// When each entry was first seen to be committed.
     committed_at: Vec<Instant>,
     reads: Reads,
-    /// Lent to one agent's run after the other.
-    outputs: Vec<Output>,
     pub(crate) trace: Trace,
     pub(crate) stats: Stats,
     /// What happened, line by line, if anybody wants to read it.
@@ -160,6 +137,8 @@ impl World {
             now: Instant::ZERO,
             scheduled: 0,
             heap: BinaryHeap::new(),
+            events: Vec::new(),
+            free: Vec::new(),
             hosts: (0..servers).map(|n| Host::new(plan, n)).collect(),
             net: Net::new(&plan.network, servers, stream(seed, Concern::Network)),
             clients: plan.clients.iter().enumerate().map(client).collect(),
@@ -171,7 +150,6 @@ impl World {
             model: Model::default(),
             committed_at: Vec::new(),
             reads: Reads::new(servers),
-            outputs: Vec::new(),
             trace: Trace::default(),
             stats: Stats::default(),
             story: with_story.then(Vec::new),
@@ -205,12 +183,14 @@ impl World {
         if self.phase == Phase::Over {
             return None;
         }
-        self.heap.peek().map(|Reverse(next)| next.at)
+        self.heap.peek().map(|Reverse((at, _, _))| *at)
     }
 
     /// The next thing happens.
     pub(crate) fn step(&mut self) -> Verdict {
-        let Some(Reverse(Scheduled { at, event, .. })) = self.heap.pop() else { return Ok(()) };
+        let Some(Reverse((at, _, place))) = self.heap.pop() else { return Ok(()) };
+        self.free.push(place);
+        let event = self.events[place].take().expect("what is scheduled has an event");
         debug_assert!(at >= self.now, "time goes forward");
         self.now = at;
         match event {
@@ -251,7 +231,12 @@ impl World {
 
     fn at(&mut self, at: Instant, event: Event) {
         self.scheduled += 1;
-        self.heap.push(Reverse(Scheduled { at, number: self.scheduled, event }));
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() - 1
+        });
+        self.events[place] = Some(event);
+        self.heap.push(Reverse((at, self.scheduled, place)));
     }
 
     fn after(&mut self, wait: Duration, event: Event) {

@@ -292,22 +292,20 @@ impl Watcher {
 
     fn check_commit(&mut self, host: usize, from: Index, to: Index) -> Result<std::ops::Range<u64>, String> {
         let log = &self.servers[host].log;
-        for at in from.0 as usize..to.0 as usize {
-            match self.committed.get(at) {
-                Some(mark) => ensure!(
-                    *mark == log[at],
-                    "state machine safety: server {host} committed entry {} of term {}, elsewhere it is of term {}",
-                    at + 1,
-                    log[at].term,
-                    mark.term
-                ),
-                None => break,
-            }
+        let (from, until) = (from.0 as usize, to.0 as usize);
+        let same = log[from..until].iter().zip(self.committed.get(from..).unwrap_or_default());
+        for (at, (mark, elsewhere)) in (from + 1..).zip(same) {
+            ensure!(
+                mark == elsewhere,
+                "state machine safety: server {host} committed entry {at} of term {}, elsewhere it is of term {}",
+                mark.term,
+                elsewhere.term
+            );
         }
         let known = self.committed.len();
         let fresh = known as u64 + 1..to.0 + 1;
-        if to.0 as usize > known {
-            let fresh = log[known..to.0 as usize].to_vec();
+        if until > known {
+            let fresh = log[known..until].to_vec();
             self.committed.extend(fresh);
             self.last_committed_is_kept()?;
         }

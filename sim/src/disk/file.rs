@@ -77,6 +77,8 @@ pub(super) struct File {
     durable: Content,
     /// In the order in which they were made.
     pending: Vec<Change>,
+    /// What was read last, if nothing changed since: most of a log does not change.
+    cached: Option<Bytes>,
     length: u64,
     linked: bool,
     removed: bool,
@@ -84,6 +86,7 @@ pub(super) struct File {
 
 impl File {
     pub(super) fn change(&mut self, change: Change) {
+        self.cached = None;
         if self.removed {
             self.removed = false;
             self.pending.push(Change::Truncate { size: 0 });
@@ -106,11 +109,16 @@ impl File {
     }
 
     /// What a program reads.
-    pub(super) fn read(&self) -> Bytes {
+    pub(super) fn read(&mut self) -> Bytes {
+        if let Some(cached) = &self.cached {
+            return cached.clone();
+        }
         let mut content = self.durable.clone();
         self.pending.iter().for_each(|change| content.apply(change));
         content.bytes.resize(usize::try_from(content.length).expect("simulated files are small"), 0);
-        content.bytes.into()
+        let bytes = Bytes::from(content.bytes);
+        self.cached = Some(bytes.clone());
+        bytes
     }
 
     /// Everything becomes durable. False if that means that the file is no more.
@@ -125,6 +133,9 @@ impl File {
     /// The power fails. False if the file is no more.
     pub(super) fn survive(&mut self, survival: Survival, dice: &mut Rng) -> bool {
         let pending = std::mem::take(&mut self.pending);
+        if !pending.is_empty() {
+            self.cached = None;
+        }
         let all = pending.len();
         let cut = match survival {
             Survival::Nothing => 0,

@@ -109,15 +109,13 @@ impl World {
         if agent.poll_timeout().is_some_and(|due| due <= local) {
             agent.handle_input(local, Input::Timeout);
         }
-        let mut outputs = std::mem::take(&mut self.outputs);
-        while let Some(output) = agent.poll_output() {
-            outputs.push(output);
-        }
+        // The first output closes the batch; the checkers look before anything of it gets out.
+        let mut output = agent.poll_output();
         self.observe(host)?;
-        for output in outputs.drain(..) {
-            self.carry_out(host, output)?;
+        while let Some(next) = output {
+            self.carry_out(host, next)?;
+            output = self.hosts[host].agent.as_mut().and_then(lictor_core::agent::Agent::poll_output);
         }
-        self.outputs = outputs;
         self.check_blocked(host)?;
         self.arm_timer(host);
         if rest {

@@ -164,7 +164,7 @@ impl World {
         for (host, target) in self.hosts.iter_mut().enumerate() {
             target.stop();
             let recovered = target.recover().map_err(|why| format!("server {host} will refuse to start: {why}"))?;
-            kept.push((recovered.hard_state.term, recovered.entries));
+            kept.push((recovered.hard_state.term, recovered.entries.clone()));
         }
         self.watcher.all_stopped(&kept)?;
         for (host, was_up) in up.into_iter().enumerate() {

@@ -1,0 +1,58 @@
+//! A run is a function of its plan and the code, and nothing else.
+
+use lictor_sim::plan::{Plan, Scenario};
+use lictor_sim::run::{Kernel, run};
+use lictor_sim::swarm::{Options, swarm};
+
+#[test]
+fn the_same_seed_is_the_same_run_with_and_without_madsim() {
+    for seed in [3, 7, 11] {
+        let plan = Plan::draw(seed, Scenario::Kv);
+        let first = run(&plan, Kernel::Madsim, false);
+        assert_eq!(first.failure, None, "seed {seed}");
+        for kernel in [Kernel::Madsim, Kernel::Plain] {
+            let again = run(&plan, kernel, false);
+            assert_eq!(first.trace, again.trace, "seed {seed} under {kernel:?}");
+            assert_eq!(first.stats, again.stats, "seed {seed} under {kernel:?}");
+        }
+    }
+}
+
+#[test]
+fn a_run_is_the_same_beside_others_and_with_its_story_told() {
+    let plan = Plan::draw(7, Scenario::Kv);
+    let alone = run(&plan, Kernel::Madsim, true);
+    assert!(!alone.story.is_empty());
+    let traces: Vec<_> = std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..4).map(|_| scope.spawn(|| run(&plan, Kernel::Madsim, false).trace)).collect();
+        runs.into_iter().map(|run| run.join().expect("no run panics")).collect()
+    });
+    assert!(traces.iter().all(|trace| *trace == alone.trace));
+}
+
+#[test]
+fn different_seeds_are_different_runs() {
+    let trace = |seed| run(&Plan::draw(seed, Scenario::Kv), Kernel::Plain, false).trace;
+    assert_ne!(trace(1), trace(2));
+}
+
+#[test]
+fn a_plan_read_back_from_its_text_is_the_same_run() {
+    let plan = Plan::draw(5, Scenario::Kv);
+    let text = serde_json::to_string(&plan).expect("a plan is plain data");
+    let read: Plan = serde_json::from_str(&text).expect("what was printed can be read");
+    assert_eq!(run(&plan, Kernel::Plain, false).trace, run(&read, Kernel::Plain, false).trace);
+}
+
+#[test]
+fn a_few_seeds_pass_and_exercise_what_they_should() {
+    let options = Options { seeds: 0..24, jobs: 2, scenario: Scenario::Kv, check_determinism: false, most_failures: 1 };
+    let summary = swarm(&options, |_| {});
+    let failures: Vec<_> = summary.failures.iter().map(|report| (report.seed, report.failure.clone())).collect();
+    assert!(failures.is_empty(), "{failures:?}");
+    let stats = &summary.stats;
+    assert_eq!(stats.runs, 24);
+    assert!(stats.elections > 24 && stats.wakes > 100 && stats.views_asked > 1_000, "{stats}");
+    assert!(stats.faults.iter().all(|count| *count > 0), "{stats}");
+    assert!(stats.operations() > 10_000 && stats.inherited_logs > 0 && stats.messages_doubled > 0, "{stats}");
+}
