@@ -8,7 +8,7 @@ use crate::api::agent::{Itself, Member, MemberStatus, Settings};
 use crate::api::{Call, Consistency, Error, Read, ReadMeta, Reply, Request, Response, agent, status};
 use crate::config::Config;
 use crate::id::Index;
-use crate::raft::{Raft, Status};
+use crate::raft::{Configuration, Raft, Status};
 use crate::store::{Answer, Body, Store};
 use crate::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ pub struct View {
     store: Store,
     status: Status,
     leader: Option<SocketAddr>,
-    peers: Arc<[SocketAddr]>,
+    members: Arc<Configuration>,
     is_leader: bool,
     /// Default reads may be answered before this; see [`Raft::lease_until`].
     lease_until: Instant,
@@ -35,7 +35,7 @@ impl View {
             store: store.clone(),
             status: raft.status(),
             leader: raft.leader_address().map(|(_, address)| address),
-            peers: raft.members().voters.values().copied().collect(),
+            members: Arc::clone(raft.members()),
             is_leader: raft.is_leader(),
             lease_until: raft.lease_until(),
             last_contact: raft.last_contact(),
@@ -49,7 +49,7 @@ impl View {
             && (self.leader, self.is_leader) == (other.leader, other.is_leader)
             && (self.lease_until, self.status.term) == (other.lease_until, other.status.term)
             && (self.is_leader || self.last_contact == other.last_contact)
-            && self.peers == other.peers
+            && Arc::ptr_eq(&self.members, &other.members)
             && self.dropped == other.dropped
     }
 
@@ -60,7 +60,9 @@ impl View {
     pub fn answer(&self, now: Instant, call: &Call) -> Option<Reply> {
         match &call.request {
             Request::Status(status::Request::Leader) => Some(Ok(Response::Leader(self.leader))),
-            Request::Status(status::Request::Peers) => Some(Ok(Response::Peers(self.peers.to_vec()))),
+            Request::Status(status::Request::Peers) => {
+                Some(Ok(Response::Peers(self.members.voters.values().copied().collect())))
+            }
             Request::Agent(agent::Request::Itself) => Some(Ok(Response::Itself(Box::new(self.itself())))),
             Request::Kv(_) => self.read(now, call),
         }
@@ -135,7 +137,7 @@ impl View {
             ("last_log_index", last.index.to_string()),
             ("last_log_term", last.term.to_string()),
             ("durable_index", durable.to_string()),
-            ("num_peers", self.peers.len().saturating_sub(1).to_string()),
+            ("num_peers", self.members.voters.len().saturating_sub(1).to_string()),
         ]);
         let server = table(&[
             ("leader", self.is_leader.to_string()),

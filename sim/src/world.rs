@@ -34,8 +34,8 @@ pub(super) enum Event {
     Run { host: usize, life: u64 },
     /// The time has come that an agent named.
     Wake { host: usize, life: u64 },
-    /// A frame arrives; if it was sent on a connection, only at the life of the receiver that it was sent to.
-    Deliver { from: usize, to: usize, life: Option<u64>, frame: Bytes },
+    /// A frame arrives.
+    Deliver { from: usize, to: usize, frame: Bytes },
     /// A disk has synced a group of writes.
     Synced { host: usize, life: u64 },
     /// A disk has, or has not, set room aside.
@@ -196,8 +196,8 @@ impl World {
         match event {
             Event::Run { host, life } => self.on_run(host, life),
             Event::Wake { host, life } => self.on_wake(host, life),
-            Event::Deliver { from, to, life, frame } => {
-                self.on_frame(from, to, life, &frame);
+            Event::Deliver { from, to, frame } => {
+                self.on_frame(from, to, &frame);
                 Ok(())
             }
             Event::Synced { host, life } => self.on_synced(host, life),

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,16 +47,16 @@ impl Configuration {
 /// Invariant: `history` is ordered by index, all at or before `seen`.
 #[derive(Clone, Debug, Default)]
 pub struct Membership {
-    history: Vec<(Index, Configuration)>,
+    history: Vec<(Index, Arc<Configuration>)>,
     /// Entries up to here were looked at.
     seen: Index,
-    nobody: Configuration,
+    nobody: Arc<Configuration>,
 }
 
 impl Membership {
     /// The configuration in force: the latest in the log.
     #[must_use]
-    pub fn latest(&self) -> &Configuration {
+    pub fn latest(&self) -> &Arc<Configuration> {
         self.history.last().map_or(&self.nobody, |(_, configuration)| configuration)
     }
 
@@ -63,7 +64,7 @@ impl Membership {
     pub fn appended(&mut self, entry: &Entry) {
         self.seen = entry.index;
         if let Payload::Configuration(configuration) = &entry.payload {
-            self.history.push((entry.index, configuration.clone()));
+            self.history.push((entry.index, Arc::new(configuration.clone())));
         }
     }
 

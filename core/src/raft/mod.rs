@@ -43,6 +43,7 @@ mod stable;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 pub use log::{Entry, HardState, Log, Payload, Position};
 pub use membership::{Configuration, Membership};
@@ -311,7 +312,7 @@ impl Raft {
 
     /// The members, as the latest entry of our log says.
     #[must_use]
-    pub fn members(&self) -> &Configuration {
+    pub fn members(&self) -> &Arc<Configuration> {
         self.membership.latest()
     }
 

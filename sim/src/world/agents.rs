@@ -190,20 +190,14 @@ impl World {
         }
         let frame = if fate.damaged { self.net.damage(&frame) } else { frame };
         self.stats.messages_damaged += u64::from(fate.damaged);
-        // Raft copes with whatever a network can do. Calls are promised what one connection gives: nothing arrives
-        // twice, and nothing that was meant for an earlier life of the receiver.
-        let is_raft = matches!(envelope.body, lictor_core::peer::Body::Raft(_));
-        let life = (!is_raft).then(|| self.hosts[to].life);
-        let copies = if is_raft { 2 } else { 1 };
-        for at in fate.arrivals.into_iter().take(copies).flatten() {
-            self.at(at, Event::Deliver { from, to, life, frame: frame.clone() });
+        for at in fate.arrivals.into_iter().flatten() {
+            self.at(at, Event::Deliver { from, to, frame: frame.clone() });
         }
         Ok(())
     }
 
-    pub(super) fn on_frame(&mut self, from: usize, to: usize, life: Option<u64>, frame: &Bytes) {
-        let target = &self.hosts[to];
-        if target.agent.is_none() || life.is_some_and(|life| life != target.life) || !self.net.is_open(from, to) {
+    pub(super) fn on_frame(&mut self, from: usize, to: usize, frame: &Bytes) {
+        if self.hosts[to].agent.is_none() || !self.net.is_open(from, to) {
             self.stats.messages_lost += 1;
             return;
         }
