@@ -9,6 +9,9 @@
 //! - a [`View`] is published before the replies and messages that follow it are sent, so that a client that
 //!   has its acknowledgement also finds its write, and a lease that was given up is not used any more.
 //!
+//! Each input comes with the time: read the clock *after* an input is at hand, as what is answered within a
+//! leader's lease rests on it.
+//!
 //! What must wait for something (a vote for the disk, an answer for a quorum) waits inside.
 
 use std::net::SocketAddr;
