@@ -8,7 +8,7 @@ use lictor_core::api::Error;
 use tokio::time::timeout;
 use warp::http::StatusCode;
 
-use crate::reply::{self, HttpResponse, Layout, Refusal};
+use crate::reply::{self, HttpResponse, Refusal};
 
 /// How much of a body that is too large is read and thrown away, in multiples of the limit. A client that
 /// is still sending when the connection closes may never see why it was refused.
@@ -39,7 +39,7 @@ where
     B: Buf,
 {
     let limit = limits.bytes as u64;
-    let too_large = || reply::respond(Err(Error::ValueTooLarge { limit: limits.bytes }), Layout::default());
+    let too_large = || reply::failed(&Error::ValueTooLarge { limit: limits.bytes });
     if announced.length == Some(0) {
         return Ok(Bytes::new());
     }

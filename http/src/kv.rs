@@ -62,7 +62,7 @@ pub(crate) fn operation(method: &Method, key: &[u8], params: &Params<'_>) -> Res
 
 /// `?raw` is for single keys alone.
 pub(crate) fn layout(request: &Request, params: &Params<'_>) -> Layout {
-    Layout { raw: matches!(request, Request::Get { .. }) && params.has("raw"), ..Layout::of(params) }
+    Layout { raw: matches!(request, Request::Get { .. }) && params.has("raw"), ..params.layout() }
 }
 
 fn require_key(key: &[u8]) -> Result<(), Refusal> {

@@ -10,7 +10,7 @@ use warp::http::StatusCode;
 
 use crate::duration;
 use crate::path::hex;
-use crate::reply::Refusal;
+use crate::reply::{Layout, Refusal};
 
 /// Name and value.
 type Pair<'q> = (Cow<'q, [u8]>, Cow<'q, [u8]>);
@@ -60,6 +60,11 @@ impl<'q> Params<'q> {
     }
 
     /// What belongs to every read: consistency, `index` and `wait`, refused in the order of Consul.
+    /// How a successful answer is to be laid out, a raw value apart.
+    pub(crate) fn layout(&self) -> Layout {
+        Layout { pretty: self.has("pretty"), raw: false }
+    }
+
     pub(crate) fn read_options(&self) -> Result<ReadOptions, Refusal> {
         if self.pairs.is_empty() {
             return Ok(ReadOptions::default());

@@ -3,14 +3,13 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use lictor_core::api::{Error, ReadMeta, Reply, Response};
+use lictor_core::api::{Error, ReadMeta};
 use lictor_core::error::Busy;
 use serde::Serialize;
 use warp::http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use warp::http::{Method, StatusCode};
 
-use crate::params::Params;
-use crate::{agent, json, kv, path, status};
+use crate::{json, path};
 
 /// An HTTP response.
 pub(crate) type HttpResponse = warp::reply::Response;
@@ -54,28 +53,6 @@ pub(crate) struct Layout {
     pub(crate) raw: bool,
 }
 
-impl Layout {
-    pub(crate) fn of(params: &Params<'_>) -> Self {
-        Self { pretty: params.has("pretty"), raw: false }
-    }
-}
-
-/// The answer to a call.
-pub(crate) fn respond(reply: Reply, layout: Layout) -> HttpResponse {
-    let response = match reply {
-        Ok(response) => response,
-        Err(error) => return failed(&error),
-    };
-    match response {
-        Response::Done(done) => json(&done, layout),
-        Response::KvEntries(read) => kv::entries(&read, layout),
-        Response::KvKeys(read) => kv::keys(&read, layout),
-        Response::Leader(leader) => json(&status::leader(leader), layout),
-        Response::Peers(peers) => json(&peers, layout),
-        Response::Itself(itself) => json(&agent::itself(&itself), layout),
-    }
-}
-
 /// The status code of an error. Consul answers most of them with 500.
 fn status_of(error: &Error) -> StatusCode {
     match error {
@@ -96,7 +73,8 @@ fn status_of(error: &Error) -> StatusCode {
     }
 }
 
-fn failed(error: &Error) -> HttpResponse {
+/// The answer to a call that failed.
+pub(crate) fn failed(error: &Error) -> HttpResponse {
     let status = status_of(error);
     let mut response = plain(status, error.to_string());
     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
@@ -227,7 +205,7 @@ mod tests {
             (Error::ShuttingDown, 503),
         ];
         for (error, status) in cases {
-            let response = respond(Err(error.clone()), Layout::default());
+            let response = failed(&error);
             assert_eq!(response.status().as_u16(), status, "{error}");
             assert_eq!(header(&response, "retry-after").is_some(), matches!(status, 429 | 503), "{error}");
         }

@@ -12,7 +12,7 @@ use bytes::Buf;
 use futures_util::Stream;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
-use lictor_core::api::{Call, Reply, agent, status};
+use lictor_core::api::{self, Call, Reply, Response};
 use tracing::{Level, debug, enabled};
 use warp::Filter;
 use warp::http::request::Parts;
@@ -21,7 +21,7 @@ use warp::http::{Method, Request, StatusCode, Uri};
 use crate::body::{self, Announced};
 use crate::params::Params;
 use crate::reply::{self, HttpResponse, Layout};
-use crate::{kv, path};
+use crate::{agent, kv, path, status};
 
 /// An endpoint, with what its path names.
 #[derive(Debug, PartialEq, Eq)]
@@ -151,23 +151,18 @@ where
         match endpoint(&decoded) {
             Endpoint::Root => reply::plain(StatusCode::OK, "Lictor Agent: the API is under /v1/\n"),
             Endpoint::Kv(key) => self.kv(head, key, &params, body).await,
-            Endpoint::StatusLeader => self.simple(status::Request::Leader, head, &params).await,
-            Endpoint::StatusPeers => self.simple(status::Request::Peers, head, &params).await,
-            Endpoint::AgentSelf => self.simple(agent::Request::Itself, head, &params).await,
+            Endpoint::StatusLeader => self.simple(api::status::Request::Leader, head, &params).await,
+            Endpoint::StatusPeers => self.simple(api::status::Request::Peers, head, &params).await,
+            Endpoint::AgentSelf => self.simple(api::agent::Request::Itself, head, &params).await,
             Endpoint::Elsewhere(to) => reply::moved(&head.method, to, head.query()),
             Endpoint::Unknown => reply::plain(StatusCode::NOT_FOUND, "there is no such endpoint\n"),
         }
     }
 
     /// What needs nothing from the request but its being there. Every method will do.
-    async fn simple(
-        &self,
-        request: impl Into<lictor_core::api::Request>,
-        head: &Head,
-        params: &Params<'_>,
-    ) -> HttpResponse {
+    async fn simple(&self, request: impl Into<api::Request>, head: &Head, params: &Params<'_>) -> HttpResponse {
         let reply = (self.call)(params.call(request, head.token.clone())).await;
-        reply::respond(reply, Layout::of(params))
+        respond(reply, params.layout())
     }
 
     async fn kv<S, B>(&self, head: &Head, key: &[u8], params: &Params<'_>, body: S) -> HttpResponse
@@ -178,7 +173,7 @@ where
         let request = match kv::operation(&head.method, key, params) {
             Ok(kv::Operation::Ready(request)) => request,
             Ok(kv::Operation::Put { key, flags, mode }) => match body::read(body, head.announced, self.limits).await {
-                Ok(value) => lictor_core::api::kv::Request::Put { key, value, flags, mode },
+                Ok(value) => api::kv::Request::Put { key, value, flags, mode },
                 Err(response) => return response,
             },
             Ok(kv::Operation::WrongMethod) => return reply::wrong_method(&head.method, kv::METHODS),
@@ -186,7 +181,23 @@ where
         };
         let layout = kv::layout(&request, params);
         let reply = (self.call)(params.call(request, head.token.clone())).await;
-        reply::respond(reply, layout)
+        respond(reply, layout)
+    }
+}
+
+/// The answer to a call.
+fn respond(reply: Reply, layout: Layout) -> HttpResponse {
+    let response = match reply {
+        Ok(response) => response,
+        Err(error) => return reply::failed(&error),
+    };
+    match response {
+        Response::Done(done) => reply::json(&done, layout),
+        Response::KvEntries(read) => kv::entries(&read, layout),
+        Response::KvKeys(read) => kv::keys(&read, layout),
+        Response::Leader(leader) => reply::json(&status::leader(leader), layout),
+        Response::Peers(peers) => reply::json(&peers, layout),
+        Response::Itself(itself) => reply::json(&agent::itself(&itself), layout),
     }
 }
 

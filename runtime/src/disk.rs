@@ -17,7 +17,7 @@ use lictor_core::io::{FileName, Input, Write};
 pub use files::FilesError;
 pub(crate) use files::{Files, create_directory, parent, sync_directory};
 
-use crate::driver::Event;
+use crate::event::Event;
 use crate::fatal;
 
 /// The most jobs that share one sync, so that the first of many does not wait for the last.

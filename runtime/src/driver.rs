@@ -7,14 +7,14 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
 use lictor_core::agent::Agent;
-use lictor_core::api::{Call, Error, Reply};
+use lictor_core::api::{Error, Reply};
 use lictor_core::id::{CallId, WriteSeq};
 use lictor_core::io::{Input, Output};
-use lictor_core::peer::Envelope;
 use lictor_core::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use crate::disk::{DiskLink, Job};
+use crate::event::Event;
 use crate::handle::Shared;
 use crate::notices::NoticeLog;
 use crate::tcp::Peers;
@@ -24,29 +24,6 @@ const BATCH: usize = 1024;
 
 /// For how long a stopping agent waits for the writes that the disk already has.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
-
-/// What reaches the agent's thread from others.
-#[derive(Debug)]
-pub(crate) enum Event {
-    /// A client calls.
-    Call {
-        /// A number that no open call has.
-        id: CallId,
-        /// What is asked.
-        call: Call,
-        /// Who waits for the answer.
-        caller: oneshot::Sender<Reply>,
-    },
-    /// A peer says something. Its share of the memory set aside for unread messages is held until the
-    /// agent has taken it in.
-    Message(Envelope, OwnedSemaphorePermit),
-    /// Anything else that happens.
-    Input(Input),
-    /// Stop in good order.
-    Shutdown,
-    /// Stop at once, as if the process had been killed.
-    Abort,
-}
 
 /// Everything that the agent's thread owns.
 pub(crate) struct Driver {

@@ -12,7 +12,7 @@ use lictor_core::io::Input;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
-use crate::driver::Event;
+use crate::event::Event;
 
 /// What the agent's thread shares with those who call it.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ mod clock;
 mod disk;
 mod driver;
 mod error;
+mod event;
 mod fatal;
 mod handle;
 mod notices;

@@ -11,8 +11,9 @@ use lictor_core::wal::Recovered;
 
 use crate::clock::Clock;
 use crate::disk::{DiskLink, DiskThread, Quota};
-use crate::driver::{Driver, Event, stop};
+use crate::driver::{Driver, stop};
 use crate::error::StartError;
+use crate::event::Event;
 use crate::fatal;
 use crate::handle::{Handle, Shared};
 use crate::restore::{DataDir, random_bytes};

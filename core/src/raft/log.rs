@@ -6,7 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::membership::Configuration;
+use super::configuration::Configuration;
 use crate::id::{Index, PeerId, Term};
 
 /// An entry's index and term. Two logs that share a position share everything before it (log matching,

@@ -1,46 +1,11 @@
 //! Who takes part. The configuration is part of the log, and a server uses the latest one that its log
 //! holds, committed or not (thesis 4.1).
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
+use super::configuration::Configuration;
 use super::log::{Entry, Log, Payload};
-use crate::id::{Index, PeerId};
-
-/// The members of a cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Configuration {
-    /// Those whose votes and disks count, with their addresses.
-    pub voters: BTreeMap<PeerId, SocketAddr>,
-}
-
-impl Configuration {
-    /// A cluster of these voters.
-    pub fn new(voters: impl IntoIterator<Item = (PeerId, SocketAddr)>) -> Self {
-        Self { voters: voters.into_iter().collect() }
-    }
-
-    /// Whether `id` has a vote.
-    #[must_use]
-    pub fn is_voter(&self, id: PeerId) -> bool {
-        self.voters.contains_key(&id)
-    }
-
-    /// Where `id` is.
-    #[must_use]
-    pub fn address(&self, id: PeerId) -> Option<SocketAddr> {
-        self.voters.get(&id).copied()
-    }
-
-    /// Everyone but `me`.
-    pub fn others(&self, me: PeerId) -> impl Iterator<Item = PeerId> + '_ {
-        self.voters.keys().copied().filter(move |id| *id != me)
-    }
-}
+use crate::id::Index;
 
 /// The configurations in the log, so that a cut brings the one before back.
 ///
@@ -79,15 +44,5 @@ impl Membership {
     pub fn truncated(&mut self, index: Index) {
         self.history.retain(|(at, _)| *at < index);
         self.seen = self.seen.min(index.prev());
-    }
-}
-
-impl fmt::Display for Configuration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("voters=(")?;
-        for (n, id) in self.voters.keys().enumerate() {
-            write!(f, "{}{id}", if n == 0 { "" } else { " " })?;
-        }
-        f.write_str(")")
     }
 }

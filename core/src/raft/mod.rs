@@ -29,6 +29,7 @@
 //!
 //! What is left out: joint consensus (members change one at a time), and pipelining of pre-votes.
 
+mod configuration;
 mod election;
 pub mod log;
 pub mod membership;
@@ -45,8 +46,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+pub use configuration::Configuration;
 pub use log::{Entry, HardState, Log, Payload, Position};
-pub use membership::{Configuration, Membership};
+pub use membership::Membership;
 pub use message::{Kind, Message};
 pub use news::{News, StepDown};
 pub use options::Options;

@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::driver::Event;
+use crate::event::Event;
 
 /// Connections at the same time. A cluster has a handful; the rest is room for those that are about to
 /// be noticed as dead.
