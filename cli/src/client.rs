@@ -21,22 +21,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_ADDRESS: &str = "127.0.0.1:8500";
 const DEFAULT_PORT: u16 = 8500;
 
-/// What is not escaped in a path besides letters and digits.
-const PATH: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~')
-    .remove(b'$')
-    .remove(b'&')
-    .remove(b'+')
-    .remove(b',')
-    .remove(b'/')
-    .remove(b':')
-    .remove(b';')
-    .remove(b'=')
-    .remove(b'@');
-/// The same for names and values of a query.
+/// What is not escaped in names and values of a query besides letters and digits.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The options that every command has which talks to an agent.
@@ -191,7 +176,7 @@ impl Client {
             });
         let query = pairs.collect::<Vec<_>>().join("&");
         let mark = if query.is_empty() { "" } else { "?" };
-        format!("/v1/{}{mark}{query}", utf8_percent_encode(path, PATH))
+        format!("/v1/{}{mark}{query}", lictor_http::path::encode(path.as_bytes()))
     }
 
     fn set_credentials(&self, headers: &mut HeaderMap) -> Result<(), Error> {

@@ -9,7 +9,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `routes` | all paths on one page |
-//! | `path` | decoding and cleaning of paths |
+//! | [`path`] | decoding and cleaning of paths |
 //! | `params` | query strings, consistency, `index` and `wait` |
 //! | [`duration`] | durations as Go writes them |
 //! | `body` | reading of request bodies within a limit |
@@ -24,7 +24,7 @@ pub mod duration;
 mod json;
 mod kv;
 mod params;
-mod path;
+pub mod path;
 mod reply;
 mod routes;
 pub mod server;

@@ -43,7 +43,8 @@ pub(crate) fn decode(raw: &str) -> Option<Cow<'_, [u8]>> {
 }
 
 /// Percent-encodes a decoded path.
-pub(crate) fn encode(path: &[u8]) -> String {
+#[must_use]
+pub fn encode(path: &[u8]) -> String {
     percent_encode(path, ESCAPED).to_string()
 }
 
