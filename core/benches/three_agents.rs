@@ -10,10 +10,10 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use lictor_core::agent::Agent;
 use lictor_core::api::agent::Settings;
 use lictor_core::api::{Call, kv};
-use lictor_core::config::{Config, Limits};
+use lictor_core::config::{Config, Limits, Snapshots};
 use lictor_core::id::{CallId, PeerId};
 use lictor_core::io::{Input, Output};
-use lictor_core::raft::{self, Configuration};
+use lictor_core::raft::{self, Configuration, Server};
 use lictor_core::time::{Duration, Instant};
 use lictor_core::wal::{Options, Recovered};
 
@@ -28,7 +28,7 @@ struct Cluster {
 impl Cluster {
     fn new(servers: u64) -> Self {
         let members = Configuration::new((1..=servers).map(|n| (PeerId::numbered(n), address(n))));
-        let agents = members.voters.iter().map(|(id, address)| {
+        let agents = members.servers.iter().map(|(id, Server { address, .. })| {
             let config = Config {
                 id: *id,
                 name: id.to_string(),
@@ -37,6 +37,7 @@ impl Cluster {
                 bootstrap: Some(members.clone()),
                 raft: raft::Options::default(),
                 wal: Options::default(),
+                snapshots: Snapshots::default(),
                 limits: Limits::default(),
                 settings: Settings::default(),
             };

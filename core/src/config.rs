@@ -26,10 +26,44 @@ pub struct Config {
     pub raft: raft::Options,
     /// Sizes of the log's files.
     pub wal: wal::Options,
+    /// When the log is cut off, and how.
+    pub snapshots: Snapshots,
     /// What is too much.
     pub limits: Limits,
     /// What `/v1/agent/self` shows.
     pub settings: Settings,
+}
+
+/// When a snapshot takes the place of the log's beginning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshots {
+    /// A snapshot is due after so many entries (Consul's 8192, doubled), but not before the log holds …
+    pub entries: u64,
+    /// … so many bytes or, if that is less, half of what the last snapshot took: then writing snapshots never costs more
+    /// than a few times what writing the log does.
+    pub bytes: u64,
+    /// Entries that stay in memory behind a snapshot, so that a server which is a little late needs none
+    /// (Consul's 10240).
+    pub trailing_entries: u64,
+    /// Bytes of entries that are kept in memory for a server which is on its way to catch up, beyond the trailing ones.
+    pub kept_bytes: usize,
+    /// Bytes of a piece, in which snapshots are written and sent. A single larger row travels alone.
+    pub piece_bytes: usize,
+    /// Pieces that are on their way to one server at a time.
+    pub inflight_pieces: u32,
+}
+
+impl Default for Snapshots {
+    fn default() -> Self {
+        Self {
+            entries: 16_384,
+            bytes: 64 << 20,
+            trailing_entries: 10_240,
+            kept_bytes: 256 << 20,
+            piece_bytes: 256 << 10,
+            inflight_pieces: 8,
+        }
+    }
 }
 
 /// What is too much. Beyond a limit a call is answered with a clear error; memory stays bounded.

@@ -57,6 +57,30 @@ pub enum Error {
         /// Roughly its size in bytes.
         size: usize,
     },
+    /// A server that is to be removed takes no part in raft.
+    #[error("address \"{0}\" was not found in the Raft configuration")]
+    NoSuchPeerAddress(String),
+    /// As above, named by its ID.
+    #[error("id \"{0}\" was not found in the Raft configuration")]
+    NoSuchPeerId(String),
+    /// Two servers cannot have one address.
+    #[error("address \"{0}\" belongs to another server of the Raft configuration")]
+    AddressTaken(String),
+    /// Without its last voter a cluster could never do anything again.
+    #[error("cannot remove the last voting server of the cluster")]
+    LastVoter,
+    /// The members cannot be changed just now: another change is under way.
+    #[error("another change of the Raft configuration is under way: try again later")]
+    ChangeUnderWay,
+    /// Leadership cannot be handed over: no other server is prepared.
+    #[error("cannot find peer to transfer leadership to")]
+    NoSuccessor,
+    /// A restoration's step does not follow the one before: another restoration has begun since, or it was given up.
+    #[error("the restoration was interrupted: another one has begun, or it took too long; start again")]
+    RestoreInterrupted,
+    /// What was to be restored is no image, or has been damaged.
+    #[error("cannot restore: {0}")]
+    MalformedImage(String),
     /// This agent keeps no replicated state and knows no server that does.
     #[error("No known Consul servers")]
     NoServers,

@@ -56,6 +56,10 @@ counter! {
     WriteSeq
 }
 counter! {
+    /// One job of the agent for its owner's files, in the order in which they were given. See [`crate::file::Job`].
+    JobId
+}
+counter! {
     /// A round of heartbeats, counted anew by each leader. What a quorum answers to a round proves that
     /// the leader still led when the round began.
     Round

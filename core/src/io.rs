@@ -17,8 +17,8 @@
 use std::net::SocketAddr;
 
 use crate::api::{Call, Reply};
-pub use crate::file::{FileName, FileOp, Write};
-use crate::id::{CallId, WriteSeq};
+pub use crate::file::{FileName, FileOp, Job, JobOutcome, Write};
+use crate::id::{CallId, JobId, WriteSeq};
 use crate::peer::Envelope;
 use crate::raft;
 use crate::time::Duration;
@@ -51,6 +51,13 @@ pub enum Input {
     },
     /// All writes up to and including this one are on disk and survive a power loss.
     Persisted(WriteSeq),
+    /// The answer to [`Output::Job`]. Jobs are answered in their order.
+    JobDone {
+        /// The job.
+        id: JobId,
+        /// What became of it.
+        outcome: JobOutcome,
+    },
     /// The answer to [`Output::Reserve`].
     Reserved {
         /// The file that was named.
@@ -84,6 +91,8 @@ pub enum Output {
     },
     /// To be written and made durable, then answered by [`Input::Persisted`].
     Persist(Write),
+    /// To be done to files beside the log's writes, which it must not hold up, and answered by [`Input::JobDone`].
+    Job(Job),
     /// To set disk space aside, so that later appends cannot fail for lack of room: make `file` (which
     /// may not exist yet) at least `size` bytes long, reading as zeros beyond what was written. Answered by
     /// [`Input::Reserved`]. It needs no sync and may overtake writes.

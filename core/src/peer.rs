@@ -1,6 +1,8 @@
 //! What the agents of a cluster say to each other over a reliable-ish stream: raft's messages, and the
 //! calls that one agent makes on behalf of its clients on another.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::api::{Call, Reply};
@@ -14,6 +16,8 @@ pub struct Envelope {
     pub from: PeerId,
     /// Whom it is for. Whoever else receives it drops it.
     pub to: PeerId,
+    /// Where the sender is. A server may come back with another address than the cluster's configuration says.
+    pub address: SocketAddr,
     /// A checksum of the datacenter's name: strangers are dropped.
     pub cluster: u32,
     /// The message.

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::api::agent::{Itself, Member, MemberStatus, Settings};
-use crate::api::{Call, Consistency, Error, Read, ReadMeta, Reply, Request, Response, agent, status};
+use crate::api::{Call, Consistency, Error, Read, ReadMeta, Reply, Request, Response, agent, operator, status};
 use crate::config::Config;
 use crate::id::Index;
-use crate::raft::{Configuration, Raft, Status};
+use crate::raft::{Configuration, Position, Raft, Status};
 use crate::store::{Answer, Body, Store};
 use crate::time::{Duration, Instant};
 
@@ -21,6 +21,9 @@ pub struct View {
     status: Status,
     leader: Option<SocketAddr>,
     members: Arc<Configuration>,
+    /// The log entry that named the members.
+    members_index: Index,
+    applied: Position,
     is_leader: bool,
     /// Default reads may be answered before this; see [`Raft::lease_until`].
     lease_until: Instant,
@@ -36,6 +39,8 @@ impl View {
             status: raft.status(),
             leader: raft.leader_address().map(|(_, address)| address),
             members: Arc::clone(raft.members()),
+            members_index: raft.membership().latest_index(),
+            applied: raft.applied(),
             is_leader: raft.is_leader(),
             lease_until: raft.lease_until(),
             last_contact: raft.last_contact(),
@@ -61,10 +66,11 @@ impl View {
         match &call.request {
             Request::Status(status::Request::Leader) => Some(Ok(Response::Leader(self.leader))),
             Request::Status(status::Request::Peers) => {
-                Some(Ok(Response::Peers(self.members.voters.values().copied().collect())))
+                let voters = self.members.servers.values().filter(|server| server.voter);
+                Some(Ok(Response::Peers(voters.map(|server| server.address).collect())))
             }
             Request::Agent(agent::Request::Itself) => Some(Ok(Response::Itself(Box::new(self.itself())))),
-            Request::Kv(_) => self.read(now, call),
+            Request::Kv(_) | Request::Operator(_) | Request::Snapshot(_) => self.read(now, call),
         }
     }
 
@@ -82,12 +88,42 @@ impl View {
         if call.datacenter.as_ref().is_some_and(|dc| *dc != self.config.datacenter) {
             return Some(Err(Error::NoPathToDatacenter));
         }
+        if let Some(response) = self.look(now, &call.request) {
+            return Some(Ok(response));
+        }
         let answer = query(&self.store, &call.request)?;
         if !is_news(&answer, read.index) {
             return None;
         }
-        let last_contact = if self.is_leader { Duration::ZERO } else { now.since(self.last_contact) };
-        Some(Ok(respond(answer, self.leader.is_some(), last_contact)))
+        Some(Ok(respond(answer, self.leader.is_some(), self.contact_age(now))))
+    }
+
+    /// The answer to a read that never blocks; `None` to all else.
+    pub(crate) fn look(&self, now: Instant, request: &Request) -> Option<Response> {
+        match request {
+            Request::Operator(operator::Request::RaftConfiguration { .. }) => {
+                Some(Response::RaftConfiguration(self.raft_configuration()))
+            }
+            Request::Operator(operator::Request::AutopilotConfiguration { .. }) => {
+                Some(Response::Autopilot(self.store.autopilot().clone()))
+            }
+            _ => None,
+        }
+    }
+
+    fn contact_age(&self, now: Instant) -> Duration {
+        if self.is_leader { Duration::ZERO } else { now.since(self.last_contact) }
+    }
+
+    fn raft_configuration(&self) -> operator::RaftConfiguration {
+        let servers = self.members.servers.iter().map(|(id, server)| operator::RaftServer {
+            id: *id,
+            node: (*id == self.config.id).then(|| self.config.name.clone()),
+            address: server.address,
+            leader: self.status.leader == Some(*id),
+            voter: server.voter,
+        });
+        operator::RaftConfiguration { servers: servers.collect(), index: self.members_index }
     }
 
     /// The last log index that this picture includes.
@@ -137,7 +173,7 @@ impl View {
             ("last_log_index", last.index.to_string()),
             ("last_log_term", last.term.to_string()),
             ("durable_index", durable.to_string()),
-            ("num_peers", self.members.voters.len().saturating_sub(1).to_string()),
+            ("num_peers", self.members.voter_count().saturating_sub(1).to_string()),
         ]);
         let server = table(&[
             ("leader", self.is_leader.to_string()),
@@ -163,7 +199,7 @@ impl View {
 pub(crate) fn query(store: &Store, request: &Request) -> Option<Answer> {
     match request {
         Request::Kv(request) => store.query(request),
-        Request::Status(_) | Request::Agent(_) => None,
+        Request::Status(_) | Request::Agent(_) | Request::Operator(_) | Request::Snapshot(_) => None,
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use lictor_core::agent::Agent;
 use lictor_core::api::{self, Call, Consistency, ReadOptions, Reply, Response, kv};
-use lictor_core::config::{Config, Limits};
+use lictor_core::config::{Config, Limits, Snapshots};
 use lictor_core::id::{CallId, Index, PeerId};
 use lictor_core::io::{FileOp, Input, Output, Write};
 use lictor_core::peer::Envelope;
@@ -77,6 +77,7 @@ fn config(id: PeerId) -> Config {
         bootstrap: Some(Configuration::new((1..=HOSTS).map(PeerId::numbered).map(|id| (id, address(id))))),
         raft: lictor_core::raft::Options::default(),
         wal: wal::Options::default(),
+        snapshots: Snapshots::default(),
         limits: Limits { max_wait: Duration::from_secs(60), ..Limits::default() },
         settings: api::agent::Settings::default(),
     }

@@ -69,6 +69,14 @@ fn status_of(error: &Error) -> StatusCode {
         | Error::MalformedSession
         | Error::InvalidSession(_)
         | Error::DiskFull
+        | Error::NoSuchPeerAddress(_)
+        | Error::NoSuchPeerId(_)
+        | Error::AddressTaken(_)
+        | Error::LastVoter
+        | Error::ChangeUnderWay
+        | Error::NoSuccessor
+        | Error::RestoreInterrupted
+        | Error::MalformedImage(_)
         | Error::NoServers => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -198,6 +198,7 @@ fn respond(reply: Reply, layout: Layout) -> HttpResponse {
         Response::Leader(leader) => reply::json(&status::leader(leader), layout),
         Response::Peers(peers) => reply::json(&peers, layout),
         Response::Itself(itself) => reply::json(&agent::itself(&itself), layout),
+        other => unreachable!("{other:?}"),
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use lictor_core::api::agent::Settings;
 use lictor_core::api::kv::{self, PutMode};
 use lictor_core::api::{Call, Consistency, ReadOptions, Response, status};
-use lictor_core::config::{Config, Limits};
+use lictor_core::config::{Config, Limits, Snapshots};
 use lictor_core::id::PeerId;
 use lictor_core::raft::{self, Configuration};
 use lictor_core::wal;
@@ -73,6 +73,7 @@ fn start(count: usize, root: Option<&Path>) -> Vec<Runtime> {
             address,
             bootstrap: Some(members.clone()),
             raft: raft::Options::default(),
+            snapshots: Snapshots::default(),
             limits: Limits::default(),
             settings: Settings::default(),
             wal: wal::Options::default(),

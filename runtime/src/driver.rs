@@ -177,6 +177,7 @@ impl Driver {
                 self.written = write.seq;
                 self.disk.submit(Job::Write(write));
             }
+            Output::Job(_) => unreachable!("no agent asks for it yet"),
             Output::Reserve { file, size } => self.disk.submit(Job::Reserve { file, size }),
             Output::Notice(notice) => self.notices.log(self.shared.clock.now(), &notice),
         }

@@ -152,6 +152,7 @@ impl Disk {
                     file.remove();
                 }
             }
+            FileOp::Rename { .. } => unreachable!("no agent asks for it yet"),
         }
     }
 

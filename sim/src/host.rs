@@ -189,6 +189,7 @@ fn config(plan: &Plan, number: usize, members: Configuration) -> Config {
         address: address(number),
         bootstrap: Some(members),
         raft: lictor_core::raft::Options::with_multiplier(plan.raft_multiplier),
+        snapshots: config::Snapshots::default(),
         limits: config::Limits::default(),
         wal: log_options(),
         settings: lictor_core::api::agent::Settings::default(),

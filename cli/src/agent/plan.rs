@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 
 use lictor_core::api::agent::Settings;
-use lictor_core::config::{Config, Limits};
+use lictor_core::config::{Config, Limits, Snapshots};
 use lictor_core::id::PeerId;
 use lictor_core::raft::{self, Configuration};
 use lictor_core::wal;
@@ -113,6 +113,7 @@ impl Plan {
             bootstrap: self.founds.then(|| Configuration::new([(id, address)])),
             raft: raft::Options::with_multiplier(self.raft_multiplier),
             wal: wal::Options::default(),
+            snapshots: Snapshots::default(),
             limits: Limits::default(),
             settings,
         }

@@ -192,7 +192,7 @@ pub(super) fn fitting(reply: Reply) -> Reply {
             read.value.iter().map(|entry| entry.key.len() + entry.value.len() + OVERHEAD).sum()
         }
         Ok(Response::KvKeys(read)) => read.value.iter().map(|key| key.len() + OVERHEAD).sum(),
-        Ok(Response::Done(_) | Response::Leader(_) | Response::Peers(_) | Response::Itself(_)) | Err(_) => 0,
+        Ok(_) | Err(_) => 0,
     };
     if size + OVERHEAD > wire::MAX_BODY_BYTES { Err(Error::AnswerTooLarge { size }) } else { reply }
 }

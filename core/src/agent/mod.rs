@@ -139,7 +139,7 @@ impl Agent {
             Input::Garbage { from, reason } => self.drop_message(from, reason),
             Input::Persisted(seq) => self.raft.persisted(self.now, seq),
             Input::Reserved { file, size, granted } => self.writer.handle_reserved(self.now, &file, size, granted),
-            Input::Timeout => {}
+            Input::JobDone { .. } | Input::Timeout => {}
         }
         // Whatever it was that woke us, what is due is due.
         if self.raft.poll_timeout().is_some_and(|due| due <= self.now) {
@@ -299,7 +299,8 @@ impl Agent {
 
     fn send(&mut self, to: PeerId, body: Body) {
         if let Some(address) = self.raft.members().address(to) {
-            let envelope = Envelope { from: self.config.id, to, cluster: self.cluster, body };
+            let envelope =
+                Envelope { from: self.config.id, to, address: self.config.address, cluster: self.cluster, body };
             self.outputs.push_back(Output::Message { to: address, envelope });
         }
     }

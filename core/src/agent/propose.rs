@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Agent;
 use super::calls::Stage;
-use crate::api::{Error, Request, Response, kv};
+use crate::api::{Error, Request, Response, kv, operator, snapshot};
 use crate::error::Busy;
 use crate::id::{SessionId, Ticket};
 use crate::raft::Entry;
@@ -70,7 +70,16 @@ impl Agent {
 
 /// The command for a write, or what to answer without one.
 fn command_for(request: &Request) -> Result<Command, crate::api::Reply> {
-    let Request::Kv(request) = request else { unreachable!("{request:?} is no write") };
+    let request = match request {
+        Request::Kv(request) => request,
+        Request::Operator(operator::Request::SetAutopilotConfiguration { settings, cas }) => {
+            return Ok(Command::SetAutopilot { settings: settings.clone(), cas: *cas });
+        }
+        Request::Snapshot(snapshot::Request::Restore { id, step }) => {
+            return Ok(Command::Restore { id: *id, step: step.clone() });
+        }
+        _ => unreachable!("{request:?} is no write"),
+    };
     Ok(Command::Kv(match request {
         kv::Request::Put { key, value, flags, mode } => {
             let mode = match mode {

@@ -93,6 +93,6 @@ impl Agent {
 fn interest(request: &Request) -> Option<Interest> {
     match request {
         Request::Kv(request) => Interest::of(request),
-        Request::Status(_) | Request::Agent(_) => None,
+        Request::Status(_) | Request::Agent(_) | Request::Operator(_) | Request::Snapshot(_) => None,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Agent;
 use super::calls::{Caller, Stage};
-use crate::api::{Call, Consistency, Error, Reply, Request, agent, kv, status};
+use crate::api::{Call, Consistency, Error, Reply, Request, agent, kv, operator, snapshot, status};
 use crate::error::Busy;
 use crate::id::{Term, Ticket};
 use crate::peer::{Body, Outcome};
@@ -30,9 +30,22 @@ pub(super) fn place(request: &Request) -> Place {
             Consistency::Stale => Place::AnyServer,
             Consistency::Default | Consistency::Consistent => Place::Leader,
         },
-        Request::Kv(kv::Request::Put { .. } | kv::Request::Delete { .. } | kv::Request::DeleteTree { .. }) => {
-            Place::Leader
-        }
+        Request::Operator(
+            operator::Request::RaftConfiguration { read } | operator::Request::AutopilotConfiguration { read },
+        )
+        | Request::Snapshot(snapshot::Request::Save { read }) => match read.consistency {
+            Consistency::Stale => Place::AnyServer,
+            Consistency::Default | Consistency::Consistent => Place::Leader,
+        },
+        Request::Kv(kv::Request::Put { .. } | kv::Request::Delete { .. } | kv::Request::DeleteTree { .. })
+        | Request::Operator(
+            operator::Request::RemovePeer(_)
+            | operator::Request::AddPeer { .. }
+            | operator::Request::TransferLeader { .. }
+            | operator::Request::SetAutopilotConfiguration { .. }
+            | operator::Request::AutopilotHealth,
+        )
+        | Request::Snapshot(snapshot::Request::Restore { .. }) => Place::Leader,
     }
 }
 

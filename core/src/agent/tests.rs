@@ -4,9 +4,9 @@ use bytes::Bytes;
 
 use super::Agent;
 use crate::api::{Call, Consistency, Error, ReadOptions, Reply, Response, kv, status};
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, Snapshots};
 use crate::id::{CallId, Index, PeerId, Round, Term};
-use crate::io::{FileOp, Input, Output};
+use crate::io::{FileOp, Input, JobOutcome, Output};
 use crate::peer::{Body, Envelope, Forward};
 use crate::raft::{Configuration, Kind, Message, Options};
 use crate::time::{Duration, Instant};
@@ -34,6 +34,7 @@ impl Lone {
             bootstrap: Some(Configuration::new([(id, address)])),
             raft: Options::default(),
             wal: crate::wal::Options::default(),
+            snapshots: Snapshots::default(),
             limits: Limits { max_wait: Duration::from_secs(60), ..Limits::default() },
             settings: crate::api::agent::Settings::default(),
         };
@@ -57,6 +58,7 @@ impl Lone {
                     Output::Reserve { file, size } => {
                         inputs.push(Input::Reserved { file, size, granted: self.room });
                     }
+                    Output::Job(job) => inputs.push(Input::JobDone { id: job.id, outcome: JobOutcome::Done }),
                     Output::Message { .. } => panic!("a lone server has nobody to talk to"),
                     Output::Publish(_) | Output::Notice(_) => {}
                 }
@@ -240,7 +242,13 @@ fn a_peers_query_blocks_for_what_is_left_of_its_time_and_no_longer() {
         };
         let (from, to) = (PeerId::numbered(2), PeerId::numbered(1));
         let cluster = crate::wire::cluster_tag("dc1");
-        lone.input(Input::Message(Envelope { from, to, cluster, body: Body::Forward(forward) }));
+        lone.input(Input::Message(Envelope {
+            from,
+            to,
+            address: "127.0.0.1:8300".parse().unwrap(),
+            cluster,
+            body: Body::Forward(forward),
+        }));
         lone.wait_until(Instant::from_millis(least) - Duration::from_nanos(1));
         assert_eq!(lone.agent.open_calls().0, usize::from(most > 0), "{wait:?}");
         lone.wait_until(Instant::from_millis(most));
@@ -269,7 +277,16 @@ impl OneOfThree {
         let message = Message { term: Term(term), kind };
         let (from, to) = (PeerId::numbered(from), PeerId::numbered(1));
         let cluster = crate::wire::cluster_tag("dc1");
-        self.agent.handle_input(self.now, Input::Message(Envelope { from, to, cluster, body: Body::Raft(message) }));
+        self.agent.handle_input(
+            self.now,
+            Input::Message(Envelope {
+                from,
+                to,
+                address: "127.0.0.1:8300".parse().unwrap(),
+                cluster,
+                body: Body::Raft(message),
+            }),
+        );
     }
 
     fn read(&mut self) {

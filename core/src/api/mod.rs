@@ -6,6 +6,8 @@
 
 pub mod agent;
 pub mod kv;
+pub mod operator;
+pub mod snapshot;
 pub mod status;
 
 use serde::{Deserialize, Serialize};
@@ -43,6 +45,10 @@ pub enum Request {
     Status(status::Request),
     /// The agent that was asked, itself.
     Agent(agent::Request),
+    /// The cluster itself, for its operators.
+    Operator(operator::Request),
+    /// The replicated state as a whole.
+    Snapshot(snapshot::Request),
 }
 
 impl From<kv::Request> for Request {
@@ -63,6 +69,18 @@ impl From<agent::Request> for Request {
     }
 }
 
+impl From<operator::Request> for Request {
+    fn from(request: operator::Request) -> Self {
+        Self::Operator(request)
+    }
+}
+
+impl From<snapshot::Request> for Request {
+    fn from(request: snapshot::Request) -> Self {
+        Self::Snapshot(request)
+    }
+}
+
 impl Request {
     /// How a read wants to be read; `None` for what is not a read of replicated data.
     #[must_use]
@@ -70,8 +88,20 @@ impl Request {
         match self {
             Self::Kv(
                 kv::Request::Get { read, .. } | kv::Request::List { read, .. } | kv::Request::Keys { read, .. },
-            ) => Some(read),
+            )
+            | Self::Operator(
+                operator::Request::RaftConfiguration { read } | operator::Request::AutopilotConfiguration { read },
+            )
+            | Self::Snapshot(snapshot::Request::Save { read }) => Some(read),
             Self::Kv(kv::Request::Put { .. } | kv::Request::Delete { .. } | kv::Request::DeleteTree { .. })
+            | Self::Operator(
+                operator::Request::RemovePeer(_)
+                | operator::Request::AddPeer { .. }
+                | operator::Request::TransferLeader { .. }
+                | operator::Request::SetAutopilotConfiguration { .. }
+                | operator::Request::AutopilotHealth,
+            )
+            | Self::Snapshot(snapshot::Request::Restore { .. })
             | Self::Status(_)
             | Self::Agent(_) => None,
         }
@@ -129,7 +159,7 @@ pub type Reply = Result<Response, Error>;
 /// A successful answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Response {
-    /// To [`kv::Request::Put`], `Delete` and `DeleteTree`: whether the write took place.
+    /// To writes of all kinds: whether the write took place; false only if it had a condition that did not hold.
     Done(bool),
     /// To [`kv::Request::Get`] and `List`: the entries in the byte order of their keys; empty if none.
     KvEntries(Read<kv::Entries>),
@@ -141,4 +171,16 @@ pub enum Response {
     Peers(Vec<std::net::SocketAddr>),
     /// To [`agent::Request::Itself`].
     Itself(Box<agent::Itself>),
+    /// To [`operator::Request::RaftConfiguration`].
+    RaftConfiguration(operator::RaftConfiguration),
+    /// To [`operator::Request::AutopilotConfiguration`].
+    Autopilot(operator::Autopilot),
+    /// To [`operator::Request::AutopilotHealth`].
+    Health(operator::Health),
+    /// To [`snapshot::Request::Save`], of a client of this very agent. It cannot travel.
+    #[serde(skip)]
+    Snapshot(Read<snapshot::Image>),
+    /// To [`snapshot::Request::Save`], of another server: when it has applied the log up to here, its own state is as
+    /// recent as the question.
+    CaughtUpAt(Index),
 }

@@ -108,7 +108,7 @@ impl Raft {
     /// Begins a term once a majority would vote for us.
     fn maybe_begin_term(&mut self) {
         let Role::PreCandidate { granted } = &self.role else { return };
-        if granted.len() < quorum::majority(self.membership.latest().voters.len()) {
+        if granted.len() < quorum::majority(self.membership.latest().voter_count()) {
             return;
         }
         self.term = self.term.next();
@@ -185,7 +185,7 @@ impl Raft {
 
     fn maybe_win(&mut self) {
         let Role::Candidate { granted } = &self.role else { return };
-        if granted.len() >= quorum::majority(self.membership.latest().voters.len()) {
+        if granted.len() >= quorum::majority(self.membership.latest().voter_count()) {
             self.become_leader();
         }
     }

@@ -63,7 +63,7 @@ impl Entry {
     pub fn size(&self) -> usize {
         match &self.payload {
             Payload::Noop => ENTRY_OVERHEAD,
-            Payload::Configuration(configuration) => ENTRY_OVERHEAD + 48 * configuration.voters.len(),
+            Payload::Configuration(configuration) => ENTRY_OVERHEAD + 48 * configuration.servers.len(),
             Payload::Command(bytes) => Self::size_of(bytes),
         }
     }

@@ -25,6 +25,19 @@ impl Membership {
         self.history.last().map_or(&self.nobody, |(_, configuration)| configuration)
     }
 
+    /// The configuration in force at `index`, with the entry that named it; index 0 if none did.
+    #[must_use]
+    pub fn at(&self, index: Index) -> (Index, &Arc<Configuration>) {
+        let known = self.history.iter().rev().find(|(at, _)| *at <= index);
+        known.map_or((Index(0), &self.nobody), |(at, configuration)| (*at, configuration))
+    }
+
+    /// The entry that named the configuration in force; 0 if none did.
+    #[must_use]
+    pub fn latest_index(&self) -> Index {
+        self.history.last().map_or(Index(0), |(at, _)| *at)
+    }
+
     /// An entry joined the log.
     pub fn appended(&mut self, entry: &Entry) {
         self.seen = entry.index;

@@ -40,13 +40,14 @@ pub mod progress;
 pub mod quorum;
 mod read;
 mod replication;
+mod snapshot;
 mod stable;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-pub use configuration::Configuration;
+pub use configuration::{Configuration, Server};
 pub use log::{Entry, HardState, Log, Payload, Position};
 pub use membership::Membership;
 pub use message::{Kind, Message};
@@ -54,6 +55,7 @@ pub use news::{News, StepDown};
 pub use options::Options;
 pub use progress::Progress;
 use read::Rounds;
+pub use snapshot::SnapshotMeta;
 use stable::Stable;
 
 use crate::id::{Index, PeerId, Term, WriteSeq};
@@ -318,6 +320,20 @@ impl Raft {
         self.membership.latest()
     }
 
+    /// Who was a member when, as far as our log knows.
+    #[must_use]
+    pub const fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// The last entry that was applied.
+    #[must_use]
+    pub fn applied(&self) -> Position {
+        let index = self.log.applied();
+        let term = self.log.term(index);
+        Position { index, term: term.expect("the log begins at or before what was applied") }
+    }
+
     /// The leader of this term, if known.
     #[must_use]
     pub const fn leader(&self) -> Option<PeerId> {
@@ -383,7 +399,7 @@ impl Raft {
 
     fn is_sole_voter(&self) -> bool {
         let members = self.membership.latest();
-        members.voters.len() == 1 && members.is_voter(self.id)
+        members.voter_count() == 1 && members.is_voter(self.id)
     }
 
     fn send(&mut self, to: PeerId, kind: Kind) {

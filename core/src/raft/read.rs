@@ -81,9 +81,9 @@ impl Raft {
 
     fn confirm_rounds(&mut self) {
         let Role::Leader(leader) = &mut self.role else { return };
-        let answered = self.membership.latest().voters.keys().map(|id| match leader.progress.get(id) {
+        let answered = self.membership.latest().voters().map(|id| match leader.progress.get(&id) {
             Some(progress) => progress.round,
-            None if *id == self.id => leader.rounds.current,
+            None if id == self.id => leader.rounds.current,
             None => Round(0),
         });
         let confirmed = quorum::reached(answered);

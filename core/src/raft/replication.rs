@@ -116,9 +116,9 @@ impl Raft {
     /// Commits what a majority has on disk (thesis 3.5), if it is of our own term (thesis 3.6.2).
     pub(super) fn maybe_commit(&mut self) {
         let Role::Leader(leader) = &mut self.role else { return };
-        let matched = self.membership.latest().voters.keys().map(|id| match leader.progress.get(id) {
+        let matched = self.membership.latest().voters().map(|id| match leader.progress.get(&id) {
             Some(progress) => progress.matched(),
-            None if *id == self.id => self.stable.durable(),
+            None if id == self.id => self.stable.durable(),
             None => Index(0),
         });
         let reached = quorum::reached(matched);

@@ -8,7 +8,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use uuid::Uuid;
+
 use super::kv;
+use crate::api::operator::Autopilot;
+use crate::api::snapshot::Step;
 use crate::id::Index;
 
 /// A change of the store.
@@ -21,6 +25,20 @@ pub enum Command {
     ReapTombstones {
         /// The last deletion to forget.
         up_to: Index,
+    },
+    /// Changes how the leader looks after the servers.
+    SetAutopilot {
+        /// The new settings; their indexes are set by the store.
+        settings: Autopilot,
+        /// Only if this is their modify index.
+        cas: Option<Index>,
+    },
+    /// A step of a restoration: see [`crate::api::snapshot::Request::Restore`].
+    Restore {
+        /// Which restoration.
+        id: Uuid,
+        /// The step.
+        step: Step,
     },
 }
 
@@ -36,6 +54,13 @@ impl fmt::Display for Command {
         match self {
             Self::Kv(command) => write!(f, "kv {command}"),
             Self::ReapTombstones { up_to } => write!(f, "reap-tombstones up_to={up_to}"),
+            Self::SetAutopilot { cas: None, .. } => f.write_str("set-autopilot"),
+            Self::SetAutopilot { cas: Some(cas), .. } => write!(f, "set-autopilot cas={cas}"),
+            Self::Restore { id, step: Step::Piece { number, bytes } } => {
+                write!(f, "restore {id} piece={number} bytes={}", bytes.len())
+            }
+            Self::Restore { id, step: Step::Finish { pieces } } => write!(f, "restore {id} finish pieces={pieces}"),
+            Self::Restore { id, step: Step::Abort } => write!(f, "restore {id} abort"),
         }
     }
 }

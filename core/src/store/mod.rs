@@ -28,6 +28,7 @@ mod tombstone;
 use std::fmt;
 
 use crate::api;
+use crate::api::operator::Autopilot;
 use crate::id::{Index, SessionId};
 
 pub use command::Command;
@@ -41,6 +42,8 @@ pub struct Store {
     applied: Index,
     kv: kv::Table,
     sessions: Sessions,
+    /// How the leader looks after the servers.
+    autopilot: Autopilot,
 }
 
 /// What came of applying a command.
@@ -102,6 +105,17 @@ impl Store {
         self.note_applied(index);
         match command {
             Command::Kv(command) => self.kv.apply(index, command, &self.sessions),
+            Command::SetAutopilot { mut settings, cas } => {
+                let done = cas.is_none_or(|cas| cas == self.autopilot.modify_index);
+                if done {
+                    let created = self.autopilot.create_index;
+                    settings.create_index = if created == Index(0) { index } else { created };
+                    settings.modify_index = index;
+                    self.autopilot = settings;
+                }
+                Applied { response: Ok(api::Response::Done(done)), touched: Vec::new() }
+            }
+            Command::Restore { .. } => Applied { response: Err(api::Error::RestoreInterrupted), touched: Vec::new() },
             Command::ReapTombstones { up_to } => {
                 self.kv.reap_tombstones(up_to);
                 Applied { response: Ok(api::Response::Done(true)), touched: Vec::new() }
@@ -142,6 +156,12 @@ impl Store {
     #[must_use]
     pub fn session_exists(&self, session: SessionId) -> bool {
         self.sessions.exists(session)
+    }
+
+    /// How the leader looks after the servers.
+    #[must_use]
+    pub fn autopilot(&self) -> &Autopilot {
+        &self.autopilot
     }
 
     /// How many keys there are.

@@ -106,6 +106,7 @@ impl Files {
             FileOp::Write { file, offset, bytes } => self.write(file, *offset, bytes),
             FileOp::Truncate { file, size } => self.truncate(file, *size),
             FileOp::Remove { file } => self.remove(file),
+            FileOp::Rename { .. } => unreachable!("no agent asks for it yet"),
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use lictor_core::api::agent::{Itself, Settings};
 use lictor_core::api::kv::{self, Entries, PutMode};
 use lictor_core::api::{Call, Consistency, Error, Read, ReadOptions, Response, agent, status};
-use lictor_core::config::{Config, Limits};
+use lictor_core::config::{Config, Limits, Snapshots};
 use lictor_core::id::{Index, PeerId};
 use lictor_core::raft::{self, Configuration};
 use lictor_core::wal;
@@ -130,6 +130,7 @@ pub(crate) fn config(id: PeerId, address: SocketAddr, members: Configuration) ->
         address,
         bootstrap: Some(members),
         raft: raft::Options::with_multiplier(2),
+        snapshots: Snapshots::default(),
         limits: Limits::default(),
         settings: Settings { server: true, ..Settings::default() },
         wal: wal::Options::default(),

@@ -158,6 +158,7 @@ impl World {
             Output::Reply { id, reply } => self.answer(op_of(id), reply, false)?,
             Output::Message { to, envelope } => self.send(host, to, &envelope)?,
             Output::Persist(write) => self.write(host, write),
+            Output::Job(_) => unreachable!("no agent asks for it yet"),
             Output::Reserve { file, size } => self.reserve(host, file, size),
             Output::Publish(view) => self.hosts[host].view = Some(view),
             Output::Notice(notice) => self.hear(host, &notice),
