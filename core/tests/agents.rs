@@ -9,7 +9,7 @@ use lictor_core::agent::Agent;
 use lictor_core::api::{self, Call, Consistency, ReadOptions, Reply, Response, kv};
 use lictor_core::config::{Config, Limits, Snapshots};
 use lictor_core::id::{CallId, Index, PeerId};
-use lictor_core::io::{FileOp, Input, Output, Write};
+use lictor_core::io::{FileOp, Input, Job, JobOutcome, Output, Write};
 use lictor_core::peer::Envelope;
 use lictor_core::raft::{Configuration, Payload};
 use lictor_core::rng::Rng;
@@ -28,6 +28,7 @@ fn ms(n: u64) -> Duration {
 enum Event {
     Input(u64, Input),
     Written(u64, Write),
+    Worked(u64, Job),
     Message(Envelope),
 }
 
@@ -166,6 +167,11 @@ impl World {
                     let (at, life) = (host.disk_free, host.life);
                     self.schedule(id, at, Event::Written(life, write));
                 }
+                Output::Job(job) => {
+                    // In their order, as one takes as long as the other.
+                    let (at, life) = (self.now + ms(5), self.hosts[&id].life);
+                    self.schedule(id, at, Event::Worked(life, job));
+                }
                 Output::Reserve { file, size } => {
                     let life = self.hosts[&id].life;
                     let granted = Input::Reserved { file, size, granted: !self.full };
@@ -200,7 +206,11 @@ impl World {
                     write.ops.iter().for_each(|op| carry_out(&mut host.files, op));
                     inputs.push(Input::Persisted(write.seq));
                 }
-                Event::Input(..) | Event::Written(..) => {}
+                Event::Worked(life, job) if life == host.life && host.agent.is_some() => {
+                    job.ops.iter().for_each(|op| carry_out(&mut host.files, op));
+                    inputs.push(Input::JobDone { id: job.id, outcome: JobOutcome::Done });
+                }
+                Event::Input(..) | Event::Written(..) | Event::Worked(..) => {}
             }
         }
         let busy = if self.rng.one_in(4) { self.rng.duration(ms(0), ms(40)) } else { ms(0) };
@@ -379,6 +389,10 @@ fn carry_out(files: &mut BTreeMap<String, Vec<u8>>, op: &FileOp) {
         }
         FileOp::Truncate { size, .. } => bytes.truncate(usize::try_from(*size).unwrap()),
         FileOp::Remove { file } => drop(files.remove(file)),
+        FileOp::Rename { file, to } => {
+            let bytes = files.remove(file).unwrap();
+            files.insert(to.clone(), bytes);
+        }
     }
 }
 

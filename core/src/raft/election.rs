@@ -66,10 +66,10 @@ impl Raft {
         }
     }
 
-    /// Draws a new moment to ask for votes, from one to two election timeouts from now (thesis 3.4).
+    /// Draws a new moment to ask for votes (thesis 3.4).
     pub(super) fn arm_election(&mut self) {
         let timeout = self.config.election_timeout;
-        self.election_deadline = self.now + self.rng.duration(timeout, timeout * 2);
+        self.election_deadline = self.now + self.rng.duration(timeout, timeout + self.config.election_spread);
     }
 
     pub(super) fn become_follower(&mut self, term: Term, leader: Option<PeerId>) {

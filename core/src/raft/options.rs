@@ -5,9 +5,11 @@ use crate::time::Duration;
 /// Raft's timing and batch sizes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// A follower that has not heard from a leader for a random time between this and twice this asks for
-    /// votes. Until this has passed, it gives none: that is what the leader's lease rests on.
+    /// A follower that has not heard from a leader for a random time of at least this asks for votes. Until this has passed, it gives none: that is what the leader's lease rests on.
     pub election_timeout: Duration,
+    /// How widely the time is spread that a follower waits for a leader: from the election timeout to that much
+    /// more. The wider, the rarer two ask for votes at once; the narrower, the sooner one asks (thesis 9.3).
+    pub election_spread: Duration,
     /// How often a leader speaks to its followers if it has nothing else to say. At most a fifth of the
     /// election timeout, so that a few lost messages change nothing.
     pub heartbeat_interval: Duration,
@@ -30,6 +32,7 @@ impl Options {
         let multiplier = multiplier.clamp(1, 10);
         Self {
             election_timeout: Duration::from_millis(200) * multiplier,
+            election_spread: Duration::from_millis(200) * multiplier,
             heartbeat_interval: Duration::from_millis(20) * multiplier,
             clock_drift_percent: 5,
             append_bytes: 1 << 20,

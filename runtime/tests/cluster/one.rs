@@ -227,6 +227,7 @@ async fn strangers_are_counted_and_shown_the_door() {
     let stranger = Envelope {
         from: PeerId::numbered(77),
         to: PeerId::numbered(1),
+        address,
         cluster: wire::cluster_tag("another-datacenter"),
         body: Body::Abandon { id: CallId(1), origin: 1 },
     };
