@@ -266,7 +266,7 @@ impl Agent {
         self.send_replies();
         if let Some((hard_state, first)) = flushed.write {
             let entries: Vec<_> = self.raft.log().from(first).cloned().collect();
-            let write = self.writer.write(self.raft.persisted_seq(), Some(hard_state), &entries);
+            let write = self.writer.write(self.raft.persisted_seq(), Some(hard_state), None, &entries);
             assert_eq!(write.seq, seq, "raft and the writer count writes alike");
             self.outputs.push_back(Output::Persist(write));
         }

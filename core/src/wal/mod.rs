@@ -53,6 +53,7 @@
 mod corrupt;
 mod format;
 mod recovery;
+mod replay;
 mod room;
 mod writer;
 
@@ -64,14 +65,16 @@ pub use writer::Writer;
 
 use crate::file::FileOp;
 use crate::id::{Index, WriteSeq};
-use crate::raft::{Entry, HardState};
+use crate::raft::{Entry, HardState, Position};
 
 /// What recovery found. The default is what a new server has: nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Recovered {
     /// Term, vote and commit index as last written.
     pub hard_state: HardState,
-    /// The entries of the log, in order.
+    /// What the entries follow: the snapshot's position, or the start if there is no snapshot.
+    pub base: Position,
+    /// The entries of the log behind `base`, in order.
     pub entries: Vec<Entry>,
     /// Changes that the owner carries out, in this order, and makes durable before the agent starts: a torn
     /// tail is cut, and what may not have reached the disk is written again. After any start but the first
@@ -89,6 +92,30 @@ pub struct LogEnd {
     /// The length of the next segment's file, which holds only zeros; 0 if there is none.
     next_reserved: u64,
     old: Vec<OldSegment>,
+    /// What the first frame of the next segment repeats.
+    standing: Standing,
+    /// The log does not say yet that a snapshot at the standing's base was put in its place: the next write must.
+    owes_base: bool,
+}
+
+/// How a log stands, beside its entries.
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
+    hard_state: HardState,
+    /// The last base that the log names.
+    base: Position,
+    /// Its end.
+    end: Position,
+}
+
+impl Standing {
+    /// Everything up to `base` is in a snapshot; entries behind it go on only if they are of its history.
+    fn cover(&mut self, base: Position) {
+        self.base = base;
+        if self.end.index < base.index || self.end.term < base.term {
+            self.end = base;
+        }
+    }
 }
 
 /// The segment that is being filled.
