@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::api::agent::{Itself, Member, MemberStatus, Settings};
-use crate::api::{Call, Consistency, Error, Read, ReadMeta, Reply, Request, Response, agent, operator, snapshot, status};
+use crate::api::{
+    Call, Consistency, Error, Read, ReadMeta, Reply, Request, Response, agent, operator, snapshot, status,
+};
 use crate::config::Config;
 use crate::id::Index;
 use crate::raft::{Configuration, Position, Raft, SnapshotMeta, Status};

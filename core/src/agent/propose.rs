@@ -44,7 +44,8 @@ impl Agent {
                 self.raft.propose(bytes);
             }
         }
-        let change = self.duties.as_mut().and_then(|duties| duties.poll_change(self.now, &self.config, &self.raft, &self.store));
+        let change =
+            self.duties.as_mut().and_then(|duties| duties.poll_change(self.now, &self.config, &self.raft, &self.store));
         if let Some(change) = change {
             // Refused now, it is still due the next time.
             let _ = self.change_members(change);

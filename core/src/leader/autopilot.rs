@@ -79,7 +79,9 @@ impl Autopilot {
         let conditions: BTreeMap<PeerId, Condition> =
             members.servers.keys().map(|id| (*id, condition(*id, now, config, raft, settings))).collect();
         let is_stable = |id: &PeerId| {
-            self.seen.get(id).is_some_and(|seen| seen.healthy && now.since(seen.since) >= settings.server_stabilization_time)
+            self.seen
+                .get(id)
+                .is_some_and(|seen| seen.healthy && now.since(seen.since) >= settings.server_stabilization_time)
         };
         let waiting = members.servers.keys().find(|id| !members.is_voter(**id) && is_stable(id)).copied();
         due(members, &conditions, waiting, settings.cleanup_dead_servers)
