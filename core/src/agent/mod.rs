@@ -199,7 +199,7 @@ impl Agent {
         };
         consider(self.calls.next_deadline());
         consider(self.writer.poll_timeout());
-        consider(self.duties.as_ref().and_then(Duties::poll_timeout));
+        consider(self.duties.as_ref().and_then(|duties| duties.poll_timeout(&self.raft)));
         consider(self.announces().then_some(self.next_announcement));
         next
     }

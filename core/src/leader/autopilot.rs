@@ -40,12 +40,14 @@ struct Condition {
 }
 
 impl Autopilot {
-    pub(super) const fn new(now: Instant) -> Self {
-        Self { next_look: now, seen: BTreeMap::new() }
+    pub(super) fn new(now: Instant) -> Self {
+        // A leader that was just elected has heard nobody yet.
+        Self { next_look: now + LONGEST_PAUSE, seen: BTreeMap::new() }
     }
 
-    pub(super) const fn poll_timeout(&self) -> Instant {
-        self.next_look
+    /// When to look again; a server that is alone need not.
+    pub(super) fn poll_timeout(&self, raft: &Raft) -> Option<Instant> {
+        (raft.members().servers.len() > 1).then_some(self.next_look)
     }
 
     /// Looks at the servers if it is time to. Gives the change that is due, if any.
