@@ -53,6 +53,7 @@ fn log_news(news: &News) {
             let why = match reason {
                 StepDown::HigherTerm => "another server began a later term",
                 StepDown::LostQuorum => "it could not reach a quorum of servers",
+                StepDown::Removed => "it no longer takes part in raft",
             };
             tracing::warn!("this server stepped down as leader of term {term}: {why}");
         }
