@@ -269,7 +269,8 @@ impl Agent {
         self.send_replies();
         if let Some(unwritten) = flushed.write {
             let entries: Vec<_> = self.raft.log().from(unwritten.first).cloned().collect();
-            let write = self.writer.write(self.raft.persisted_seq(), Some(unwritten.hard_state), &entries);
+            let stable = self.raft.persisted_seq();
+            let write = self.writer.write(stable, Some(unwritten.hard_state), unwritten.base, &entries);
             assert_eq!(write.seq, seq, "raft and the writer count writes alike");
             self.outputs.push_back(Output::Persist(write));
         }
