@@ -7,7 +7,7 @@ use std::thread::{Builder, JoinHandle};
 
 use lictor_core::agent::Agent;
 use lictor_core::config::Config;
-use lictor_core::wal::Recovered;
+use lictor_core::recovery::Recovered;
 
 use crate::clock::Clock;
 use crate::disk::{DiskLink, DiskThreads, Quota};
@@ -101,7 +101,7 @@ impl Runtime {
         };
 
         let clock = Clock::start();
-        let agent = Agent::new(config, seed, recovered, clock.now());
+        let agent = Agent::new(config, seed, recovered.log, clock.now());
         let shared = Arc::new(Shared::new(clock, agent.view().clone()));
         let peers = Peers::new(tokio::runtime::Handle::current());
         let driver = Driver::new(agent, inbox, shared.clone(), link, peers);

@@ -225,7 +225,7 @@ mod tests {
         let (listening, address, inbox) = listen();
         let mut stream = TcpStream::connect(address).await.unwrap();
         closed(&mut stream).await;
-        assert_eq!(messages(&inbox), []);
+        assert!(messages(&inbox).is_empty());
         listening.stop().await;
     }
 
