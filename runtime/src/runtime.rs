@@ -101,7 +101,7 @@ impl Runtime {
         };
 
         let clock = Clock::start();
-        let agent = Agent::new(config, seed, recovered.log, clock.now());
+        let agent = Agent::new(config, seed, recovered, clock.now());
         let shared = Arc::new(Shared::new(clock, agent.view().clone()));
         let peers = Peers::new(tokio::runtime::Handle::current());
         let driver = Driver::new(agent, inbox, shared.clone(), link, peers);
