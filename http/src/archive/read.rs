@@ -6,6 +6,8 @@
 use std::io::{self, BufRead as _, BufReader, Read};
 
 use flate2::bufread::GzDecoder;
+use lictor_core::snapshot::Decoder;
+use lictor_core::store::image::HEADER_BYTES;
 use sha2::{Digest, Sha256};
 
 use super::{Error, META, Meta, STATE, SUMS, VERSION};
@@ -22,12 +24,24 @@ const PADDING: u64 = 1 << 20;
 /// The gzip's own header is so long at least.
 const GZIP_HEADER: usize = 10;
 
-/// Verifies an archive as a whole, as far as its form goes, with a state of at most `limit` bytes.
+/// Verifies an archive as a whole, with a state of at most `limit` bytes. What is sound and of a version that this
+/// release knows is what some server once saved.
 ///
 /// # Errors
 /// Whatever is wrong with it.
 pub fn verify(archive: impl Read, limit: u64) -> Result<Meta, Error> {
-    read(archive, limit, |_| Ok(()))
+    // Of the state only the beginning is decoded, which tells its version: all of it would be a second store.
+    let mut state = Decoder::new();
+    let mut left = HEADER_BYTES;
+    let meta = read(archive, limit, |piece| {
+        let head = &piece[..piece.len().min(left)];
+        left -= head.len();
+        state.feed(head).map_err(|damaged| damaged.to_string())
+    })?;
+    match left {
+        0 => Ok(meta),
+        _ => Err(Error::State("its state is too short to be one".to_owned())),
+    }
 }
 
 /// Reads an archive with a state of at most `limit` bytes and hands the state to `take`, piece by piece. Only when this
@@ -230,8 +244,13 @@ mod tests {
         gzip.finish().unwrap()
     }
 
+    /// Looks at all but the state.
+    fn form(archive: &[u8]) -> Result<Meta, Error> {
+        read(archive, LIMIT, |_| Ok(()))
+    }
+
     fn refused(archive: &[u8]) -> String {
-        verify(archive, LIMIT).unwrap_err().to_string()
+        form(archive).unwrap_err().to_string()
     }
 
     /// A tar of such files, each with the checksum that belongs to it.
@@ -258,7 +277,7 @@ mod tests {
         assert_eq!((meta.version, meta.index, meta.term, meta.size), (1, 77, 3, large.len() as u64 + 3));
         assert!(meta.id.starts_with("3-77-"), "{meta:?}");
         assert_eq!(state, [b"abc", &large[..]].concat());
-        assert_eq!(verify(&*archive(&[]), LIMIT).unwrap().size, 0);
+        assert_eq!(form(&archive(&[])).unwrap().size, 0);
     }
 
     #[test]
@@ -291,11 +310,11 @@ mod tests {
     fn a_cut_anywhere_is_noticed() {
         let whole = archive(&[b"some state", b"and more"]);
         for end in 0..whole.len() {
-            assert!(verify(&whole[..end], LIMIT).is_err(), "cut at {end}");
+            assert!(form(&whole[..end]).is_err(), "cut at {end}");
         }
         let tar = unpacked(&whole);
         for end in (0..tar.len() - 2 * BLOCK).step_by(7) {
-            assert!(verify(&*packed(&tar[..end]), LIMIT).is_err(), "the tar cut at {end}");
+            assert!(form(&packed(&tar[..end])).is_err(), "the tar cut at {end}");
         }
         assert!(refused(&[&whole[..], b"x"].concat()).contains("something follows"));
     }
@@ -310,7 +329,7 @@ mod tests {
             }
             let mut damaged = tar.clone();
             damaged[at] ^= 0x10;
-            assert!(verify(&*packed(&damaged), LIMIT).is_err(), "byte {at}");
+            assert!(form(&packed(&damaged)).is_err(), "byte {at}");
         }
     }
 
@@ -330,7 +349,7 @@ mod tests {
             format!("{:x}  {META}\n{:x}  {STATE}\n", Sha256::digest(meta), Sha256::digest(state))
         };
         let good = sums(meta, b"s");
-        assert!(verify(&*made_of(&[(META, meta), (STATE, b"s"), (SUMS, good.as_bytes())]), LIMIT).is_ok());
+        assert!(form(&made_of(&[(META, meta), (STATE, b"s"), (SUMS, good.as_bytes())])).is_ok());
         let cases: [(&[(&str, &[u8])], &str); 8] = [
             (&[], "the archive ends where meta.json should begin"),
             (&[(STATE, b"s"), (META, meta)], "there is \"state.bin\" where meta.json should begin"),
@@ -351,10 +370,28 @@ mod tests {
     }
 
     #[test]
+    fn a_state_begins_as_one_of_this_release() {
+        let head = |version: u8| {
+            let mut head = [b"LICTORIM", &[version, 0, 0, 0][..]].concat();
+            // A piece of some length follows.
+            head.resize(HEADER_BYTES, 1);
+            head[18..20].fill(0);
+            head
+        };
+        let verified = |state: &[u8]| verify(&*archive(&[&state[..5], &state[5..]]), LIMIT).map_err(|e| e.to_string());
+        assert!(verified(&[&head(1), &b"and so on"[..]].concat()).is_ok());
+        let refused = verified(&head(9)).unwrap_err();
+        assert!(refused.starts_with("failed to read snapshot: the snapshot is of format version 9"), "{refused}");
+        let consul_s = [0x85; 40];
+        assert!(verified(&consul_s).unwrap_err().contains("no snapshot of Lictor"));
+        assert!(verified(&head(1)[..20]).unwrap_err().contains("too short"));
+    }
+
+    #[test]
     fn what_is_too_large_is_not_read() {
         let written = archive(&[b"12345"]);
-        assert!(matches!(verify(&*written, 4), Err(Error::TooLarge { limit: 4 })));
-        assert!(verify(&*written, 5).is_ok());
+        assert!(matches!(read(&*written, 4, |_| Ok(())), Err(Error::TooLarge { limit: 4 })));
+        assert!(read(&*written, 5, |_| Ok(())).is_ok());
     }
 
     #[test]
