@@ -11,6 +11,7 @@ mod leader;
 pub mod peer;
 pub mod raft;
 pub mod rng;
+pub mod snapshot;
 pub mod store;
 pub mod time;
 pub mod view;

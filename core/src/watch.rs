@@ -85,7 +85,10 @@ impl Watches {
 
     /// Adds to `into` all calls that wait for what was touched.
     pub fn touched(&self, touch: &Touch, into: &mut BTreeSet<Ticket>) {
-        let Touch::Key(key) = touch;
+        let key = match touch {
+            Touch::Key(key) => key,
+            Touch::Everything => return into.extend(self.interests.keys()),
+        };
         into.extend(self.keys.get(key).into_iter().flatten());
         for &length in self.lengths.range(..=key.len()).map(|(length, _)| length) {
             into.extend(self.prefixes.get(&key[..length]).into_iter().flatten());
@@ -212,5 +215,7 @@ mod tests {
             watches.touched(&Touch::Key(Key::from_static(name)), &mut into);
         }
         assert_eq!(into, BTreeSet::from([Ticket(1), Ticket(2)]));
+        watches.touched(&Touch::Everything, &mut into);
+        assert_eq!(into, BTreeSet::from([Ticket(1), Ticket(2), Ticket(3)]), "a restoration concerns everyone");
     }
 }

@@ -114,7 +114,7 @@ impl World {
         for (name, bytes) in &host.files {
             recovery.segment(name, bytes).unwrap();
         }
-        let recovered = recovery.finish().unwrap();
+        let recovered = recovery.finish(None).unwrap();
         recovered.repairs.iter().for_each(|op| carry_out(&mut host.files, op));
         host.life += 1;
         host.agent = Some(Agent::new(config(id), seed, recovered, now));

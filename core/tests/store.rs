@@ -283,7 +283,11 @@ fn answer(store: &Store, query: &Request) -> Answer {
 }
 
 fn touched_keys(applied: &Applied) -> Vec<Bytes> {
-    applied.touched.iter().map(|Touch::Key(key)| key.clone()).collect()
+    let key = |touch: &Touch| match touch {
+        Touch::Key(key) => key.clone(),
+        Touch::Everything => panic!("nothing is restored here"),
+    };
+    applied.touched.iter().map(key).collect()
 }
 
 /// A store, its model, and one client for each query who waits for it to change.

@@ -32,6 +32,7 @@ impl Disk {
             }
             FileOp::Truncate { file, size } => self.0.get_mut(file).unwrap().truncate(usize::try_from(*size).unwrap()),
             FileOp::Remove { file } => drop(self.0.remove(file)),
+            FileOp::Rename { .. } => panic!("the log renames nothing"),
         }
     }
 
@@ -45,7 +46,7 @@ impl Disk {
         for (name, bytes) in &self.0 {
             recovery.segment(name, bytes)?;
         }
-        recovery.finish()
+        recovery.finish(None)
     }
 
     fn last(&mut self) -> &mut Vec<u8> {
@@ -108,7 +109,7 @@ impl Bench {
         let (hard_state, entries) = step.after(&model);
         model.apply(hard_state, &entries);
         self.states.push(model);
-        let write = self.writer.write(WriteSeq(stable), hard_state, &entries);
+        let write = self.writer.write(WriteSeq(stable), hard_state, None, &entries);
         assert_eq!(write.seq, WriteSeq(self.states.len() as u64 - 1));
         for op in &write.ops {
             self.disk.apply(op);

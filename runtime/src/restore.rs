@@ -110,7 +110,7 @@ impl DataDir {
                 .map_err(StartError::io("read", &path))?;
             recovery.segment(&name, &bytes).map_err(damaged)?;
         }
-        recovery.finish().map_err(damaged)
+        recovery.finish(None).map_err(damaged)
     }
 }
 

@@ -127,7 +127,7 @@ impl Host {
         for (_, name, bytes) in segments {
             recovery.segment(name, bytes)?;
         }
-        recovery.finish()
+        recovery.finish(None)
     }
 
     /// A process is started on what the disk holds. With bad luck the power fails once more while it repairs

@@ -94,6 +94,9 @@ impl Agent {
             entries: recovered.entries,
             last_seq: writer.last_seq(),
             bootstrap: config.bootstrap.clone(),
+            snapshot: None,
+            needs_base: false,
+            forced: None,
         };
         let raft = Raft::new(config.id, config.raft.clone(), Rng::seeded(rng.u64()), start, now);
         let config = Arc::new(config);
@@ -264,9 +267,10 @@ impl Agent {
         // Before anything leaves that others may act on: an older view may claim a lease that we have given up.
         self.publish();
         self.send_replies();
-        if let Some((hard_state, first)) = flushed.write {
-            let entries: Vec<_> = self.raft.log().from(first).cloned().collect();
-            let write = self.writer.write(self.raft.persisted_seq(), Some(hard_state), &entries);
+        if let Some(unwritten) = flushed.write {
+            let entries: Vec<_> = self.raft.log().from(unwritten.first).cloned().collect();
+            let stable = self.raft.persisted_seq();
+            let write = self.writer.write(stable, Some(unwritten.hard_state), unwritten.base, &entries);
             assert_eq!(write.seq, seq, "raft and the writer count writes alike");
             self.outputs.push_back(Output::Persist(write));
         }

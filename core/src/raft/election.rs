@@ -1,13 +1,15 @@
 //! Roles and votes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::log::Position;
 use super::message::{Kind, Message};
 use super::progress::Progress;
 use super::read::Rounds;
-use super::{Leader, News, Payload, Raft, Role, StepDown, quorum};
+use super::{Configuration, Leader, News, Payload, Raft, Role, StepDown, quorum};
 use crate::id::{PeerId, Term};
+use crate::time::Instant;
 
 impl Raft {
     /// Compares a message's term with ours, joining a higher one. Returns whether the message still counts.
@@ -17,7 +19,8 @@ impl Raft {
             Kind::PreVote { .. } | Kind::PreVoteReply { granted: true } => return true,
             // Whoever has a leader, or swore itself to one, does not even look at a candidate's term: a server
             // that was cut off must not be able to disturb the others (thesis 4.2.3, 6.4.1).
-            Kind::Vote { .. } if self.is_sworn() => return false,
+            // But if the leader itself asked to be replaced, it has given up what the oath protects.
+            Kind::Vote { transfer: false, .. } if self.is_sworn() => return false,
             _ => {}
         }
         if message.term > self.term {
@@ -74,20 +77,36 @@ impl Raft {
 
     pub(super) fn become_follower(&mut self, term: Term, leader: Option<PeerId>) {
         assert!(term >= self.term, "terms go backwards: {term} after {}", self.term);
-        if let Role::Leader(leader) = &self.role {
-            // What our lease's quorum swore to us, we swore too.
-            self.sworn_until = leader.rounds.lease_start() + self.config.election_timeout;
-            self.last_contact = self.now;
-            let reason = if term > self.term { StepDown::HigherTerm } else { StepDown::LostQuorum };
-            self.news.push(News::SteppedDown { term: self.term, reason });
-            self.arm_election();
-        }
+        self.resign(if term > self.term { StepDown::HigherTerm } else { StepDown::LostQuorum });
         if term > self.term {
             self.term = term;
             self.vote = None;
         }
         self.role = Role::Follower;
         self.set_leader(leader);
+    }
+
+    /// Gives up the leader's office, if it is ours.
+    fn resign(&mut self, reason: StepDown) {
+        let Role::Leader(leader) = &self.role else { return };
+        // What our lease's quorum swore to us, we swore too.
+        self.sworn_until = leader.rounds.lease_start() + self.config.election_timeout;
+        self.last_contact = self.now;
+        self.news.push(News::SteppedDown { term: self.term, reason });
+        self.arm_election();
+        self.role = Role::Follower;
+    }
+
+    /// Our own removal is committed: another must lead, and the best prepared is asked to do so at once (thesis 4.2.2).
+    pub(super) fn hand_over_for_good(&mut self) {
+        let Role::Leader(leader) = &self.role else { return };
+        let members = self.membership.latest();
+        let best = members.voters().max_by_key(|id| leader.progress.get(id).map(Progress::matched));
+        self.resign(StepDown::Removed);
+        if let Some(best) = best {
+            self.send(best, Kind::TimeoutNow);
+        }
+        self.set_leader(None);
     }
 
     /// No leader was heard for too long: ask whether an election would succeed (pre-vote, thesis 9.6).
@@ -99,7 +118,7 @@ impl Raft {
         self.set_leader(None);
         self.role = Role::PreCandidate { granted: BTreeSet::from([self.id]) };
         let message = Message { term: self.term.next(), kind: Kind::PreVote { last: self.log.last() } };
-        for peer in self.membership.latest().others(self.id) {
+        for peer in self.membership.latest().voters().filter(|peer| *peer != self.id) {
             self.outbox.push((peer, message.clone()));
         }
         self.maybe_begin_term();
@@ -108,20 +127,25 @@ impl Raft {
     /// Begins a term once a majority would vote for us.
     fn maybe_begin_term(&mut self) {
         let Role::PreCandidate { granted } = &self.role else { return };
-        if granted.len() < quorum::majority(self.membership.latest().voter_count()) {
-            return;
+        if granted.len() >= quorum::majority(self.membership.latest().voter_count()) {
+            self.begin_term(false);
         }
+    }
+
+    /// Begins a term and asks for votes; `transfer` if the leader of the term before asked us to.
+    pub(super) fn begin_term(&mut self, transfer: bool) {
         self.term = self.term.next();
         self.vote = Some(self.id);
         self.role = Role::Candidate { granted: BTreeSet::new() };
+        self.set_leader(None);
         self.news.push(News::Campaigning { term: self.term });
         self.arm_election();
         // The question is a promise too: were it to leave before our term, vote and log are durable, then a
         // crash could have us ask again in the same term with a shorter log, and take the answers to
         // the first question for answers to the second.
-        let message = Message { term: self.term, kind: Kind::Vote { last: self.log.last() } };
-        let peers: Vec<PeerId> = self.membership.latest().others(self.id).collect();
-        for peer in peers {
+        let message = Message { term: self.term, kind: Kind::Vote { last: self.log.last(), transfer } };
+        let members = Arc::clone(self.membership.latest());
+        for peer in members.voters().filter(|peer| *peer != self.id) {
             self.stable.promise(peer, message.clone());
         }
     }
@@ -201,10 +225,17 @@ impl Raft {
             next_heartbeat: self.now,
             term_start: last.next(),
             uncommitted_bytes,
+            transfer: None,
+            lease_given_up: false,
         });
         self.news.push(News::BecameLeader { term: self.term });
         self.set_leader(Some(self.id));
         self.append(Payload::Noop);
+        if let Some(forced) = self.membership.forced() {
+            // The operator's order becomes the log's: from here on it needs no file.
+            let forced = Configuration::clone(forced);
+            self.append(Payload::Configuration(forced));
+        }
         self.begin_round();
     }
 
@@ -212,8 +243,12 @@ impl Raft {
     /// (thesis 6.2).
     pub(super) fn check_quorum(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
-        let others = leader.progress.values().map(|progress| progress.heard);
-        let heard = quorum::reached(others.chain([self.now]));
+        let heard = self.membership.latest().voters().map(|id| match leader.progress.get(&id) {
+            Some(progress) => progress.heard,
+            None if id == self.id => self.now,
+            None => Instant::ZERO,
+        });
+        let heard = quorum::reached(heard);
         if self.now.since(heard) >= self.config.election_timeout {
             self.become_follower(self.term, None);
         }
@@ -224,9 +259,8 @@ impl Raft {
 mod tests {
     use super::*;
     use crate::id::{Index, WriteSeq};
-    use crate::raft::{Configuration, Entry, HardState, Options, Start};
+    use crate::raft::{Entry, HardState, Options, Start};
     use crate::rng::Rng;
-    use crate::time::Instant;
 
     /// A pre-vote asks the same before, but a vote may come much later than its pre-vote: it must be enough alone.
     #[test]
@@ -239,13 +273,17 @@ mod tests {
             entries: vec![entry(1, 1, founding), entry(2, 3, Payload::Noop)],
             last_seq: WriteSeq(1),
             bootstrap: None,
+            snapshot: None,
+            needs_base: false,
+            forced: None,
         };
         let config = Options::default();
         let free = Instant::ZERO + config.election_timeout;
         let mut raft = Raft::new(PeerId::numbered(1), config, Rng::seeded(1), start, Instant::ZERO);
         let mut ask = |now, term, index, last| {
             let last = Position { index: Index(index), term: Term(last) };
-            raft.step(now, PeerId::numbered(2), Message { term: Term(term), kind: Kind::Vote { last } });
+            let kind = Kind::Vote { last, transfer: false };
+            raft.step(now, PeerId::numbered(2), Message { term: Term(term), kind });
             raft.vote
         };
         assert_eq!(ask(Instant::ZERO, 6, 9, 5), None, "sworn");

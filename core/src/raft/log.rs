@@ -106,23 +106,38 @@ pub struct HardState {
 /// - an entry at or before `commit` never changes (leader completeness, thesis 3.6.3).
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// The position before the first entry held here.
+    /// The position before the first entry held here. What lies at or before it is in a snapshot.
     base: Position,
     entries: VecDeque<Entry>,
+    /// The sizes of all entries held here.
+    bytes: usize,
     commit: Index,
     applied: Index,
 }
 
 impl Log {
-    /// A log with what the disk had kept. `commit` is a hint and may lie beyond the end.
+    /// A log with what the disk had kept: a snapshot up to `base`, and the entries behind it. `commit` is a hint and may
+    /// lie beyond the end.
     #[must_use]
-    pub fn restored(entries: Vec<Entry>, commit: Index) -> Self {
-        let mut log = Self { base: Position::START, entries: VecDeque::new(), commit: Index(0), applied: Index(0) };
+    pub fn restored(base: Position, entries: Vec<Entry>, commit: Index) -> Self {
+        let mut log = Self { base, entries: VecDeque::new(), bytes: 0, commit: base.index, applied: base.index };
         for entry in entries {
             log.push(entry);
         }
-        log.commit = commit.min(log.last().index);
+        log.commit = commit.min(log.last().index).max(base.index);
         log
+    }
+
+    /// The position before the first entry held here: what lies at or before it is in a snapshot.
+    #[must_use]
+    pub const fn base(&self) -> Position {
+        self.base
+    }
+
+    /// What the entries held here take, roughly.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The end of the log.
@@ -143,7 +158,7 @@ impl Log {
         self.applied
     }
 
-    /// The term of the entry at `index`; `None` if it is not here. Index 0 has term 0.
+    /// The term of the entry at `index`, that of the base included; `None` if it is not here.
     #[must_use]
     pub fn term(&self, index: Index) -> Option<Term> {
         if index == self.base.index {
@@ -191,7 +206,47 @@ impl Log {
         let last = self.last();
         assert_eq!(entry.index, last.index.next(), "a gap in the log after {last}");
         assert!(entry.term >= last.term, "terms go backwards in the log: {} after {last}", entry.position());
+        self.bytes += entry.size();
         self.entries.push_back(entry);
+    }
+
+    /// Forgets the entries up to and including `index`, all of which were applied; a snapshot has them.
+    pub fn compact(&mut self, index: Index) {
+        assert!(index <= self.applied, "entry {index} was not applied, and cannot be forgotten");
+        while let Some(entry) = self.entries.pop_front_if(|entry| entry.index <= index) {
+            self.bytes -= entry.size();
+            self.base = entry.position();
+        }
+    }
+
+    /// A snapshot up to `position` has come from elsewhere, and the state machine holds it. Entries behind it stay if
+    /// they follow it, and go if our log contradicts it (thesis 5.3). Returns whether they stayed.
+    pub fn install(&mut self, position: Position) -> bool {
+        assert!(position.index > self.commit, "a snapshot up to {position} is older than what is committed");
+        let follows = self.has(position);
+        self.commit = position.index;
+        self.applied = position.index;
+        if follows {
+            self.compact(position.index);
+        } else {
+            self.entries.clear();
+            self.bytes = 0;
+            self.base = position;
+        }
+        follows
+    }
+
+    /// The first index behind `floor` from which on the entries take no more than `bytes`.
+    #[must_use]
+    pub fn tail_within(&self, floor: Index, bytes: usize) -> Index {
+        let mut left = bytes;
+        for entry in self.entries.iter().rev() {
+            match left.checked_sub(entry.size()) {
+                Some(rest) if entry.index > floor => left = rest,
+                _ => return entry.index.next(),
+            }
+        }
+        self.base.index.next().max(floor.next())
     }
 
     /// Makes `entries`, which follow a position that the log has, part of the log. What contradicts them is
@@ -216,8 +271,9 @@ impl Log {
     /// Cuts off everything from `index` on.
     fn truncate(&mut self, index: Index) {
         assert!(index > self.commit, "entry {index} is committed (up to {}) and cannot be cut off", self.commit);
-        let keep = index.0.saturating_sub(self.base.index.0 + 1);
-        self.entries.truncate(usize::try_from(keep).unwrap_or(usize::MAX));
+        while let Some(entry) = self.entries.pop_back_if(|entry| entry.index >= index) {
+            self.bytes -= entry.size();
+        }
     }
 
     /// Where a log that ends at or before `position` may agree with this one: our last entry at or before it
@@ -266,7 +322,8 @@ mod tests {
     }
 
     fn log(terms: &[u64]) -> Log {
-        Log::restored((1..).zip(terms).map(|(index, term)| entry(index, *term)).collect(), Index(0))
+        let entries = (1..).zip(terms).map(|(index, term)| entry(index, *term)).collect();
+        Log::restored(Position::START, entries, Index(0))
     }
 
     fn terms(log: &Log) -> Vec<u64> {
@@ -291,6 +348,49 @@ mod tests {
         let mut log = log(&[1, 1]);
         log.advance_commit(Index(2));
         log.merge(vec![entry(2, 2)]);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_the_beginning_and_only_what_was_applied() {
+        let mut log = log(&[1, 1, 2, 3]);
+        log.advance_commit(Index(3));
+        while log.next_to_apply().is_some() {}
+        log.compact(Index(2));
+        assert_eq!((log.base(), log.last()), (entry(2, 1).position(), entry(4, 3).position()));
+        assert_eq!((log.term(Index(2)), log.term(Index(1))), (Some(Term(1)), None));
+        assert_eq!(log.bytes(), 2 * ENTRY_OVERHEAD);
+        assert_eq!(log.agreement_hint(Position { index: Index(1), term: Term(9) }), log.base());
+    }
+
+    #[test]
+    #[should_panic(expected = "was not applied")]
+    fn what_was_not_applied_cannot_be_forgotten() {
+        let mut log = log(&[1, 1]);
+        log.advance_commit(Index(2));
+        log.compact(Index(1));
+    }
+
+    #[test]
+    fn an_installed_snapshot_keeps_what_follows_it_and_drops_what_contradicts_it() {
+        let position = |index, term| Position { index: Index(index), term: Term(term) };
+        let mut follows = log(&[1, 1, 2]);
+        assert!(follows.install(position(2, 1)));
+        assert_eq!((terms(&follows), follows.base(), follows.commit()), (vec![2], position(2, 1), Index(2)));
+        let mut contradicts = log(&[1, 1, 2]);
+        assert!(!contradicts.install(position(2, 3)));
+        assert_eq!((terms(&contradicts), contradicts.last(), contradicts.bytes()), (vec![], position(2, 3), 0));
+        let mut ahead = log(&[1, 1, 2]);
+        assert!(!ahead.install(position(9, 4)));
+        assert_eq!((ahead.last(), ahead.applied()), (position(9, 4), Index(9)));
+    }
+
+    #[test]
+    fn a_tail_is_as_long_as_its_bytes_allow() {
+        let log = log(&[1, 1, 1, 1]);
+        assert_eq!(log.tail_within(Index(0), 2 * ENTRY_OVERHEAD), Index(3));
+        assert_eq!(log.tail_within(Index(3), 2 * ENTRY_OVERHEAD), Index(4));
+        assert_eq!(log.tail_within(Index(0), usize::MAX), Index(1));
+        assert_eq!(log.tail_within(Index(0), 0), Index(5));
     }
 
     #[test]

@@ -27,8 +27,15 @@
 //! [`Raft::step`], [`Raft::tick`], [`Raft::persisted`] for what happens to it, and [`Raft::flush`] for what it wants.
 //! The agent drains committed entries by [`Raft::next_to_apply`].
 //!
+//! - **Members** change one vote at a time, by entries of the log that hold from the moment they are in it. A server
+//!   joins without a vote and gets one when it has caught up (thesis 4.1, 4.2.1). (`change.rs`, `membership.rs`)
+//! - **Handing over.** A leader may ask a follower to take its place, and gives up its lease first. (`transfer.rs`)
+//! - **Snapshots** take the place of the log's beginning. Raft knows which part of the log one stands for, and carries
+//!   its pieces to followers whose next entry is gone; what is in them is the owner's. (`snapshot.rs`)
+//!
 //! What is left out: joint consensus (members change one at a time), and pipelining of pre-votes.
 
+mod change;
 mod configuration;
 mod election;
 pub mod log;
@@ -42,21 +49,25 @@ mod read;
 mod replication;
 mod snapshot;
 mod stable;
+mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+pub use change::{Change, Refused};
 pub use configuration::{Configuration, Server};
 pub use log::{Entry, HardState, Log, Payload, Position};
 pub use membership::Membership;
-pub use message::{Kind, Message};
+pub use message::{Kind, Message, Piece};
 pub use news::{News, StepDown};
 pub use options::Options;
 pub use progress::Progress;
 use read::Rounds;
-pub use snapshot::SnapshotMeta;
+pub use snapshot::{Due, SnapshotMeta};
 use stable::Stable;
+pub use stable::Unwritten;
+use transfer::Transfer;
 
 use crate::id::{Index, PeerId, Term, WriteSeq};
 use crate::rng::Rng;
@@ -92,6 +103,10 @@ pub struct Leader {
     term_start: Index,
     /// Bytes of entries that are in the log and not committed.
     uncommitted_bytes: usize,
+    /// It is about to hand over.
+    transfer: Option<Transfer>,
+    /// Another was asked to take over in this term, and may still do so: there is no lease any more.
+    lease_given_up: bool,
 }
 
 /// The consensus machine of one server.
@@ -118,14 +133,16 @@ pub struct Raft {
     /// When the leader was last heard.
     last_contact: Instant,
     outbox: Vec<(PeerId, Message)>,
+    /// Pieces of snapshots that came from the leader, for the owner.
+    pieces: Vec<(PeerId, Piece)>,
     news: Vec<News>,
 }
 
 /// What a batch came to: to be written, and sent.
 #[derive(Debug, Default)]
 pub struct Flushed {
-    /// If something must be written: the hard state; the entries are those from `first` on.
-    pub write: Option<(HardState, Index)>,
+    /// What must be written, if anything.
+    pub write: Option<Unwritten>,
     /// News.
     pub news: Vec<News>,
 }
@@ -156,12 +173,18 @@ pub struct Status {
 pub struct Start {
     /// What the disk had kept of term, vote and commit.
     pub hard_state: HardState,
-    /// What the disk had kept of the log.
+    /// The latest snapshot on the disk, if there is one. The owner's state machine holds it already.
+    pub snapshot: Option<SnapshotMeta>,
+    /// What the disk had kept of the log, behind the snapshot.
     pub entries: Vec<Entry>,
+    /// Whether the disk's log does not know of the snapshot, and entries may follow it only once it does.
+    pub needs_base: bool,
     /// The last write that is durable.
     pub last_seq: WriteSeq,
     /// The members of a new cluster, if the log is empty and this server may found it.
     pub bootstrap: Option<Configuration>,
+    /// The members by order of the operator, after most of them are lost for good.
+    pub forced: Option<Configuration>,
 }
 
 impl Raft {
@@ -169,9 +192,18 @@ impl Raft {
     #[must_use]
     pub fn new(id: PeerId, config: Options, rng: Rng, start: Start, now: Instant) -> Self {
         let mut hard_state = start.hard_state;
-        let stable = Stable::new(hard_state, start.entries.last().map_or(Index(0), |e| e.index), start.last_seq);
-        let mut log = Log::restored(start.entries, hard_state.commit);
-        if let Some(configuration) = start.bootstrap
+        let base = start.snapshot.as_ref().map_or(Position::START, |meta| meta.position);
+        let mut log = Log::restored(base, start.entries, hard_state.commit);
+        // A snapshot may have come in a later term than the disk's log knows of.
+        hard_state.term = hard_state.term.max(log.last().term);
+        if hard_state.term > start.hard_state.term {
+            hard_state.vote = None;
+        }
+        let mut stable = Stable::new(start.hard_state, log.last().index, start.last_seq);
+        if start.needs_base {
+            stable.installed(base, true);
+        }
+        if let Some(configuration) = start.bootstrap.filter(|_| start.forced.is_none())
             && log.last() == Position::START
             && hard_state.term == Term(0)
         {
@@ -180,8 +212,12 @@ impl Raft {
             hard_state.term = Term(1);
         }
         let mut membership = Membership::default();
-        for entry in log.from(Index(1)) {
-            membership.appended(entry);
+        if let Some(meta) = &start.snapshot {
+            membership.installed(meta, false);
+        }
+        membership.catch_up(&log);
+        if let Some(forced) = start.forced {
+            membership.force(forced, hard_state.term);
         }
         let mut raft = Self {
             id,
@@ -201,6 +237,7 @@ impl Raft {
             election_deadline: now,
             last_contact: now,
             outbox: Vec::new(),
+            pieces: Vec::new(),
             news: Vec::new(),
         };
         if !raft.is_sole_voter() {
@@ -216,8 +253,10 @@ impl Raft {
             return;
         }
         // Only answers show that we are heard, too: to hear one that does not hear us is no use (check-quorum).
-        let is_answer =
-            matches!(message.kind, Kind::Appended { .. } | Kind::Rejected { .. } | Kind::HeartbeatReply { .. });
+        let is_answer = matches!(
+            message.kind,
+            Kind::Appended { .. } | Kind::Rejected { .. } | Kind::HeartbeatReply { .. } | Kind::PieceReply { .. }
+        );
         if is_answer
             && let Role::Leader(leader) = &mut self.role
             && let Some(progress) = leader.progress.get_mut(&from)
@@ -227,11 +266,14 @@ impl Raft {
         match message.kind {
             Kind::PreVote { last } => self.handle_pre_vote(from, message.term, last),
             Kind::PreVoteReply { granted } => self.handle_pre_vote_reply(from, message.term, granted),
-            Kind::Vote { last } => self.handle_vote(from, last),
+            Kind::Vote { last, .. } => self.handle_vote(from, last),
             Kind::VoteReply { granted } => self.handle_vote_reply(from, granted),
             Kind::Append { prev, entries, commit } => self.handle_append(from, prev, entries, commit),
             Kind::Appended { matched } => self.handle_appended(from, matched),
             Kind::Rejected { prev, hint } => self.handle_rejected(from, prev, hint),
+            Kind::Piece(piece) => self.handle_piece(from, piece),
+            Kind::PieceReply { snapshot, next } => self.handle_piece_reply(from, snapshot, next),
+            Kind::TimeoutNow => self.handle_timeout_now(from),
             Kind::Heartbeat { commit, round } => self.handle_heartbeat(from, commit, round),
             Kind::HeartbeatReply { round } => self.handle_heartbeat_reply(from, round),
         }
@@ -244,6 +286,7 @@ impl Raft {
             Role::Leader(leader) => {
                 let heartbeat_due = leader.next_heartbeat <= now;
                 self.check_quorum();
+                self.maybe_give_up_transfer();
                 if heartbeat_due && self.is_leader() {
                     self.retry_stalled();
                     self.begin_round();
@@ -258,7 +301,7 @@ impl Raft {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.role {
-            Role::Leader(leader) if leader.progress.is_empty() => None,
+            Role::Leader(leader) if leader.progress.is_empty() && leader.transfer.is_none() => None,
             Role::Leader(leader) => Some(leader.next_heartbeat),
             _ if self.membership.latest().is_voter(self.id) => Some(self.election_deadline),
             _ => None,
@@ -279,19 +322,23 @@ impl Raft {
     /// Adds a command to the log. Its fate is known when an entry with this index is applied: it is this one
     /// if the term is the same, and otherwise it never happened.
     ///
-    /// Returns `None` if this server does not lead.
+    /// Returns `None` if this server does not lead, or is about to hand over.
     pub fn propose(&mut self, command: bytes::Bytes) -> Option<Position> {
+        if self.is_handing_over() {
+            return None;
+        }
         self.append(Payload::Command(command))
     }
 
     /// Closes a batch: appends for every follower, and what must be written. If there is a write, the owner
     /// gives it the number `next_seq`. Messages are then taken by [`drain_messages`](Self::drain_messages).
+    /// Before this, the owner answers [`poll_snapshot`](Self::poll_snapshot) until there is no more.
     pub fn flush(&mut self, next_seq: WriteSeq) -> Flushed {
         self.send_appends();
+        self.maybe_hand_over();
         let hard_state = self.hard_state();
-        let mut write = None;
-        if self.stable.needs_write(hard_state, &self.log) {
-            write = Some((hard_state, self.stable.next_to_write()));
+        let write = self.stable.unwritten(hard_state, &self.log);
+        if write.is_some() {
             self.stable.submitted(next_seq, hard_state, &self.log);
         }
         self.stable.close_batch(&mut self.outbox);

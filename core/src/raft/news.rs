@@ -38,4 +38,6 @@ pub enum StepDown {
     HigherTerm,
     /// No quorum was heard for an election timeout (check-quorum).
     LostQuorum,
+    /// It was removed from the cluster, or has lost its vote.
+    Removed,
 }

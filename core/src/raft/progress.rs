@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
+use super::log::Position;
 use super::options::Options;
 use crate::id::{Index, Round};
 use crate::time::{Duration, Instant};
@@ -34,6 +35,23 @@ enum Mode {
     Probe { quiet_until: Instant },
     /// The logs agree at `next - 1`: messages follow each other without waiting for answers.
     Replicate { inflight: VecDeque<(Index, usize)>, bytes: usize },
+    /// Our log does not hold what it needs next: it is sent a snapshot.
+    Snapshot(Option<Transfer>),
+}
+
+/// A snapshot on its way to a follower. Invariant: `acked` ≤ `next` ≤ `end`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// Which snapshot.
+    pub position: Position,
+    /// The piece to send next.
+    pub next: u32,
+    /// The follower's disk has all pieces before this one.
+    pub acked: u32,
+    /// How many pieces there are, once the last was sent.
+    pub end: Option<u32>,
+    /// Nothing was acknowledged since then.
+    stalled_since: Instant,
 }
 
 impl Progress {
@@ -71,6 +89,7 @@ impl Progress {
             Mode::Replicate { inflight, bytes } => {
                 self.next <= last && inflight.len() < config.inflight_messages && *bytes < config.inflight_bytes
             }
+            Mode::Snapshot(_) => false,
         }
     }
 
@@ -86,6 +105,68 @@ impl Progress {
                 *bytes += size;
                 self.next = last.next();
             }
+            Mode::Snapshot(_) => {}
+        }
+    }
+
+    /// Our log does not hold what the follower needs next: it gets a snapshot.
+    pub fn lag_behind(&mut self) {
+        self.mode = Mode::Snapshot(None);
+    }
+
+    /// Whether the follower needs a snapshot; and the one that is on its way, if any.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<Option<&Transfer>> {
+        match &self.mode {
+            Mode::Snapshot(transfer) => Some(transfer.as_ref()),
+            Mode::Probe { .. } | Mode::Replicate { .. } => None,
+        }
+    }
+
+    /// The snapshot at `position` is sent from its first piece on; `None` gives up the one that was.
+    pub fn begin_transfer(&mut self, position: Option<Position>, now: Instant) {
+        if let Mode::Snapshot(transfer) = &mut self.mode {
+            *transfer =
+                position.map(|position| Transfer { position, next: 0, acked: 0, end: None, stalled_since: now });
+        }
+    }
+
+    /// The next piece leaves.
+    pub fn sent_piece(&mut self, last: bool, now: Instant) {
+        if let Mode::Snapshot(Some(transfer)) = &mut self.mode {
+            if transfer.acked == transfer.next {
+                transfer.stalled_since = now;
+            }
+            transfer.next += 1;
+            if last {
+                transfer.end = Some(transfer.next);
+            }
+        }
+    }
+
+    /// The follower has all pieces before `next` of this snapshot.
+    pub fn acked_piece(&mut self, position: Position, next: u32, now: Instant) {
+        let Mode::Snapshot(slot) = &mut self.mode else { return };
+        let Some(transfer) = slot.as_mut().filter(|transfer| transfer.position == position) else { return };
+        if next > transfer.next {
+            return;
+        }
+        if next == 0 && transfer.acked > 0 {
+            // It lost what it had: a newer snapshot serves as well.
+            *slot = None;
+        } else if next > transfer.acked {
+            transfer.acked = next;
+            transfer.stalled_since = now;
+        }
+    }
+
+    /// The oldest entry that the follower still needs from our log, as far as is known.
+    #[must_use]
+    pub fn needs_from(&self) -> Index {
+        match &self.mode {
+            Mode::Snapshot(Some(transfer)) => transfer.position.index.next(),
+            Mode::Snapshot(None) => Index(u64::MAX),
+            Mode::Probe { .. } | Mode::Replicate { .. } => self.matched.next(),
         }
     }
 
@@ -109,6 +190,14 @@ impl Progress {
                     *bytes -= size;
                 }
             }
+            // The snapshot is installed, or it turned out that the follower had more than was known: the next message
+            // shows whether our log holds what it needs.
+            Mode::Snapshot(transfer) => {
+                if transfer.as_ref().is_none_or(|transfer| transfer.position.index <= matched) {
+                    self.next = self.matched.next();
+                    self.mode = Mode::Probe { quiet_until: Instant::ZERO };
+                }
+            }
         }
         news
     }
@@ -116,7 +205,11 @@ impl Progress {
     /// The follower does not have the entry at `prev`; the logs may agree at `hint` (an index of ours).
     /// Stale refusals, as they come late or twice, change nothing. Returns whether it was taken.
     pub fn rejected(&mut self, prev: Index, hint: Index) -> bool {
-        let stale = matches!(self.mode, Mode::Probe { .. }) && prev.next() != self.next;
+        let stale = match self.mode {
+            Mode::Probe { .. } => prev.next() != self.next,
+            Mode::Replicate { .. } => false,
+            Mode::Snapshot(_) => true,
+        };
         // A follower that refuses what it said was durable has lost it, and would refuse again at once.
         if stale || prev <= self.matched {
             return false;
@@ -128,6 +221,15 @@ impl Progress {
 
     /// Something was sent and nothing came of it for `patience`: it got lost, and is sent anew.
     pub fn retry_if_stalled(&mut self, now: Instant, patience: Duration) {
+        if let Mode::Snapshot(Some(transfer)) = &mut self.mode
+            && transfer.acked < transfer.next
+            && now.since(transfer.stalled_since) >= patience * 2
+        {
+            // From where it stands: what arrived stays.
+            transfer.next = transfer.acked;
+            transfer.end = None;
+            transfer.stalled_since = now;
+        }
         if let Mode::Replicate { inflight, .. } = &self.mode
             && !inflight.is_empty()
             && now.since(self.stalled_since) >= patience
@@ -144,6 +246,10 @@ impl fmt::Display for Progress {
         match &self.mode {
             Mode::Probe { .. } => f.write_str("probe"),
             Mode::Replicate { inflight, .. } => write!(f, "replicate inflight={}", inflight.len()),
+            Mode::Snapshot(None) => f.write_str("snapshot"),
+            Mode::Snapshot(Some(Transfer { position, next, acked, .. })) => {
+                write!(f, "snapshot={position} acked={acked} next={next}")
+            }
         }
     }
 }

@@ -130,7 +130,7 @@ impl Raft {
         if self.is_sole_voter() {
             return Instant::NEVER;
         }
-        if leader.rounds.confirmed == Round(0) {
+        if leader.rounds.confirmed == Round(0) || leader.lease_given_up {
             return Instant::ZERO;
         }
         leader.rounds.confirmed_start + self.config.lease()
@@ -140,7 +140,7 @@ impl Raft {
     #[must_use]
     pub fn leader_address(&self) -> Option<(PeerId, std::net::SocketAddr)> {
         let leader = self.leader?;
-        Some((leader, self.membership.latest().address(leader)?))
+        Some((leader, self.membership.address(leader)?))
     }
 }
 
@@ -161,6 +161,9 @@ mod tests {
             entries: Vec::new(),
             last_seq: WriteSeq(0),
             bootstrap: Some(Configuration::new(members)),
+            snapshot: None,
+            needs_base: false,
+            forced: None,
         };
         let now = Instant::ZERO;
         let mut raft = Raft::new(PeerId::numbered(2), Options::default(), Rng::seeded(1), start, now);

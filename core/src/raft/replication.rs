@@ -31,8 +31,12 @@ impl Raft {
         for (peer, progress) in &mut leader.progress {
             while progress.may_send(last, self.now, &self.config) {
                 let prev_index = progress.next().prev();
-                let term = self.log.term(prev_index);
-                let prev = Position { index: prev_index, term: term.expect("the log holds all that was not sent") };
+                let Some(term) = self.log.term(prev_index) else {
+                    // What it needs is in a snapshot.
+                    progress.lag_behind();
+                    break;
+                };
+                let prev = Position { index: prev_index, term };
                 let entries = self.log.batch(progress.next(), self.config.append_bytes);
                 let sent_to = entries.last().map_or(prev_index, |entry| entry.index);
                 progress.sent(sent_to, entries.iter().map(Entry::size).sum(), self.now, patience);
@@ -80,7 +84,7 @@ impl Raft {
             self.membership.truncated(cut);
         }
         self.membership.catch_up(&self.log);
-        self.log.advance_commit(commit.min(matched));
+        self.advance_commit(commit.min(matched));
         self.stable.promise(leader, Message { term: self.term, kind: Kind::Appended { matched } });
     }
 
@@ -104,7 +108,7 @@ impl Raft {
     pub(super) fn handle_heartbeat(&mut self, leader: PeerId, commit: Index, round: crate::id::Round) {
         self.hear_leader(leader);
         // The leader names no more than what it knows us to have, durable and the same as its own.
-        self.log.advance_commit(commit.min(self.log.last().index));
+        self.advance_commit(commit.min(self.log.last().index));
         if self.stable.is_anything_durable() {
             self.send(leader, Kind::HeartbeatReply { round });
         } else {
@@ -124,10 +128,16 @@ impl Raft {
         let reached = quorum::reached(matched);
         if reached > self.log.commit() && self.log.term(reached) == Some(self.term) {
             let from = self.log.commit().next();
-            self.log.advance_commit(reached);
             let newly = self.log.from(from).take_while(|entry| entry.index <= reached);
             leader.uncommitted_bytes -= newly.map(Entry::size).sum::<usize>();
+            self.advance_commit(reached);
+            self.settle_change();
         }
+    }
+
+    fn advance_commit(&mut self, to: Index) {
+        self.log.advance_commit(to);
+        self.membership.committed(self.log.commit());
     }
 }
 
@@ -160,6 +170,9 @@ mod tests {
             ],
             last_seq: WriteSeq(1),
             bootstrap: None,
+            snapshot: None,
+            needs_base: false,
+            forced: None,
         };
         let now = Instant::ZERO;
         let mut raft = Raft::new(PeerId::numbered(1), Options::default(), Rng::seeded(1), start, now);

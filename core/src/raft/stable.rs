@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::log::{HardState, Log};
+use super::log::{HardState, Log, Position};
 use super::message::Message;
 use crate::id::{Index, PeerId, Term, WriteSeq};
 
@@ -19,6 +19,18 @@ struct Pending {
     hard_state: HardState,
 }
 
+/// What a batch asks to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unwritten {
+    /// Term, vote and commit index.
+    pub hard_state: HardState,
+    /// If a snapshot took the place of the log: its position. What the disk's log has up to there, and all that does not
+    /// follow it, counts no more.
+    pub base: Option<Position>,
+    /// The entries from here on.
+    pub first: Index,
+}
+
 /// The boundary between memory and disk.
 ///
 /// Invariants: `durable` ≤ `written` ≤ the last index of the log; `pending` is ordered by `seq`, all of them above
@@ -29,6 +41,8 @@ pub(super) struct Stable {
     written: Index,
     /// Entries up to here are durable, as they are now.
     durable: Index,
+    /// A snapshot took the place of the log, and the disk's log does not know.
+    unwritten_base: Option<Position>,
     /// The hard state as it was last handed to the disk.
     hard_state: HardState,
     /// The hard state that is durable.
@@ -49,6 +63,7 @@ impl Stable {
         Self {
             written: last,
             durable: last,
+            unwritten_base: None,
             hard_state,
             durable_hard_state: hard_state,
             last_seq,
@@ -98,17 +113,24 @@ impl Stable {
         }
     }
 
-    /// The first entry that must still be handed to the disk.
-    #[must_use]
-    pub(super) const fn next_to_write(&self) -> Index {
-        self.written.next()
+    /// A durable snapshot takes the place of the log up to `position`; the entries behind it stay if they follow it.
+    pub(super) fn installed(&mut self, position: Position, follows: bool) {
+        if !follows {
+            self.truncated(position.index.next());
+            self.written = position.index;
+        }
+        self.written = self.written.max(position.index);
+        self.durable = self.durable.max(position.index);
+        self.unwritten_base = Some(position);
     }
 
-    /// Whether the disk must be told anything. The commit index alone is not worth a write.
+    /// What the disk must be told, if anything. The commit index alone is not worth a write.
     #[must_use]
-    pub(super) fn needs_write(&self, hard_state: HardState, log: &Log) -> bool {
-        self.written < log.last().index
-            || (self.hard_state.term, self.hard_state.vote) != (hard_state.term, hard_state.vote)
+    pub(super) fn unwritten(&self, hard_state: HardState, log: &Log) -> Option<Unwritten> {
+        let due = self.written < log.last().index
+            || self.unwritten_base.is_some()
+            || (self.hard_state.term, self.hard_state.vote) != (hard_state.term, hard_state.vote);
+        due.then(|| Unwritten { hard_state, base: self.unwritten_base, first: self.written.next() })
     }
 
     /// The batch's write `seq` leaves, with all that memory holds.
@@ -116,6 +138,7 @@ impl Stable {
         assert!(seq > self.last_seq, "writes leave in order: {seq} after {}", self.last_seq);
         self.last_seq = seq;
         self.written = log.last().index;
+        self.unwritten_base = None;
         self.hard_state = hard_state;
         self.pending.push_back(Pending { seq, covers: self.written, hard_state });
     }
@@ -152,7 +175,7 @@ mod tests {
     fn log(terms: &[u64]) -> Log {
         let entry =
             |(index, term): (u64, &u64)| Entry { index: Index(index), term: Term(*term), payload: Payload::Noop };
-        Log::restored((1..).zip(terms).map(entry).collect(), Index(0))
+        Log::restored(Position::START, (1..).zip(terms).map(entry).collect(), Index(0))
     }
 
     fn promise() -> Message {

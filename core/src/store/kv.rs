@@ -8,7 +8,7 @@ use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use super::session::Sessions;
-use super::table::under;
+use super::table::{after, under};
 use super::tombstone::Tombstones;
 use super::{Applied, Body, Touch};
 use crate::api::kv::{Entry, Key};
@@ -135,6 +135,47 @@ impl Table {
             }
         }
         (self.tombstones.latest_under(prefix, latest), Body::Keys(found))
+    }
+
+    /// The entries whose keys follow this one; all of them without one. Finds the first in O(log n).
+    pub(super) fn entries_after(&self, key: Option<&Key>) -> impl Iterator<Item = (&Key, &Arc<Entry>)> {
+        after(&self.entries, key)
+    }
+
+    /// A table without rows, as an image describes it before they come.
+    pub(super) fn bare(changed: Index, floor: Index) -> Self {
+        Self { entries: OrdMap::new(), tombstones: Tombstones::above(floor), changed }
+    }
+
+    /// Takes in an entry of an image, if it goes with the rest.
+    pub(super) fn load(&mut self, entry: Entry, sessions: &Sessions) -> Result<(), &'static str> {
+        let Entry { create_index, modify_index, session, .. } = entry;
+        if create_index == Index(0) || create_index > modify_index || modify_index > self.changed {
+            return Err("an entry was written at an index that cannot be");
+        }
+        if session.is_some_and(|session| !sessions.exists(session)) {
+            return Err("a lock is held by a session that does not exist");
+        }
+        self.entries.insert(entry.key.clone(), Arc::new(entry));
+        Ok(())
+    }
+
+    /// Takes in a tombstone of an image, if it goes with the rest. The entries were loaded before.
+    pub(super) fn load_tombstone(&mut self, key: Key, index: Index) -> Result<(), &'static str> {
+        if self.entries.contains_key(&key) {
+            return Err("a key is both there and deleted");
+        }
+        if index <= self.tombstones.floor() || index > self.changed {
+            return Err("a key was deleted at an index that cannot be");
+        }
+        self.tombstones.bury(key, index);
+        Ok(())
+    }
+
+    /// The table as it is after a restoration at `index`, which changes every key. No index from before is ever reported
+    /// again, so no deletion from before needs to be remembered.
+    pub(super) fn restored(self, index: Index) -> Self {
+        Self { entries: self.entries, tombstones: Tombstones::default(), changed: index }
     }
 
     /// Forgets the deletions up to and including `up_to`.

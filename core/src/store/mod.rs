@@ -9,7 +9,7 @@
 //!
 //! # Indexes
 //!
-//! Every change is stamped with the index of the log entry that made it. An [`Answer`] carries two indexes:
+//! Every change is stamped with the (visible) index of the log entry that made it. An [`Answer`] carries two indexes:
 //! the one that is reported to the client, who gives it back as `?index=` to wait for something newer, and
 //! the precise one, by which a waiting query is judged. They differ only where nothing was found: there the
 //! client is told the index of the table's last change, which may be far ahead of anything that concerns its
@@ -18,9 +18,25 @@
 //!
 //! A client is never told an index below 1, as 0 means "do not wait". So a change at index 1 would go
 //! unnoticed by one that waits; the log's first entry is a configuration and never a command.
+//!
+//! # Restorations
+//!
+//! A restoration puts an image in the place of all tables, be it of this cluster or of another. The image's entries
+//! keep their indexes, which may be higher than any of this cluster; yet for clients, none may go back. So the index that
+//! they see of a log entry, its *visible* index, is the log's plus a *shift*, which each restoration raises as far as it
+//! must: its own visible index is above every one in the image, and above every one that was seen before. As of
+//! then, every answer's two indexes are at least that one, so that all who wait are answered.
+//!
+//! All stamps, conditions (`cas`) and tombstones are of visible indexes; only [`Store::index`] and what is said to be of
+//! the log are not. A restoration forgets the deletions before it: nobody is told an index below its own any more.
+//!
+//! A condition that a client took from a read before the restoration may hold by accident afterwards, if an entry of the image
+//! was last written at the very same index: entries keep the indexes that the image has, as users of archives expect.
 
 pub mod command;
+pub mod image;
 pub mod kv;
+mod restore;
 mod session;
 mod table;
 mod tombstone;
@@ -33,13 +49,23 @@ use crate::id::{Index, SessionId};
 
 pub use command::Command;
 
+use restore::Staging;
 use session::Sessions;
+use uuid::Uuid;
 
 /// The replicated state. Cloning is O(1).
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Store {
     /// The last entry that was applied. Never goes back.
     applied: Index,
+    /// What clients see of a log entry is its index plus this. Never goes back.
+    shift: u64,
+    /// The visible index of the last restoration; 0 if there was none.
+    restored_at: Index,
+    /// The last restoration; `None` if there was none.
+    restored: Option<Uuid>,
+    /// The restoration that is under way.
+    staging: Option<Staging>,
     kv: kv::Table,
     sessions: Sessions,
     /// How the leader looks after the servers.
@@ -60,6 +86,8 @@ pub struct Applied {
 pub enum Touch {
     /// This key was written, locked, unlocked or deleted.
     Key(api::kv::Key),
+    /// All of it: the state was replaced by another.
+    Everything,
 }
 
 /// What a query found.
@@ -96,13 +124,14 @@ impl Body {
 }
 
 impl Store {
-    /// Applies the command that the log holds at `index`. Any command can be applied to any store: what
+    /// Applies the command that the log holds at `index`, of the log. Any command can be applied to any store: what
     /// makes no sense (any more) is answered and changes nothing.
     ///
     /// # Panics
     /// If `index` was applied before: raft hands out each entry once.
     pub fn apply(&mut self, index: Index, command: Command) -> Applied {
         self.note_applied(index);
+        let index = self.visible_index();
         match command {
             Command::Kv(command) => self.kv.apply(index, command, &self.sessions),
             Command::SetAutopilot { mut settings, cas } => {
@@ -115,7 +144,7 @@ impl Store {
                 }
                 Applied { response: Ok(api::Response::Done(done)), touched: Vec::new() }
             }
-            Command::Restore { .. } => Applied { response: Err(api::Error::RestoreInterrupted), touched: Vec::new() },
+            Command::Restore { id, step } => self.apply_restore(id, step),
             Command::ReapTombstones { up_to } => {
                 self.kv.reap_tombstones(up_to);
                 Applied { response: Ok(api::Response::Done(true)), touched: Vec::new() }
@@ -132,10 +161,22 @@ impl Store {
         self.applied = index;
     }
 
-    /// The last entry that was applied; 0 if none was.
+    /// The last entry of the log that was applied; 0 if none was.
     #[must_use]
     pub fn index(&self) -> Index {
         self.applied
+    }
+
+    /// What clients see of the last entry that was applied. At least [`index`](Self::index).
+    #[must_use]
+    pub fn visible_index(&self) -> Index {
+        Index(self.applied.0.saturating_add(self.shift))
+    }
+
+    /// The visible index of the last restoration; 0 if there was none.
+    #[must_use]
+    pub fn restored_at(&self) -> Index {
+        self.restored_at
     }
 
     /// The answer to a read as of now; `None` if the request is a write.
@@ -148,6 +189,7 @@ impl Store {
             Request::Keys { prefix, separator, .. } => self.kv.keys(prefix, separator),
             Request::Put { .. } | Request::Delete { .. } | Request::DeleteTree { .. } => return None,
         };
+        let changed = changed.max(self.restored_at);
         let index = if body.is_empty() { self.kv.changed() } else { changed };
         Some(Answer { index: index.max(Index(1)), changed, body })
     }

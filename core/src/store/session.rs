@@ -1,5 +1,7 @@
 //! Sessions: who may hold locks.
 
+use std::ops::Bound;
+
 use imbl::OrdSet;
 
 use crate::id::SessionId;
@@ -12,6 +14,11 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
+    /// The sessions that follow this one, by ID; all of them without one. Finds the first in O(log n).
+    pub(super) fn after(&self, id: Option<SessionId>) -> impl Iterator<Item = &SessionId> {
+        self.ids.range::<_, SessionId>((id.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded))
+    }
+
     /// Whether this session exists.
     pub(super) fn exists(&self, session: SessionId) -> bool {
         self.ids.contains(&session)

@@ -14,6 +14,14 @@ pub(super) fn under<'a, V: Clone>(
     rows.range::<_, [u8]>((Bound::Included(prefix), Bound::Unbounded)).take_while(|(key, _)| key.starts_with(prefix))
 }
 
+/// The rows that follow `key`, in order; all of them without one. Finds the first in O(log n).
+pub(super) fn after<'a, K: Ord + Clone, V: Clone>(
+    rows: &'a OrdMap<K, V>,
+    key: Option<&K>,
+) -> impl Iterator<Item = (&'a K, &'a V)> + use<'a, K, V> {
+    rows.range::<_, K>((key.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

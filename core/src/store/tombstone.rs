@@ -9,7 +9,7 @@
 
 use imbl::{OrdMap, OrdSet};
 
-use super::table::under;
+use super::table::{after, under};
 use crate::api::kv::Key;
 use crate::id::Index;
 
@@ -26,6 +26,21 @@ pub(super) struct Tombstones {
 }
 
 impl Tombstones {
+    /// None, but all that were up to `floor` have been reaped.
+    pub(super) fn above(floor: Index) -> Self {
+        Self { floor, ..Self::default() }
+    }
+
+    /// The last index of those that were reaped; 0 if none was.
+    pub(super) fn floor(&self) -> Index {
+        self.floor
+    }
+
+    /// The deletions of keys that follow this one, by key; all of them without one. Finds the first in O(log n).
+    pub(super) fn after(&self, key: Option<&Key>) -> impl Iterator<Item = (&Key, &Index)> {
+        after(&self.by_key, key)
+    }
+
     /// Remembers that `key` was deleted at `index`.
     pub(super) fn bury(&mut self, key: Key, index: Index) {
         let earlier = self.by_key.insert(key.clone(), index);

@@ -2,6 +2,7 @@
 
 use crate::file::FileName;
 use crate::id::{Index, Term, WriteSeq};
+use crate::raft::Position;
 
 /// A log that cannot be trusted. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,6 +88,25 @@ pub enum Problem {
         found: Term,
         /// That of the entry before it, or of the hard state.
         other: Term,
+    },
+    /// A snapshot's position that goes back.
+    #[error("the log says that it builds on a snapshot at {found}, after it had built on a newer one at {last}")]
+    Base {
+        /// The newest so far.
+        last: Position,
+        /// The one that cannot follow it.
+        found: Position,
+    },
+    /// The segments before this one are gone, and its first write, which alone says how the log stood, is not whole.
+    #[error("the first write of the oldest segment is damaged, and it should stand for those that were removed")]
+    FirstWrite,
+    /// The log goes on behind something that is nowhere.
+    #[error("the log goes on behind index {up_to}, and there is no whole snapshot that reaches that far")]
+    NeedsSnapshot {
+        /// What a snapshot must reach up to.
+        up_to: Index,
+        /// What the newest one reaches up to; 0 if there is none.
+        snapshot: Index,
     },
 }
 

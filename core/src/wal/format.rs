@@ -1,8 +1,10 @@
 //! Bytes of the log: names, headers, bodies, checksums. The [module's page](super) has the tables.
 
+use serde::{Deserialize, Serialize};
+
 use crate::file::FileName;
 use crate::id::WriteSeq;
-use crate::raft::{Entry, HardState};
+use crate::raft::{Entry, HardState, Position};
 use crate::wire;
 
 /// The directory of the segments, below the data directory.
@@ -19,7 +21,7 @@ const SECTOR_BYTES: usize = 512;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"LICTORWL";
 const FRAME_MAGIC: [u8; 4] = *b"LWRT";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The last byte of every body. As it is not zero, a missing last sector always shows.
 const BODY_END: u8 = 0xff;
@@ -147,9 +149,19 @@ fn frame_checksum(header: &[u8], segment: u64, offset: u64) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&header[..28]), &place)
 }
 
+/// What a frame's body says beside its entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Preface {
+    pub(super) hard_state: Option<HardState>,
+    /// Everything up to here is in a snapshot.
+    pub(super) base: Option<Position>,
+    /// Where the log ended before the frame's entries. The first frame of a segment says so.
+    pub(super) end: Option<Position>,
+}
+
 /// Appends a frame's body to `bytes`.
-pub(super) fn encode_body(hard_state: Option<&HardState>, entries: &[Entry], bytes: &mut Vec<u8>) {
-    wire::encode_into(&hard_state, bytes);
+pub(super) fn encode_body(preface: &Preface, entries: &[Entry], bytes: &mut Vec<u8>) {
+    wire::encode_into(preface, bytes);
     for entry in entries {
         wire::encode_into(entry, bytes);
     }
@@ -158,9 +170,9 @@ pub(super) fn encode_body(hard_state: Option<&HardState>, entries: &[Entry], byt
 
 /// What a frame's body says; `None` if it is no record. Entries are decoded one by one, as a batch may be
 /// larger than anything else that is ever decoded.
-pub(super) fn decode_body(body: &[u8]) -> Option<(Option<HardState>, Vec<Entry>)> {
+pub(super) fn decode_body(body: &[u8]) -> Option<(Preface, Vec<Entry>)> {
     let (&BODY_END, body) = body.split_last()? else { return None };
-    let (hard_state, used) = wire::decode_prefix(body).ok()?;
+    let (preface, used) = wire::decode_prefix(body).ok()?;
     let mut rest = &body[used..];
     let mut entries = Vec::new();
     while !rest.is_empty() {
@@ -168,7 +180,7 @@ pub(super) fn decode_body(body: &[u8]) -> Option<(Option<HardState>, Vec<Entry>)
         entries.push(entry);
         rest = &rest[used..];
     }
-    Some((hard_state, entries))
+    Some((preface, entries))
 }
 
 /// Whether a body that ends at `body_end` and whose checksum is wrong may be the work of a crash: a whole

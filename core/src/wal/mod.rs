@@ -4,7 +4,7 @@
 //!
 //! # Format
 //!
-//! Segments are files `raft/wal-<number>`, numbered from 1 with 20 digits, so that names sort as numbers do.
+//! Segments are files `raft/wal-<number>`, numbered from 1 on with 20 digits, so that names sort as numbers do.
 //! A segment begins with a header and goes on with frames, each at a multiple of 32 bytes; behind the last
 //! frame it reads as zeros, for space is reserved ahead and files are never recycled. All numbers are little
 //! endian, all checksums CRC-32C.
@@ -19,9 +19,31 @@
 //! | | | 28–31 | checksum of bytes 0–27, the segment's number and the frame's offset |
 //!
 //! The place of a frame goes into its checksum, so that bytes which a client stored (a copy of such a log,
-//! say) never pass for a frame. The body is an optional [`HardState`], the entries, and one byte 255. On
-//! replay, the hard state replaces the former one, and the entries replace everything from the index of the
-//! first of them on.
+//! say) never pass for a frame. The body is
+//!
+//! | part | on replay |
+//! |---|---|
+//! | an optional [`HardState`] | replaces the former one |
+//! | an optional [`Position`], the *base* | everything up to it is in a snapshot: the entries up to it are dropped, and if the log does not hold just that entry, *all* entries are; the log goes on behind it |
+//! | an optional [`Position`], the *end* | where the log ended before the entries that follow |
+//! | the entries | replace everything from the index of the first of them on |
+//! | one byte 255 | |
+//!
+//! The first frame of a segment has the three optional parts always, so that the segments before it can be removed.
+//!
+//! # How it fits a snapshot
+//!
+//! Full segments are removed, the oldest first, once a durable snapshot covers all entries in them. So a log may begin
+//! with any segment. Its first frame tells the hard state, the base, and the end of what was removed; when entries
+//! replace some of those that were removed, the log begins with these.
+//!
+//! Whatever lies before the log's first entry must be in a snapshot. Without one, the log must begin with segment 1,
+//! at index 1, and name no base. With one, the entries behind it are left: if the log holds the snapshot's last
+//! entry, or begins right behind it in the same term or a later one. (An entry of a later term, or of the same, was
+//! made by a leader that had all that was committed in that term; so it stands behind the snapshot's last entry.) If
+//! the log ends before the snapshot does, or holds another entry at its end, the snapshot was put in place of it by a
+//! leader, and the machine failed before the log could say so; nothing of it is left, and the next write says so.
+//! A log that goes on later than the snapshot ends misses another snapshot, and recovery refuses to go on.
 //!
 //! # What a crash may leave behind
 //!
@@ -39,6 +61,10 @@
 //! A new segment is begun, or reserved, only when the first write of the one before it is known to be
 //! durable. So the file of a segment proves that its predecessor is not missing or empty by accident.
 //!
+//! A segment is removed only when the first write of the one after it is known to be durable, and the oldest goes first;
+//! so of the segments at the beginning any number may be gone, but the one that is the oldest then begins with a whole
+//! frame. If that one is damaged, no crash explains it.
+//!
 //! What was written by a process that was killed may be in the operating system's memory and not on the
 //! disk, and after a failed sync it may look clean there and never reach it. Recovered data counts as durable
 //! from the start. Hence all frames at the end that are not covered by a `stable` are written once more:
@@ -53,6 +79,7 @@
 mod corrupt;
 mod format;
 mod recovery;
+mod replay;
 mod room;
 mod writer;
 
@@ -64,14 +91,16 @@ pub use writer::Writer;
 
 use crate::file::FileOp;
 use crate::id::{Index, WriteSeq};
-use crate::raft::{Entry, HardState};
+use crate::raft::{Entry, HardState, Position};
 
 /// What recovery found. The default is what a new server has: nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Recovered {
     /// Term, vote and commit index as last written.
     pub hard_state: HardState,
-    /// The entries of the log, in order.
+    /// What the entries follow: the snapshot's position, or the start if there is no snapshot.
+    pub base: Position,
+    /// The entries of the log behind `base`, in order.
     pub entries: Vec<Entry>,
     /// Changes that the owner carries out, in this order, and makes durable before the agent starts: a torn
     /// tail is cut, and what may not have reached the disk is written again. After any start but the first
@@ -89,6 +118,30 @@ pub struct LogEnd {
     /// The length of the next segment's file, which holds only zeros; 0 if there is none.
     next_reserved: u64,
     old: Vec<OldSegment>,
+    /// What the first frame of the next segment repeats.
+    standing: Standing,
+    /// The log does not say yet that a snapshot at the standing's base was put in its place: the next write must.
+    owes_base: bool,
+}
+
+/// How a log stands, beside its entries.
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
+    hard_state: HardState,
+    /// The last base that the log names.
+    base: Position,
+    /// Its end.
+    end: Position,
+}
+
+impl Standing {
+    /// Everything up to `base` is in a snapshot; entries behind it go on only if they are of its history.
+    fn cover(&mut self, base: Position) {
+        self.base = base;
+        if self.end.index < base.index || self.end.term < base.term {
+            self.end = base;
+        }
+    }
 }
 
 /// The segment that is being filled.
@@ -121,8 +174,8 @@ impl Segment {
     }
 }
 
-/// A segment that is full. It can be removed once a snapshot covers its entries and a later segment holds
-/// a hard state.
+/// A segment that is full. It can be removed once a snapshot covers its entries and the first write of the next one is
+/// durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OldSegment {
     /// Its number.

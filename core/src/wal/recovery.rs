@@ -5,16 +5,21 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::format::{self, FrameHeader, HEADER_BYTES, SegmentHeader, Slot};
-use super::{Corrupt, OldSegment, Problem, Recovered, Segment};
+use super::replay::{Fit, Replay};
+use super::{Corrupt, LogEnd, OldSegment, Problem, Recovered, Segment, Standing};
 use crate::file::{FileName, FileOp};
 use crate::id::{Index, WriteSeq};
-use crate::raft::Entry;
+use crate::raft::Position;
 
 /// Reads segments one after the other, so that no more than one need be in memory, and changes nothing.
 #[derive(Debug, Default)]
 pub struct Recovery {
-    /// What was found so far. `end.current` is the last segment that holds a valid write, or the first one.
-    recovered: Recovered,
+    /// What the log says so far.
+    replay: Replay,
+    /// Where it ends so far. `current` is the last segment that holds a valid write, or the first one.
+    end: LogEnd,
+    /// The segment that was read first; 0 if none was.
+    first_read: u64,
     /// The segment that was read last.
     last_read: u64,
     /// How the current segment ends.
@@ -60,18 +65,27 @@ impl Recovery {
     /// If there is damage that no crash explains.
     pub fn segment(&mut self, name: &str, bytes: &[u8]) -> Result<(), Corrupt> {
         let number = format::segment_number(name).ok_or_else(|| corrupt(name, 0, Problem::Name))?;
-        let due = if self.last_read == 0 { format::FIRST_SEGMENT } else { self.last_read + 1 };
-        if number != due {
-            return Err(corrupt(name, 0, Problem::Missing(format::segment_name(due))));
+        if self.last_read == 0 {
+            self.first_read = number;
+            self.end.current.number = number;
+        } else if number != self.last_read + 1 {
+            return Err(corrupt(name, 0, Problem::Missing(format::segment_name(self.last_read + 1))));
         }
         // The writer makes a segment only when the first write of the one before it is durable.
-        if self.past_end || (self.last_read != 0 && self.recovered.end.current.used == 0) {
+        if self.past_end || (self.last_read != 0 && self.end.current.used == 0) {
             return Err(self.at_end(Problem::EndsEarly { missing: self.due(), later: name.to_owned() }));
         }
+        let is_first = self.last_read == 0;
         self.last_read = number;
         match SegmentHeader::read(bytes) {
             Slot::Good(header) if !header.is_readable() => Err(corrupt(name, 8, Problem::Version(header.version))),
             Slot::Good(header) if header.number != number => Err(corrupt(name, 12, Problem::Renamed(header.number))),
+            Slot::Good(header) if is_first && number != format::FIRST_SEGMENT => {
+                self.end.current.first_seq = header.first_seq;
+                self.end.last_seq = header.first_seq.prev();
+                self.read(number, name, bytes)
+            }
+            Slot::Blank if is_first && number != format::FIRST_SEGMENT => Err(corrupt(name, 0, Problem::FirstWrite)),
             Slot::Good(header) if header.first_seq == self.due() && !self.tail.torn => self.read(number, name, bytes),
             Slot::Good(header) if header.first_seq <= self.due() || number == format::FIRST_SEGMENT => {
                 Err(corrupt(name, 20, Problem::Sequence { expected: self.due(), found: header.first_seq }))
@@ -107,11 +121,15 @@ impl Recovery {
         };
         self.look_for_proof(number, name, bytes, behind)?;
         if offset == HEADER_BYTES {
+            // Those before a segment are removed only once its first write is durable.
+            if number == self.first_read && number != format::FIRST_SEGMENT {
+                return Err(corrupt(name, offset, Problem::FirstWrite));
+            }
             self.leave_out(number, name, bytes);
             return Ok(());
         }
         self.tail = Tail { torn, dirty: bytes.get(offset..).is_some_and(|rest| !format::is_zero(rest)) };
-        self.recovered.end.current.reserved = bytes.len().max(offset) as u64;
+        self.end.current.reserved = bytes.len().max(offset) as u64;
         self.keep_unproven(name, &bytes[..bytes.len().min(offset)]);
         Ok(())
     }
@@ -139,27 +157,20 @@ impl Recovery {
 
     /// Replays a frame. Gives the highest index of its entries.
     fn apply(&mut self, name: &str, offset: usize, header: &FrameHeader, body: &[u8]) -> Result<Index, Corrupt> {
-        let (hard_state, entries) =
+        let (preface, entries) =
             format::decode_body(body).ok_or_else(|| corrupt(name, offset, Problem::Record(header.seq)))?;
-        if let Some(hard_state) = hard_state {
-            self.recovered.hard_state = hard_state;
-        }
-        let log = &mut self.recovered.entries;
-        if let Some(first) = entries.first() {
-            let keep = usize::try_from(first.index.prev().0).unwrap_or(usize::MAX);
-            log.truncate(keep);
+        let is_beginning = offset == HEADER_BYTES && self.last_read == self.first_read;
+        if is_beginning && self.first_read != format::FIRST_SEGMENT && !self.replay.begin(&preface) {
+            return Err(corrupt(name, offset, Problem::Record(header.seq)));
         }
         let last_index = entries.last().map_or(Index(0), |entry| entry.index);
-        for entry in entries {
-            check_order(log.last(), &entry).map_err(|problem| corrupt(name, offset, problem))?;
-            log.push(entry);
-        }
+        self.replay.apply(&preface, entries).map_err(|problem| corrupt(name, offset, problem))?;
         Ok(last_index)
     }
 
     /// Notes that a valid frame ends at `used`.
     fn advance(&mut self, number: u64, header: &FrameHeader, used: usize, last_index: Index) {
-        let end = &mut self.recovered.end;
+        let end = &mut self.end;
         if end.current.number != number {
             let next = Segment::new(number, header.seq, 0);
             let full = std::mem::replace(&mut end.current, next);
@@ -193,12 +204,12 @@ impl Recovery {
         let blank = format::is_zero(bytes);
         if number == format::FIRST_SEGMENT {
             self.tail.dirty = !blank;
-            self.recovered.end.current.reserved = bytes.len() as u64;
+            self.end.current.reserved = bytes.len() as u64;
             return;
         }
         self.past_end = true;
         if blank {
-            self.recovered.end.next_reserved = bytes.len() as u64;
+            self.end.next_reserved = bytes.len() as u64;
         } else {
             self.leftovers.push(name.to_owned());
         }
@@ -212,58 +223,68 @@ impl Recovery {
         let from = if first == HEADER_BYTES { 0 } else { first };
         let bytes = Bytes::copy_from_slice(&valid[from..]);
         let op = FileOp::Write { file: name.to_owned(), offset: from as u64, bytes };
-        self.rewrites.push((self.recovered.end.last_seq, op));
+        self.rewrites.push((self.end.last_seq, op));
     }
 
-    /// What the segments held, once all have been read.
+    /// What the segments held, once all have been read. `snapshot` is where the newest one that is whole ends: what is
+    /// left of the log goes on there.
     ///
     /// # Errors
-    /// If what they held cannot be a server's log.
-    pub fn finish(mut self) -> Result<Recovered, Corrupt> {
-        let Recovered { hard_state, entries, .. } = &self.recovered;
-        if let Some(last) = entries.last().filter(|last| last.term > hard_state.term) {
-            let (index, found, other) = (last.index, last.term, hard_state.term);
+    /// If what they held cannot be a server's log, or something is missing between the snapshot and the log.
+    pub fn finish(mut self, snapshot: Option<Position>) -> Result<Recovered, Corrupt> {
+        if let Some(last) = self.replay.last().filter(|last| last.term > self.replay.hard_state.term) {
+            let (index, found, other) = (last.index, last.term, self.replay.hard_state.term);
             return Err(self.at_end(Problem::EntryTerm { index, found, other }));
         }
-        let mut recovered = std::mem::take(&mut self.recovered);
-        let last = recovered.entries.last().map_or(Index(0), |entry| entry.index);
-        recovered.hard_state.commit = recovered.hard_state.commit.min(last);
+        let is_replaced = self.join(snapshot)?;
+        let Replay { mut hard_state, base: named, entries, .. } = self.replay;
+        let base = snapshot.unwrap_or_default();
+        let last = entries.last().map_or(base, |entry| entry.position());
+        hard_state.commit = hard_state.commit.clamp(base.index, last.index);
 
-        let current = &mut recovered.end.current;
+        let mut end = self.end;
+        end.standing = Standing { hard_state, base: if is_replaced { base } else { named }, end: last };
+        end.owes_base = is_replaced;
+        let mut repairs = Vec::new();
         if self.tail.dirty {
-            recovered.repairs.push(FileOp::Truncate { file: current.name(), size: current.used });
-            current.reserved = current.used;
+            repairs.push(FileOp::Truncate { file: end.current.name(), size: end.current.used });
+            end.current.reserved = end.current.used;
         }
-        recovered.repairs.extend(self.leftovers.into_iter().map(|file| FileOp::Remove { file }));
-        recovered.repairs.extend(self.rewrites.into_iter().map(|(_, op)| op));
-        Ok(recovered)
+        repairs.extend(self.leftovers.into_iter().map(|file| FileOp::Remove { file }));
+        repairs.extend(self.rewrites.into_iter().map(|(_, op)| op));
+        Ok(Recovered { hard_state, base, entries, repairs, end })
+    }
+
+    /// Leaves the entries behind the snapshot. Whether it was put in place of the log.
+    fn join(&mut self, snapshot: Option<Position>) -> Result<bool, Corrupt> {
+        let Some(snapshot) = snapshot else {
+            if self.first_read > format::FIRST_SEGMENT && self.replay.base == Position::START {
+                let (name, before) = (format::segment_name(self.first_read), self.first_read - 1);
+                return Err(corrupt(&name, 0, Problem::Missing(format::segment_name(before))));
+            }
+            return self.replay.stand_alone().map(|()| false).map_err(|problem| self.at_begin(problem));
+        };
+        let fit = self.replay.join(snapshot).map_err(|problem| self.at_begin(problem))?;
+        Ok(fit == Fit::Replaced)
     }
 
     /// The write that should come next.
     fn due(&self) -> WriteSeq {
-        self.recovered.end.last_seq.next()
+        self.end.last_seq.next()
     }
 
     fn at_end(&self, problem: Problem) -> Corrupt {
-        let current = &self.recovered.end.current;
+        let current = &self.end.current;
         Corrupt { file: current.name(), offset: current.used, problem }
+    }
+
+    fn at_begin(&self, problem: Problem) -> Corrupt {
+        corrupt(&format::segment_name(self.first_read.max(format::FIRST_SEGMENT)), 0, problem)
     }
 }
 
 fn corrupt(name: &str, offset: usize, problem: Problem) -> Corrupt {
     Corrupt { file: name.to_owned(), offset: offset as u64, problem }
-}
-
-/// Whether `entry` may follow `last`.
-fn check_order(last: Option<&Entry>, entry: &Entry) -> Result<(), Problem> {
-    let (index, term) = last.map_or_else(Default::default, |last| (last.index, last.term));
-    if entry.index != index.next() {
-        return Err(Problem::EntryIndex { last: index, found: entry.index });
-    }
-    if entry.term < term {
-        return Err(Problem::EntryTerm { index: entry.index, found: entry.term, other: term });
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -272,7 +293,7 @@ mod tests {
 
     use super::*;
     use crate::id::Term;
-    use crate::raft::{HardState, Payload};
+    use crate::raft::{Entry, HardState, Payload};
     use crate::wal::{Options, Writer, segment_name};
 
     type Files = BTreeMap<FileName, Vec<u8>>;
@@ -282,7 +303,7 @@ mod tests {
         for (name, bytes) in files {
             recovery.segment(name, bytes)?;
         }
-        recovery.finish()
+        recovery.finish(None)
     }
 
     fn problem(files: &Files) -> Corrupt {
@@ -319,7 +340,7 @@ mod tests {
         let mut writer =
             Writer::with_options(&Recovered::default(), Options { segment_bytes: 1200, ..Options::default() });
         for (index, stable) in (1..).zip(stable) {
-            let write = writer.write(WriteSeq(*stable), hard_state(1, 0), &[entry(index, 1, 300)]);
+            let write = writer.write(WriteSeq(*stable), hard_state(1, 0), None, &[entry(index, 1, 300)]);
             apply(&mut files, &write.ops);
             let Some(FileOp::Write { file, offset, .. }) = write.ops.first() else { panic!("nothing is written") };
             places.push((file.clone(), (*offset as usize).max(HEADER_BYTES)));
@@ -447,7 +468,7 @@ mod tests {
             let (mut files, mut writer) = (Files::new(), Writer::new(&Recovered::default()));
             for (hard_state, entries) in writes {
                 let stable = writer.last_seq();
-                apply(&mut files, &writer.write(stable, *hard_state, entries).ops);
+                apply(&mut files, &writer.write(stable, *hard_state, None, entries).ops);
             }
             problem(&files).problem
         };
@@ -464,7 +485,7 @@ mod tests {
     #[test]
     fn commit_does_not_exceed_the_log() {
         let (mut files, mut writer) = (Files::new(), Writer::new(&Recovered::default()));
-        apply(&mut files, &writer.write(WriteSeq(0), hard_state(1, 9), &[entry(1, 1, 3)]).ops);
+        apply(&mut files, &writer.write(WriteSeq(0), hard_state(1, 9), None, &[entry(1, 1, 3)]).ops);
         assert_eq!(recover(&files).unwrap().hard_state.commit, Index(1));
     }
 }

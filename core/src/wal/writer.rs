@@ -2,15 +2,16 @@
 
 use bytes::Bytes;
 
-use super::format::{self, FrameHeader, HEADER_BYTES, SegmentHeader};
+use super::format::{self, FrameHeader, HEADER_BYTES, Preface, SegmentHeader};
 use super::room::{Options, Policy};
-use super::{LogEnd, OldSegment, Recovered, Segment};
+use super::{LogEnd, OldSegment, Recovered, Segment, Standing};
 use crate::file::{FileName, FileOp, Write};
 use crate::id::{Index, WriteSeq};
-use crate::raft::{Entry, HardState};
+use crate::raft::{Entry, HardState, Position};
 use crate::time::Instant;
 
-/// What a frame takes beside its entries, at most: header, hard state, padding, and a segment's header.
+/// What a frame takes beside its entries, at most: header, hard state, base, end, padding, and a segment's
+/// header.
 const OVERHEAD_BYTES: u64 = 192;
 
 /// Reservations end at multiples of this: file systems give space in whole blocks anyway.
@@ -22,6 +23,7 @@ const BLOCK_BYTES: u64 = 4096;
 /// - `stable <= last_seq`, and neither goes back.
 /// - A file for a segment after the current one exists, or was asked for, only if `stable` has reached
 ///   `current.first_seq`: recovery relies on it.
+/// - The first frame of every segment says how the log stands, so that those before it can go.
 /// - Space in the next segment is asked for only when the current one is reserved to its end.
 #[derive(Debug)]
 pub struct Writer {
@@ -33,6 +35,10 @@ pub struct Writer {
     /// How much of the next segment's file is reserved.
     next_reserved: u64,
     old: Vec<OldSegment>,
+    /// How the log stands with all that was written.
+    standing: Standing,
+    /// The next write must name the base.
+    owes_base: bool,
     policy: Policy,
     /// The reservation that was asked for and not yet answered.
     asked: Option<Asked>,
@@ -56,9 +62,10 @@ impl Writer {
     /// As [`new`](Self::new), with other sizes than usual.
     #[must_use]
     pub fn with_options(recovered: &Recovered, options: Options) -> Self {
-        let LogEnd { last_seq, current, next_reserved, old } = recovered.end.clone();
+        let LogEnd { last_seq, current, next_reserved, old, standing, owes_base } = recovered.end.clone();
         let policy = Policy::new(&options);
-        Self { options, last_seq, stable: last_seq, current, next_reserved, old, policy, asked: None }
+        let stable = last_seq;
+        Self { options, last_seq, stable, current, next_reserved, old, standing, owes_base, policy, asked: None }
     }
 
     /// The write that was made last; after recovery, the last one that is durable.
@@ -73,27 +80,38 @@ impl Writer {
         &self.old
     }
 
-    /// The next write: a new hard state, or entries that replace all from the index of the first of them on,
-    /// or both. `stable` is the highest write that is known to be durable.
+    /// The next write: a new hard state, a snapshot that was put in place of the log up to `base`, entries that
+    /// replace all from the index of the first of them on, or several of these, in this order. `stable` is the highest
+    /// write that is known to be durable.
+    ///
+    /// `base` is for snapshots that came from elsewhere: what the log holds up to there, or all of it if it does not
+    /// hold just that entry, counts no more from then on. The snapshot must be durable. A snapshot that was cut from
+    /// this very log needs no word in it: [`discard`](Self::discard) is enough, and what is left of the log still
+    /// fits an older snapshot if the newer one turns out to be damaged.
     ///
     /// # Panics
     /// If `stable` was never written.
     #[must_use]
-    pub fn write(&mut self, stable: WriteSeq, hard_state: Option<HardState>, entries: &[Entry]) -> Write {
+    pub fn write(
+        &mut self,
+        stable: WriteSeq,
+        hard_state: Option<HardState>,
+        base: Option<Position>,
+        entries: &[Entry],
+    ) -> Write {
         assert!(stable <= self.last_seq, "write {stable} cannot be durable: the last one was {}", self.last_seq);
         self.stable = self.stable.max(stable);
         self.last_seq = self.last_seq.next();
+        let (first, later) = self.note(hard_state, base, entries);
 
-        // Room for a segment's header comes first; it is left out if the segment has one. Header and frame
-        // go out as one piece, so that they share the fate of their sector.
-        let size: usize = entries.iter().map(Entry::size).sum();
-        let mut bytes = Vec::with_capacity(size + OVERHEAD_BYTES as usize);
-        bytes.resize(2 * HEADER_BYTES, 0);
-        format::encode_body(hard_state.as_ref(), entries, &mut bytes);
+        let mut bytes = encode(&later, entries);
+        self.maybe_roll((format::aligned(bytes.len()) - HEADER_BYTES) as u64);
+        if self.current.used == 0 {
+            bytes = encode(&first, entries);
+        }
         let frame = FrameHeader::new(self.last_seq, self.stable, &bytes[2 * HEADER_BYTES..]);
         bytes.resize(format::aligned(bytes.len()), 0);
 
-        self.maybe_roll((bytes.len() - HEADER_BYTES) as u64);
         let segment = &mut self.current;
         let offset = segment.used;
         let skip = if offset == 0 {
@@ -110,6 +128,34 @@ impl Writer {
         segment.reserved = segment.reserved.max(segment.used);
         segment.last_index = segment.last_index.max(entries.last().map_or(Index(0), |entry| entry.index));
         Write { seq: self.last_seq, ops: vec![FileOp::Write { file: segment.name(), offset, bytes }] }
+    }
+
+    /// Notes how the log stands with a write. Gives what the write says beside its entries: as the first one of a
+    /// segment, and else.
+    fn note(&mut self, hard_state: Option<HardState>, base: Option<Position>, entries: &[Entry]) -> (Preface, Preface) {
+        let standing = &mut self.standing;
+        standing.hard_state = hard_state.unwrap_or(standing.hard_state);
+        let owed = std::mem::take(&mut self.owes_base).then_some(standing.base);
+        if let Some(base) = base {
+            standing.cover(base);
+        }
+        let Standing { hard_state: latest, base: current, end } = *standing;
+        standing.end = entries.last().map_or(end, Entry::position);
+        let first = Preface { hard_state: Some(latest), base: Some(current), end: Some(end) };
+        // What is owed may come with a term that the log does not know.
+        let hard_state = hard_state.or(owed.map(|_| latest));
+        (first, Preface { hard_state, base: base.or(owed), end: None })
+    }
+
+    /// Forgets the old segments whose entries all lie at or before `up_to`, where a durable snapshot ends, and gives
+    /// their removal, the oldest first: no removal may overtake the one before it. Asked again later it may give more, as a segment stays until the first write of the next one is known
+    /// to be durable.
+    #[must_use]
+    pub fn discard(&mut self, up_to: Index) -> Vec<FileOp> {
+        let is_next_durable = self.current.used > 0 && self.stable >= self.current.first_seq;
+        let removable = self.old.len() - usize::from(!is_next_durable && !self.old.is_empty());
+        let count = self.old[..removable].iter().take_while(|segment| segment.last_index <= up_to).count();
+        self.old.drain(..count).map(|segment| FileOp::Remove { file: format::segment_name(segment.number) }).collect()
     }
 
     /// Begins a new segment if the frame does not fit into the current one.
@@ -217,6 +263,16 @@ impl Writer {
     }
 }
 
+/// A frame with its body, behind room for the headers. Room for a segment's header comes first; it is left out if the
+/// segment has one. Header and frame go out as one piece, so that they share the fate of their sector.
+fn encode(preface: &Preface, entries: &[Entry]) -> Vec<u8> {
+    let size: usize = entries.iter().map(Entry::size).sum();
+    let mut bytes = Vec::with_capacity(size + OVERHEAD_BYTES as usize);
+    bytes.resize(2 * HEADER_BYTES, 0);
+    format::encode_body(preface, entries, &mut bytes);
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,7 +331,7 @@ mod tests {
             }
             next += 1;
             let stable = writer.last_seq();
-            let _ = writer.write(stable, None, &batch);
+            let _ = writer.write(stable, None, None, &batch);
             assert!(writer.current.used + writer.options.emergency_bytes <= disk_bytes, "beyond the disk's end");
             now = now + Duration::from_millis(1);
             answer(&mut writer, now, |_, size| size <= disk_bytes);
@@ -285,7 +341,7 @@ mod tests {
         for term in 1..300 {
             let state = HardState { term: Term(term), ..HardState::default() };
             let stable = writer.last_seq();
-            let _ = writer.write(stable, Some(state), &[]);
+            let _ = writer.write(stable, Some(state), None, &[]);
         }
         assert!(writer.current.used <= disk_bytes);
         // Asked again every second until there is room.
@@ -309,7 +365,7 @@ mod tests {
         for n in 1..60 {
             answer(&mut writer, now, |file, size| files.insert(file.to_owned(), size).is_none_or(|old| old < size));
             let stable = writer.last_seq();
-            let write = writer.write(stable, None, &entries(n, 1, 300 << 10));
+            let write = writer.write(stable, None, None, &entries(n, 1, 300 << 10));
             let [FileOp::Write { file, offset, bytes }] = &write.ops[..] else { panic!("one operation") };
             let end = offset + bytes.len() as u64;
             assert!(end <= 4 * MIB && end <= files[file], "write {n} ends at {end} of {file}: {files:?}");
@@ -324,10 +380,10 @@ mod tests {
         let (mut writer, now) = (Writer::with_options(&Recovered::default(), options), Instant::ZERO);
         for n in 1..10 {
             answer(&mut writer, now, |file, _| file == "raft/wal-00000000000000000001");
-            let write = writer.write(WriteSeq(0), None, &entries(n, 1, 2000));
+            let write = writer.write(WriteSeq(0), None, None, &entries(n, 1, 2000));
             assert_eq!(write.ops[0].file(), "raft/wal-00000000000000000001");
         }
-        let write = writer.write(WriteSeq(1), None, &entries(10, 1, 2000));
+        let write = writer.write(WriteSeq(1), None, None, &entries(10, 1, 2000));
         assert_eq!(write.ops[0].file(), "raft/wal-00000000000000000002");
     }
 
@@ -337,7 +393,7 @@ mod tests {
         let mut writer = Writer::with_options(&Recovered::default(), options);
         for (n, count) in [(1, 1), (2, 20), (22, 1)] {
             let stable = writer.last_seq();
-            let write = writer.write(stable, None, &entries(n, count, 512 << 10));
+            let write = writer.write(stable, None, None, &entries(n, count, 512 << 10));
             let FileOp::Write { offset, .. } = &write.ops[0] else { panic!("a write") };
             assert_eq!(*offset, 0, "each in its own segment");
         }
@@ -358,9 +414,9 @@ mod tests {
         for payload in payloads {
             let entry = Entry { index: Index(u64::MAX), term: Term(u64::MAX), payload };
             let mut bytes = Vec::new();
-            format::encode_body(None, std::slice::from_ref(&entry), &mut bytes);
-            assert!(bytes.len() <= 2 + entry.size(), "{} bytes for {entry:?}", bytes.len());
-            let write = writer().write(WriteSeq(0), Some(state), std::slice::from_ref(&entry));
+            format::encode_body(&Preface::default(), std::slice::from_ref(&entry), &mut bytes);
+            assert!(bytes.len() <= 4 + entry.size(), "{} bytes for {entry:?}", bytes.len());
+            let write = writer().write(WriteSeq(0), Some(state), None, std::slice::from_ref(&entry));
             let FileOp::Write { bytes, .. } = &write.ops[0] else { panic!("a write") };
             assert!(bytes.len() as u64 <= entry.size() as u64 + OVERHEAD_BYTES);
         }

@@ -86,6 +86,9 @@ impl Cluster {
             entries: node.disk.log.clone(),
             last_seq: node.disk.last_seq,
             bootstrap: Some(members),
+            snapshot: None,
+            needs_base: false,
+            forced: None,
         };
         let rng = Rng::seeded(u64::try_from(id.0.as_u128()).unwrap());
         node.seq = node.disk.last_seq;
@@ -160,9 +163,9 @@ impl Cluster {
         }
         let seq = node.seq.next();
         let flushed = raft.flush(seq);
-        if let Some((hard_state, first)) = flushed.write {
-            let entries = raft.log().from(first).cloned().collect();
-            node.disk.under_way.push_back(Write { seq, hard_state, entries });
+        if let Some(unwritten) = flushed.write {
+            let entries = raft.log().from(unwritten.first).cloned().collect();
+            node.disk.under_way.push_back(Write { seq, hard_state: unwritten.hard_state, entries });
             node.seq = seq;
         }
         let messages: Vec<_> = raft.drain_messages().collect();

@@ -1,0 +1,296 @@
+//! The pieces of an image → the store.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::Damaged;
+use super::frame::{HEADER_BYTES, Header};
+use super::row::{BadRow, End, Row, State, kind};
+use crate::api::kv::Key;
+use crate::api::operator::Autopilot;
+use crate::id::{Index, SessionId};
+use crate::store::restore::Staging;
+use crate::store::{Store, kv};
+
+/// Reads an image, and builds the store as it comes. Holds no more of the bytes than one piece. A clone costs as much as
+/// the bytes of a piece that is there in part.
+#[derive(Clone)]
+pub struct Decoder {
+    /// A piece that is not all there yet.
+    buffer: Vec<u8>,
+    /// What was wrong, once something was.
+    failed: Option<Damaged>,
+    meta: Bytes,
+    store: Store,
+    /// Whether a restoration that was under way is of interest.
+    keep_staging: bool,
+    /// The kind of the last row.
+    kind: u8,
+    /// The key of the last row, if it has the kind of an entry or a tombstone.
+    key: Option<Key>,
+    complete: bool,
+    pieces: u32,
+    rows: u64,
+    checksums: u32,
+}
+
+/// Why a row is refused.
+enum Refused {
+    Unknown(u8),
+    Because(&'static str),
+}
+
+impl From<&'static str> for Refused {
+    fn from(reason: &'static str) -> Self {
+        Self::Because(reason)
+    }
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Decoder {
+    /// One that has read nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            buffer: Vec::new(),
+            failed: None,
+            meta: Bytes::new(),
+            store: Store::default(),
+            keep_staging: true,
+            kind: kind::META,
+            key: None,
+            complete: false,
+            pieces: 0,
+            rows: 0,
+            checksums: 0,
+        }
+    }
+
+    /// One for a restoration, which does not look at a restoration that was under way when the image was made: that one
+    /// was of another log.
+    pub(in crate::store) fn without_staging() -> Self {
+        Self { keep_staging: false, ..Self::new() }
+    }
+
+    /// Reads on. The bytes may be cut in any way.
+    ///
+    /// # Errors
+    /// If they cannot go on like this; then neither does anything later.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Damaged> {
+        if self.failed.is_none() {
+            self.failed = self.read(bytes).err();
+        }
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    /// Whether the last piece was read.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.complete && self.failed.is_none()
+    }
+
+    /// How many pieces were read.
+    #[must_use]
+    pub fn pieces(&self) -> u32 {
+        self.pieces
+    }
+
+    /// What the writer of the image added to it, and the store.
+    ///
+    /// # Errors
+    /// If bytes are missing or were refused.
+    pub fn finish(self) -> Result<(Bytes, Store), Damaged> {
+        match self.failed {
+            Some(damaged) => Err(damaged),
+            None if !self.complete => Err(Damaged::CutShort { piece: self.pieces }),
+            None => Ok((self.meta, self.store)),
+        }
+    }
+
+    fn read(&mut self, mut bytes: &[u8]) -> Result<(), Damaged> {
+        while !bytes.is_empty() {
+            if self.complete {
+                return Err(Damaged::Trailing);
+            }
+            if self.buffer.is_empty()
+                && let Some(header) = Header::read(bytes, self.pieces)?
+                && let Some((piece, rest)) = bytes.split_at_checked(header.piece_bytes())
+            {
+                self.piece(header, piece)?;
+                bytes = rest;
+                continue;
+            }
+            let wanted = Header::read(&self.buffer, self.pieces)?.map_or(HEADER_BYTES, Header::piece_bytes);
+            let (some, rest) = bytes.split_at(bytes.len().min(wanted - self.buffer.len()));
+            self.buffer.extend_from_slice(some);
+            bytes = rest;
+            if let Some(header) = Header::read(&self.buffer, self.pieces)?
+                && self.buffer.len() == header.piece_bytes()
+            {
+                let mut piece = std::mem::take(&mut self.buffer);
+                self.piece(header, &piece)?;
+                piece.clear();
+                self.buffer = piece;
+            }
+        }
+        Ok(())
+    }
+
+    fn piece(&mut self, header: Header, piece: &[u8]) -> Result<(), Damaged> {
+        let number = self.pieces;
+        let (payload, checksum) = header.open(piece, number)?;
+        self.rows(payload).map_err(|refused| match refused {
+            Refused::Unknown(kind) => Damaged::UnknownRow { piece: number, kind },
+            Refused::Because(reason) => Damaged::Row { piece: number, reason },
+        })?;
+        self.checksums = crc32c::crc32c_append(self.checksums, &checksum.to_le_bytes());
+        self.pieces = number.checked_add(1).ok_or(Damaged::TooMany)?;
+        Ok(())
+    }
+
+    fn rows(&mut self, payload: &[u8]) -> Result<(), Refused> {
+        if payload.is_empty() {
+            return Err("it is empty".into());
+        }
+        let mut rest = payload;
+        let before = self.rows;
+        while !rest.is_empty() {
+            let row = Row::decode(&mut rest).map_err(|bad| match bad {
+                BadRow::Unknown(kind) => Refused::Unknown(kind),
+                BadRow::Malformed => "a row is malformed".into(),
+            })?;
+            if let Row::End(end) = row {
+                return Ok(self.end(end, self.rows == before && rest.is_empty())?);
+            }
+            self.order(row.kind())?;
+            self.row(row)?;
+            self.rows += 1;
+        }
+        Ok(())
+    }
+
+    /// Checks that a row of this kind may come now.
+    fn order(&mut self, next: u8) -> Result<(), &'static str> {
+        let in_order = match next {
+            kind::META => self.rows == 0,
+            kind::STATE | kind::AUTOPILOT | kind::KV | kind::RESTORING => self.rows > 0 && next == self.kind + 1,
+            _ => self.kind >= kind::KV && next >= self.kind,
+        };
+        if !in_order {
+            return Err("rows do not come in their order");
+        }
+        if next != self.kind {
+            self.key = None;
+        }
+        self.kind = next;
+        Ok(())
+    }
+
+    fn row(&mut self, row: Row<'_>) -> Result<(), &'static str> {
+        match row {
+            Row::Meta(meta) => self.meta = Bytes::copy_from_slice(meta),
+            Row::State(state) => self.state(state)?,
+            Row::Autopilot(settings) => self.autopilot(settings)?,
+            Row::Kv { changed, floor } => {
+                if floor > changed || changed > self.store.visible_index() {
+                    return Err("keys were changed at an index that cannot be");
+                }
+                self.store.kv = kv::Table::bare(changed, floor);
+            }
+            Row::Restoring { id, touched } => {
+                if touched == Index(0) || touched > self.store.applied {
+                    return Err("a restoration began at an index that cannot be");
+                }
+                self.store.staging = self.keep_staging.then(|| Staging::new(id, touched));
+            }
+            Row::Session(id) => self.session(id)?,
+            Row::Entry(entry) => {
+                self.ascend(entry.key)?;
+                let entry = entry.to_entry();
+                self.key = Some(entry.key.clone());
+                self.store.kv.load(entry, &self.store.sessions)?;
+            }
+            Row::Tombstone { index, key } => {
+                self.ascend(key)?;
+                let key = Key::copy_from_slice(key);
+                self.key = Some(key.clone());
+                self.store.kv.load_tombstone(key, index)?;
+            }
+            Row::Staged { number, bytes } if self.keep_staging => {
+                let staging = self.store.staging.as_mut().ok_or("a piece is staged without a restoration")?;
+                if number != staging.pieces() {
+                    return Err("staged pieces do not come in their order");
+                }
+                staging.push(Bytes::copy_from_slice(bytes)).map_err(|_| "a staged piece is damaged")?;
+            }
+            Row::Staged { .. } => {}
+            Row::End(_) => unreachable!("the end is no row among others"),
+        }
+        Ok(())
+    }
+
+    fn state(&mut self, state: State) -> Result<(), &'static str> {
+        let State { applied, shift, restored_at, restored } = state;
+        let visible = applied.0.checked_add(shift).ok_or("its indexes are too large")?;
+        if restored_at.0 > visible || restored.is_some() != (restored_at > Index(0)) {
+            return Err("it was restored at an index that cannot be");
+        }
+        self.store = Store { applied, shift, restored_at, restored, ..Store::default() };
+        Ok(())
+    }
+
+    fn autopilot(&mut self, settings: Autopilot) -> Result<(), &'static str> {
+        let (created, modified) = (settings.create_index, settings.modify_index);
+        if created > modified || modified > self.store.visible_index() {
+            return Err("settings were made at an index that cannot be");
+        }
+        self.store.autopilot = settings;
+        Ok(())
+    }
+
+    fn session(&mut self, id: SessionId) -> Result<(), &'static str> {
+        if self.store.sessions.ids.get_max().is_some_and(|last| *last >= id) {
+            return Err("sessions do not come in their order");
+        }
+        self.store.sessions.ids.insert(id);
+        Ok(())
+    }
+
+    fn ascend(&self, key: &[u8]) -> Result<(), &'static str> {
+        if self.key.as_ref().is_some_and(|last| **last >= *key) {
+            return Err("keys do not come in their order");
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, end: End, alone: bool) -> Result<(), &'static str> {
+        if !alone || self.kind < kind::KV {
+            return Err("it ends too early");
+        }
+        if end != (End { pieces: self.pieces, rows: self.rows, checksums: self.checksums }) {
+            return Err("the totals at its end are of another snapshot");
+        }
+        if self.store.staging.as_ref().is_some_and(|staging| staging.pieces() == 0) {
+            return Err("a restoration began without a piece");
+        }
+        self.complete = true;
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoder")
+            .field("store", &self.store)
+            .field("pieces", &self.pieces)
+            .field("complete", &self.complete)
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
+}

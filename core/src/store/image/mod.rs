@@ -1,0 +1,133 @@
+//! The form of a whole store, as bytes: in snapshots on disk, on the way to other servers, and in archives that
+//! operators keep.
+//!
+//! An image is a sequence of *rows*, cut into *pieces* that each carry their own checksum. Who writes one
+//! ([`Encoder`]) holds a clone of the store, which costs nothing, and a cursor; who reads one ([`Decoder`]) puts each
+//! row where it belongs as it comes. Neither ever holds the data a second time.
+//!
+//! The same store, meta and size of pieces give the same bytes on every server.
+//!
+//! # Pieces
+//!
+//! All numbers are little endian, all checksums CRC-32C. A piece is a header and a payload:
+//!
+//! | header | |
+//! |---|---|
+//! | 0–7 | the letters `LICTORIM` |
+//! | 8–11 | version of the format |
+//! | 12–15 | the piece's number, from 0 |
+//! | 16–19 | length of the payload |
+//! | 20–23 | checksum of bytes 0–19 and of the payload |
+//!
+//! The first piece holds one row of each kind up to `Restoring`, the last one holds `End` alone. Between them come
+//! all other rows, in pieces of about the size that the writer was given; a row that is larger alone fills a piece.
+//!
+//! # Rows
+//!
+//! A row is the number of its kind, in one byte, and its fields. Rows come in the order of their kinds, and of their keys
+//! within a kind; each of the first kinds comes exactly once, but `Restoring` only if there is a restoration.
+//!
+//! | kind | | fields |
+//! |---|---|---|
+//! | 0 | `Meta` | what the writer of the image adds to it |
+//! | 1 | `State` | applied index, shift, index and ID of the last restoration |
+//! | 2 | `Autopilot` | settings, create and modify index |
+//! | 3 | `Kv` | index of the last change of any key, floor of the tombstones |
+//! | 4 | `Restoring` | ID of the restoration that is under way, log index of its last step |
+//! | 5 | `Session` | its ID |
+//! | 6 | `Entry` | create, modify and lock index, flags, session, key, value |
+//! | 7 | `Tombstone` | index of the deletion, key |
+//! | 8 | `Staged` | number of a staged piece, its bytes |
+//! | 255 | `End` | how many pieces and rows came before, checksum of the checksums of those pieces |
+//!
+//! New kinds get the next numbers, and whoever does not know one refuses the image. A new version of the format is needed
+//! only if what is there changes its meaning.
+//!
+//! # What is checked
+//!
+//! The checksums find damage; numbers, order and totals find what was cut, lost, doubled or swapped. And rows must fit
+//! together as a store's do: what cannot be the state of a store is refused, however well it is summed.
+
+mod decoder;
+mod encoder;
+mod frame;
+mod row;
+
+pub use decoder::Decoder;
+pub use encoder::Encoder;
+pub use frame::{HEADER_BYTES, MAX_PAYLOAD_BYTES};
+
+/// Why bytes are no image of a store.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Damaged {
+    /// They do not begin as an image does.
+    #[error("this is no snapshot of Lictor: it does not begin as one")]
+    NotAnImage,
+    /// The format has a version that this program does not know.
+    #[error(
+        "the snapshot is of format version {0}, and this program reads version {version} only: use the version of \
+         Lictor that wrote it, or a later one", version = frame::VERSION
+    )]
+    Version(u32),
+    /// A row of a kind that this program does not know.
+    #[error(
+        "piece {piece} of the snapshot has a row of kind {kind}, which this program does not know: use the version of \
+         Lictor that wrote it, or a later one"
+    )]
+    UnknownRow {
+        /// In which piece, counted from 0.
+        piece: u32,
+        /// The number of the kind.
+        kind: u8,
+    },
+    /// They end before the last piece does.
+    #[error("the snapshot is cut short: it ends within piece {piece}; use another copy")]
+    CutShort {
+        /// In which piece, counted from 0.
+        piece: u32,
+    },
+    /// They go on behind the last piece.
+    #[error("there is something behind the end of the snapshot: it is damaged; use another copy")]
+    Trailing,
+    /// No header is where one should be.
+    #[error("piece {piece} of the snapshot does not begin as a piece does: it is damaged; use another copy")]
+    Header {
+        /// Which piece, counted from 0.
+        piece: u32,
+    },
+    /// A checksum does not match.
+    #[error("the checksum of piece {piece} of the snapshot does not match: it is damaged; use another copy")]
+    Checksum {
+        /// Which piece, counted from 0.
+        piece: u32,
+    },
+    /// A piece is not the next one.
+    #[error("piece {found} of the snapshot stands where piece {expected} should be; use another copy")]
+    Order {
+        /// The number that should have come, counted from 0.
+        expected: u32,
+        /// The number that came.
+        found: u32,
+    },
+    /// A piece is longer than any may be.
+    #[error(
+        "piece {piece} of the snapshot claims to be of {bytes} bytes, more than any is: it is damaged; use another copy"
+    )]
+    TooLong {
+        /// Which piece, counted from 0.
+        piece: u32,
+        /// The length that its header tells, in bytes.
+        bytes: u32,
+    },
+    /// There are more pieces than can be counted.
+    #[error("the snapshot has more pieces than any has; use another copy")]
+    TooMany,
+    /// A row is malformed, or does not go with the rows before it.
+    #[error("piece {piece} of the snapshot is well summed and yet makes no sense: {reason}; use another copy")]
+    Row {
+        /// In which piece, counted from 0.
+        piece: u32,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
