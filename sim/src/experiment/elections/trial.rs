@@ -277,7 +277,6 @@ fn follower_of_old_leader(length: u64) -> Start {
         hard_state: HardState { term: OLD_TERM, vote: Some(peer(OLD_LEADER)), commit: Index(1) },
         snapshot: None,
         entries: std::iter::once(founding).chain(entries).collect(),
-        needs_base: false,
         last_seq: WriteSeq(0),
         bootstrap: None,
         forced: None,
