@@ -116,7 +116,7 @@ impl Server {
         for n in 0..count {
             let index = self.last.index.next();
             let (key, value) = (Bytes::from(format!("key {}", index.0 % 7)), Bytes::from(vec![n as u8 + 1; 150]));
-            let command = Command::Kv(Kv::Put { key: key.into(), value, flags: index.0, mode: Mode::Set });
+            let command = Command::Kv(Kv::Put { key, value, flags: index.0, mode: Mode::Set });
             self.append(Payload::Command(wire::encode(&command).into()));
         }
     }
