@@ -81,7 +81,7 @@ pub enum Damaged {
         kind: u8,
     },
     /// They end before the last piece does.
-    #[error("the snapshot is cut short: it ends within piece {piece}; use another copy")]
+    #[error("the snapshot is cut short: piece {piece} is not all there; use another copy")]
     CutShort {
         /// In which piece, counted from 0.
         piece: u32,
