@@ -111,7 +111,8 @@ impl<'a> Trial<'a> {
             first_victory: None,
         };
         // Who has which log is drawn, so that no place in the cluster is special.
-        let mut lengths: Vec<u64> = (0..SERVERS as u64 - 1).map(|n| SHORTEST_LOG + n * LONGER_BY).collect();
+        let longer_by = if surroundings.equal_logs { 0 } else { LONGER_BY };
+        let mut lengths: Vec<u64> = (0..SERVERS as u64 - 1).map(|n| SHORTEST_LOG + n * longer_by).collect();
         for server in (0..SERVERS).filter(|server| *server != OLD_LEADER) {
             let length = lengths.swap_remove(dice.below(lengths.len() as u64) as usize);
             let mut dice = stream(seed, Concern::Host(server));
