@@ -14,8 +14,9 @@ use lictor_core::config::{Config, Limits, Snapshots};
 use lictor_core::id::{CallId, PeerId};
 use lictor_core::io::{Input, Output};
 use lictor_core::raft::{self, Configuration, Server};
+use lictor_core::recovery::Recovered;
 use lictor_core::time::{Duration, Instant};
-use lictor_core::wal::{Options, Recovered};
+use lictor_core::wal::Options;
 
 struct Cluster {
     agents: BTreeMap<SocketAddr, Agent>,

@@ -37,10 +37,10 @@ pub struct Config {
 /// When a snapshot takes the place of the log's beginning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshots {
-    /// A snapshot is due after so many entries (Consul's 8192, doubled), but not before the log holds …
+    /// A snapshot is due after so many entries since the last one (Consul's 8192, doubled), or …
     pub entries: u64,
-    /// … so many bytes or, if that is less, half of what the last snapshot took: then writing snapshots never costs more
-    /// than a few times what writing the log does.
+    /// … so many bytes of them; but in any case not before they take half of what the last snapshot took: so the writing
+    /// of snapshots never costs more than twice what the log does, however large the store is.
     pub bytes: u64,
     /// Entries that stay in memory behind a snapshot, so that a server which is a little late needs none
     /// (Consul's 10240).
@@ -85,6 +85,8 @@ pub struct Limits {
     pub forward_wait: Duration,
     /// The longest time for which a query may block; also the default.
     pub max_wait: Duration,
+    /// A server that the leader has not heard for so long is dead, and may be replaced.
+    pub dead_after: Duration,
     /// How long a deletion is remembered; longer than any query may block.
     pub tombstone_ttl: Duration,
 }
@@ -100,6 +102,7 @@ impl Default for Limits {
             leader_wait: Duration::from_secs(7),
             forward_wait: Duration::from_secs(7),
             max_wait: Duration::from_secs(600),
+            dead_after: Duration::from_secs(30),
             tombstone_ttl: Duration::from_secs(900),
         }
     }

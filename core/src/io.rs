@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 
 use crate::api::{Call, Reply};
 pub use crate::file::{FileName, FileOp, Job, JobOutcome, Write};
-use crate::id::{CallId, JobId, WriteSeq};
+use crate::id::{CallId, JobId, PeerId, WriteSeq};
 use crate::peer::Envelope;
 use crate::raft;
 use crate::time::Duration;
@@ -108,11 +108,52 @@ pub enum Output {
     Notice(Notice),
 }
 
+/// News of snapshots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SnapshotNews {
+    /// One of our own is on the disk, and the log before it can go.
+    Cut {
+        /// The entry that it ends with.
+        position: raft::Position,
+        /// What it takes on the disk.
+        bytes: u64,
+    },
+    /// One is sent to a follower that lacks what our log has forgotten.
+    Sending {
+        /// The follower.
+        to: PeerId,
+        /// The entry that it ends with.
+        position: raft::Position,
+    },
+    /// A leader's has taken the place of our log and store.
+    Installed {
+        /// The leader.
+        from: PeerId,
+        /// The entry that it ends with.
+        position: raft::Position,
+        /// What it takes on the disk.
+        bytes: u64,
+    },
+    /// What a leader sent is no snapshot that this program can read.
+    Refused {
+        /// The leader.
+        from: PeerId,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The disk has no room for one; it is tried again later.
+    NoRoom,
+}
+
 /// News for those who watch an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// Of consensus.
     Raft(raft::News),
+    /// Of snapshots.
+    Snapshot(SnapshotNews),
+    /// The members are now those that the operator named in `raft/peers.json`, which is removed.
+    OrderObeyed,
     /// A message was thrown away.
     Dropped {
         /// Who sent it, if known.

@@ -10,6 +10,7 @@ pub mod io;
 mod leader;
 pub mod peer;
 pub mod raft;
+pub mod recovery;
 pub mod rng;
 pub mod snapshot;
 pub mod store;

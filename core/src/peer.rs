@@ -40,6 +40,9 @@ pub enum Body {
         /// What came of it.
         outcome: Outcome,
     },
+    /// "Here I am", of a member that hears of no leader: the envelope says where. The leader finds it by that, should it
+    /// have come back with another address.
+    Announce,
     /// The client of a forwarded call has gone.
     Abandon {
         /// The sender's call, as in [`Forward::id`].

@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::api::agent::{Itself, Member, MemberStatus, Settings};
-use crate::api::{Call, Consistency, Error, Read, ReadMeta, Reply, Request, Response, agent, operator, status};
+use crate::api::{
+    Call, Consistency, Error, Read, ReadMeta, Reply, Request, Response, agent, operator, snapshot, status,
+};
 use crate::config::Config;
 use crate::id::Index;
-use crate::raft::{Configuration, Position, Raft, Status};
+use crate::raft::{Configuration, Position, Raft, SnapshotMeta, Status};
 use crate::store::{Answer, Body, Store};
 use crate::time::{Duration, Instant};
 
@@ -24,15 +26,28 @@ pub struct View {
     /// The log entry that named the members.
     members_index: Index,
     applied: Position,
+    /// The members as of what is applied, and the entry that named them.
+    applied_members: (Index, Arc<Configuration>),
     is_leader: bool,
     /// Default reads may be answered before this; see [`Raft::lease_until`].
     lease_until: Instant,
     last_contact: Instant,
-    dropped: u64,
+    taken_at: Instant,
+    figures: Figures,
+}
+
+/// What only statistics tell.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Figures {
+    /// Messages that were thrown away.
+    pub(crate) dropped: u64,
+    /// The newest snapshot on the disk.
+    pub(crate) snapshot: Option<Position>,
 }
 
 impl View {
-    pub(crate) fn new(config: &Arc<Config>, raft: &Raft, store: &Store, dropped: u64) -> Self {
+    pub(crate) fn new(config: &Arc<Config>, raft: &Raft, store: &Store, figures: Figures) -> Self {
+        let (applied_index, applied_members) = raft.membership().at(raft.applied().index);
         Self {
             config: Arc::clone(config),
             store: store.clone(),
@@ -41,10 +56,12 @@ impl View {
             members: Arc::clone(raft.members()),
             members_index: raft.membership().latest_index(),
             applied: raft.applied(),
+            applied_members: (applied_index, Arc::clone(applied_members)),
             is_leader: raft.is_leader(),
             lease_until: raft.lease_until(),
             last_contact: raft.last_contact(),
-            dropped,
+            taken_at: raft.now(),
+            figures,
         }
     }
 
@@ -55,7 +72,7 @@ impl View {
             && (self.lease_until, self.status.term) == (other.lease_until, other.status.term)
             && (self.is_leader || self.last_contact == other.last_contact)
             && Arc::ptr_eq(&self.members, &other.members)
-            && self.dropped == other.dropped
+            && self.figures.dropped == other.figures.dropped
     }
 
     /// The answer to a call, if it can be given from this picture alone: a stale read, or a default read on
@@ -107,8 +124,26 @@ impl View {
             Request::Operator(operator::Request::AutopilotConfiguration { .. }) => {
                 Some(Response::Autopilot(self.store.autopilot().clone()))
             }
+            Request::Snapshot(snapshot::Request::Save { .. }) => {
+                let meta = ReadMeta {
+                    index: self.store.visible_index().max(Index(1)),
+                    known_leader: self.leader.is_some(),
+                    last_contact: self.contact_age(now),
+                };
+                Some(Response::Snapshot(Read { meta, value: self.image() }))
+            }
             _ => None,
         }
+    }
+
+    fn image(&self) -> snapshot::Image {
+        let (configuration_index, configuration) = &self.applied_members;
+        let meta = SnapshotMeta {
+            position: self.applied,
+            configuration: Configuration::clone(configuration),
+            configuration_index: *configuration_index,
+        };
+        crate::snapshot::image(&meta, self.store.clone(), self.config.snapshots.piece_bytes)
     }
 
     fn contact_age(&self, now: Instant) -> Duration {
@@ -160,8 +195,26 @@ impl View {
         }
     }
 
+    /// As Consul has it: `0` on the leader, `never`, or for how long. Of the moment when the picture was taken.
+    fn last_contact_text(&self) -> String {
+        match (self.is_leader, self.leader) {
+            (true, _) => "0".to_owned(),
+            (false, None) if self.last_contact == Instant::ZERO => "never".to_owned(),
+            (false, _) => format!("{:?}", self.taken_at.since(self.last_contact)),
+        }
+    }
+
+    fn members_text(&self) -> String {
+        let servers = self.members.servers.iter().map(|(id, server)| {
+            let suffrage = if server.voter { "Voter" } else { "Nonvoter" };
+            format!("{{Suffrage:{suffrage} ID:{} Address:{}}}", id.0, server.address)
+        });
+        format!("[{}]", servers.collect::<Vec<_>>().join(" "))
+    }
+
     fn stats(&self) -> BTreeMap<String, BTreeMap<String, String>> {
         let Status { role, term, commit, applied, last, durable, .. } = self.status;
+        let snapshot = self.figures.snapshot.unwrap_or_default();
         let table = |rows: &[(&str, String)]| {
             rows.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect::<BTreeMap<_, _>>()
         };
@@ -173,6 +226,17 @@ impl View {
             ("last_log_index", last.index.to_string()),
             ("last_log_term", last.term.to_string()),
             ("durable_index", durable.to_string()),
+            ("fsm_pending", "0".to_owned()),
+            ("last_contact", self.last_contact_text()),
+            ("last_snapshot_index", snapshot.index.to_string()),
+            ("last_snapshot_term", snapshot.term.to_string()),
+            ("latest_configuration", self.members_text()),
+            ("latest_configuration_index", self.members_index.to_string()),
+            ("protocol_version", PROTOCOL_VERSION.to_owned()),
+            ("protocol_version_max", PROTOCOL_VERSION.to_owned()),
+            ("protocol_version_min", PROTOCOL_VERSION.to_owned()),
+            ("snapshot_version_max", SNAPSHOT_VERSION.to_owned()),
+            ("snapshot_version_min", SNAPSHOT_VERSION.to_owned()),
             ("num_peers", self.members.voter_count().saturating_sub(1).to_string()),
         ]);
         let server = table(&[
@@ -180,9 +244,11 @@ impl View {
             ("leader_addr", self.leader.map(|address| address.to_string()).unwrap_or_default()),
             ("bootstrap", self.config.settings.bootstrap.to_string()),
             ("server", self.config.settings.server.to_string()),
+            ("known_datacenters", "1".to_owned()),
         ]);
-        let peers = table(&[("dropped_messages", self.dropped.to_string())]);
+        let peers = table(&[("dropped_messages", self.figures.dropped.to_string())]);
         let build = table(&[
+            ("prerelease", String::new()),
             ("version", self.config.settings.version.clone()),
             ("revision", self.config.settings.revision.clone()),
         ]);
@@ -194,6 +260,12 @@ impl View {
         ])
     }
 }
+
+/// What `raft` says of itself in the statistics: servers are known by their IDs, as in Consul's version 3.
+const PROTOCOL_VERSION: &str = "3";
+
+/// Likewise, of the form of snapshots.
+const SNAPSHOT_VERSION: &str = "1";
 
 /// The answer of a store to a read of replicated data; `None` for anything else.
 pub(crate) fn query(store: &Store, request: &Request) -> Option<Answer> {

@@ -12,6 +12,7 @@ use lictor_core::id::{CallId, Index, PeerId};
 use lictor_core::io::{FileOp, Input, Job, JobOutcome, Output, Write};
 use lictor_core::peer::Envelope;
 use lictor_core::raft::{Configuration, Payload};
+use lictor_core::recovery::{Files, recover};
 use lictor_core::rng::Rng;
 use lictor_core::store::{self, Command};
 use lictor_core::time::{Duration, Instant};
@@ -78,7 +79,8 @@ fn config(id: PeerId) -> Config {
         bootstrap: Some(Configuration::new((1..=HOSTS).map(PeerId::numbered).map(|id| (id, address(id))))),
         raft: lictor_core::raft::Options::default(),
         wal: wal::Options::default(),
-        snapshots: Snapshots::default(),
+        // Small, so that all of it happens all the time.
+        snapshots: Snapshots { entries: 40, trailing_entries: 10, piece_bytes: 100, ..Snapshots::default() },
         limits: Limits { max_wait: Duration::from_secs(60), ..Limits::default() },
         settings: api::agent::Settings::default(),
     }
@@ -110,11 +112,8 @@ impl World {
     fn start(&mut self, id: PeerId) {
         let (now, seed) = (self.now, self.rng.u64());
         let host = self.hosts.get_mut(&id).unwrap();
-        let mut recovery = wal::Recovery::new();
-        for (name, bytes) in &host.files {
-            recovery.segment(name, bytes).unwrap();
-        }
-        let recovered = recovery.finish(None).unwrap();
+        let recovered = recover(&mut InMemory(&host.files)).unwrap();
+        assert_eq!(recovered.warnings, [""; 0]);
         recovered.repairs.iter().for_each(|op| carry_out(&mut host.files, op));
         host.life += 1;
         host.agent = Some(Agent::new(config(id), seed, recovered, now));
@@ -372,6 +371,22 @@ impl World {
                 _ => {}
             }
         }
+    }
+}
+
+/// The files of a host that starts.
+struct InMemory<'a>(&'a BTreeMap<String, Vec<u8>>);
+
+impl Files for InMemory<'_> {
+    type Error = std::convert::Infallible;
+
+    fn names(&mut self) -> Result<Vec<String>, Self::Error> {
+        Ok(self.0.keys().cloned().collect())
+    }
+
+    fn read(&mut self, name: &str, take: &mut dyn FnMut(&[u8])) -> Result<(), Self::Error> {
+        take(&self.0[name]);
+        Ok(())
     }
 }
 

@@ -88,6 +88,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("peer", &["api", "id", "raft"]),
     ("wire", &["peer"]),
     ("wal", &["file", "id", "raft", "time", "wire"]),
+    ("recovery", &["file", "id", "raft", "snapshot", "store", "wal", "wire"]),
     ("config", &["api", "id", "raft", "time", "wal"]),
     ("view", &["api", "config", "id", "raft", "store", "time"]),
     ("io", &["api", "file", "id", "peer", "raft", "time", "view", "wire"]),

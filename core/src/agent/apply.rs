@@ -1,7 +1,7 @@
 //! Committed entries → the store → those who wait for them.
 
 use super::Agent;
-use crate::api::{Error, Reply};
+use crate::api::{Error, Reply, Response};
 use crate::id::Index;
 use crate::raft::{Entry, Payload};
 use crate::store::Command;
@@ -11,6 +11,7 @@ impl Agent {
     /// Applies whatever was committed.
     pub(super) fn apply_committed(&mut self) {
         while let Some(entry) = self.raft.next_to_apply() {
+            self.snapshots.applied(entry.size());
             let reply = self.apply(&entry);
             for (term, ticket) in self.calls.proposed_at(entry.index) {
                 if term == entry.term {
@@ -21,14 +22,26 @@ impl Agent {
                 }
             }
         }
+        self.answer_caught_up();
+    }
+
+    /// Answers the calls that waited for our store to get as far as the leader's was.
+    pub(super) fn answer_caught_up(&mut self) {
+        for ticket in self.calls.caught_up_by(self.store.index()) {
+            self.evaluate(ticket);
+        }
     }
 
     fn apply(&mut self, entry: &Entry) -> Reply {
         match &entry.payload {
-            Payload::Noop | Payload::Configuration(_) => {
+            Payload::Noop => {
                 self.store.note_applied(entry.index);
                 // Nobody asks for these; a call cannot have proposed them.
                 Err(Error::LeadershipLost)
+            }
+            Payload::Configuration(_) => {
+                self.store.note_applied(entry.index);
+                Ok(Response::Done(true))
             }
             Payload::Command(bytes) => {
                 let command: Command = match wire::decode(bytes) {

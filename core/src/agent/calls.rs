@@ -29,6 +29,10 @@ pub(super) enum Stage {
     Confirming(Round),
     /// For its result to change.
     Blocked,
+    /// For our own store to get as far as the leader's was.
+    CatchingUp(Index),
+    /// For leadership to have passed to another.
+    HandingOver,
 }
 
 /// An open call.
@@ -47,8 +51,8 @@ pub(super) struct Open {
 
 /// All open calls.
 ///
-/// Invariants: `by_caller` and `open` hold the same calls; `proposed` and `confirming` hold exactly those that are in
-/// these stages.
+/// Invariants: `by_caller` and `open` hold the same calls; `proposed`, `confirming` and `catching_up` hold exactly those
+/// that are in these stages.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     last: Ticket,
@@ -56,6 +60,7 @@ pub(super) struct Calls {
     by_caller: BTreeMap<Caller, Ticket>,
     proposed: BTreeMap<(Index, Term), Ticket>,
     confirming: BTreeMap<(Round, Ticket), ()>,
+    catching_up: BTreeMap<(Index, Ticket), ()>,
     deadlines: Deadlines<Ticket>,
 }
 
@@ -92,7 +97,8 @@ impl Calls {
         match open.stage {
             Stage::Proposed(at) => drop(self.proposed.insert((at.index, at.term), ticket)),
             Stage::Confirming(round) => drop(self.confirming.insert((round, ticket), ())),
-            Stage::Held | Stage::Forwarded { .. } | Stage::Blocked => {}
+            Stage::CatchingUp(index) => drop(self.catching_up.insert((index, ticket), ())),
+            Stage::Held | Stage::Forwarded { .. } | Stage::Blocked | Stage::HandingOver => {}
         }
         if left != self.open[&ticket].stage {
             self.forget_stage(ticket, &left);
@@ -107,7 +113,8 @@ impl Calls {
         match stage {
             Stage::Proposed(at) => drop(self.proposed.remove(&(at.index, at.term))),
             Stage::Confirming(round) => drop(self.confirming.remove(&(*round, ticket))),
-            Stage::Held | Stage::Forwarded { .. } | Stage::Blocked => {}
+            Stage::CatchingUp(index) => drop(self.catching_up.remove(&(*index, ticket))),
+            Stage::Held | Stage::Forwarded { .. } | Stage::Blocked | Stage::HandingOver => {}
         }
     }
 
@@ -139,6 +146,16 @@ impl Calls {
     pub(super) fn proposed_at(&self, index: Index) -> Vec<(Term, Ticket)> {
         let range = (index, Term(0))..=(index, Term(u64::MAX));
         self.proposed.range(range).map(|((_, term), ticket)| (*term, *ticket)).collect()
+    }
+
+    /// The proposals for this index and all before it.
+    pub(super) fn proposed_up_to(&self, index: Index) -> Vec<Ticket> {
+        self.proposed.range(..=(index, Term(u64::MAX))).map(|(_, ticket)| *ticket).collect()
+    }
+
+    /// The calls that wait for our store to get to this index or one before it.
+    pub(super) fn caught_up_by(&self, index: Index) -> Vec<Ticket> {
+        self.catching_up.range(..=(index, Ticket(u64::MAX))).map(|((_, ticket), ())| *ticket).collect()
     }
 
     /// The calls that a confirmation of this round answers.

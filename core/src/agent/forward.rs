@@ -118,6 +118,13 @@ impl Agent {
             return;
         }
         match outcome {
+            Outcome::Reply(Ok(Response::CaughtUpAt(index))) => {
+                let give_up = self.now + self.config.limits.leader_wait;
+                self.calls.enter(ticket, Stage::CatchingUp(index), Some(give_up));
+                if index <= self.store.index() {
+                    self.evaluate(ticket);
+                }
+            }
             Outcome::Reply(reply) => self.reply(ticket, reply),
             Outcome::NotLeader { .. } => {
                 // Nothing was done. If we know no better yet, ask again in a moment.

@@ -8,17 +8,21 @@
 mod apply;
 mod calls;
 mod forward;
+mod operator;
 mod propose;
 mod query;
 mod route;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use calls::{Caller, Calls};
 use forward::Taken;
+use snapshot::Snapshots;
 
 use crate::api::Reply;
 use crate::config::Config;
@@ -27,11 +31,13 @@ use crate::io::{Input, Notice, Output};
 use crate::leader::Duties;
 use crate::peer::{Body, Envelope};
 use crate::raft::{Entry, Kind, Payload, Raft, Start, Status};
+use crate::recovery::Recovered;
 use crate::rng::Rng;
 use crate::store::Store;
 use crate::time::Instant;
+use crate::view::Figures;
 pub use crate::view::View;
-use crate::wal::{Recovered, Writer};
+use crate::wal::Writer;
 use crate::watch::Watches;
 use crate::wire::{self, Malformed};
 
@@ -51,6 +57,13 @@ pub struct Agent {
     calls: Calls,
     /// Writes of other agents that we have taken on.
     taken: Taken,
+    snapshots: Snapshots,
+    /// Where peers said they are: they may have moved since the log named them.
+    addresses: BTreeMap<PeerId, SocketAddr>,
+    /// When to tell the members where we are, if we know no leader that would find us.
+    next_announcement: Instant,
+    /// The operator's order of who takes part lies on the disk.
+    obeys_order: bool,
     /// What we do of our own accord, while we lead.
     duties: Option<Duties>,
     /// Drawn at the start, so that answers to an earlier life's forwarded calls are recognised.
@@ -88,20 +101,25 @@ impl Agent {
     #[must_use]
     pub fn new(config: Config, seed: u64, recovered: Recovered, now: Instant) -> Self {
         let mut rng = Rng::seeded(seed);
-        let writer = Writer::with_options(&recovered, config.wal.clone());
+        let writer = Writer::with_options(&recovered.log, config.wal.clone());
+        let obeys_order = recovered.forced.is_some();
+        let (meta, store) = match recovered.snapshot {
+            Some(snapshot) => (Some(snapshot.meta), snapshot.store),
+            None => (None, Store::default()),
+        };
         let start = Start {
-            hard_state: recovered.hard_state,
-            entries: recovered.entries,
+            hard_state: recovered.log.hard_state,
+            snapshot: meta,
+            entries: recovered.log.entries,
             last_seq: writer.last_seq(),
             bootstrap: config.bootstrap.clone(),
-            snapshot: None,
-            needs_base: false,
-            forced: None,
+            forced: recovered.forced,
         };
         let raft = Raft::new(config.id, config.raft.clone(), Rng::seeded(rng.u64()), start, now);
         let config = Arc::new(config);
-        let store = Store::default();
-        let view = View::new(&config, &raft, &store, 0);
+        let snapshots = Snapshots::new(recovered.kept);
+        let figures = Figures { dropped: 0, snapshot: snapshots.newest() };
+        let view = View::new(&config, &raft, &store, figures);
         let mut agent = Self {
             cluster: wire::cluster_tag(&config.datacenter),
             origin: rng.u64(),
@@ -113,6 +131,10 @@ impl Agent {
             watches: Watches::default(),
             calls: Calls::default(),
             taken: Taken::default(),
+            snapshots,
+            addresses: BTreeMap::new(),
+            next_announcement: now,
+            obeys_order,
             duties: None,
             woken: BTreeSet::new(),
             replies: Vec::new(),
@@ -142,7 +164,8 @@ impl Agent {
             Input::Garbage { from, reason } => self.drop_message(from, reason),
             Input::Persisted(seq) => self.raft.persisted(self.now, seq),
             Input::Reserved { file, size, granted } => self.writer.handle_reserved(self.now, &file, size, granted),
-            Input::JobDone { .. } | Input::Timeout => {}
+            Input::JobDone { id, outcome } => self.job_done(id, outcome),
+            Input::Timeout => {}
         }
         // Whatever it was that woke us, what is due is due.
         if self.raft.poll_timeout().is_some_and(|due| due <= self.now) {
@@ -152,6 +175,7 @@ impl Agent {
             self.handle_deadline(ticket);
         }
         self.do_duties();
+        self.maybe_announce();
     }
 
     /// The next thing to be done. The first call after an input closes the batch.
@@ -176,6 +200,7 @@ impl Agent {
         consider(self.calls.next_deadline());
         consider(self.writer.poll_timeout());
         consider(self.duties.as_ref().and_then(Duties::poll_timeout));
+        consider(self.announces().then_some(self.next_announcement));
         next
     }
 
@@ -211,11 +236,11 @@ impl Agent {
 
     fn handle_message(&mut self, envelope: Envelope) {
         if envelope.cluster != self.cluster || envelope.to != self.config.id || envelope.from == self.config.id {
-            let from = self.raft.members().address(envelope.from);
-            self.drop_message(from, Malformed::Stranger);
+            self.drop_message(Some(envelope.address), Malformed::Stranger);
             return;
         }
         let from = envelope.from;
+        self.note_address(from, envelope.address);
         match envelope.body {
             Body::Raft(mut message) => {
                 if let Kind::Append { entries, .. } = &mut message.kind {
@@ -231,6 +256,7 @@ impl Agent {
             }
             Body::Forward(forward) => self.handle_forward(from, forward),
             Body::Answer { id, origin, outcome } => self.handle_answer(from, id, origin, outcome),
+            Body::Announce => {}
             Body::Abandon { id, origin } => self.hang_up(Caller::Peer { peer: from, origin, id }),
         }
     }
@@ -254,6 +280,7 @@ impl Agent {
     fn close_batch(&mut self) {
         self.follow_office();
         self.apply_committed();
+        self.tend_snapshots();
         if let Some(duties) = &mut self.duties {
             duties.observe(self.now, &self.store);
         }
@@ -281,8 +308,14 @@ impl Agent {
         self.reserve();
     }
 
+    /// A picture of the store as it is now.
+    fn picture(&self) -> View {
+        let figures = Figures { dropped: self.dropped, snapshot: self.snapshots.newest() };
+        View::new(&self.config, &self.raft, &self.store, figures)
+    }
+
     fn publish(&mut self) {
-        let view = View::new(&self.config, &self.raft, &self.store, self.dropped);
+        let view = self.picture();
         if !view.says_the_same_as(&self.view) {
             self.view = view.clone();
             self.outputs.push_back(Output::Publish(view));
@@ -302,7 +335,8 @@ impl Agent {
     }
 
     fn send(&mut self, to: PeerId, body: Body) {
-        if let Some(address) = self.raft.members().address(to) {
+        let said = self.addresses.get(&to).copied();
+        if let Some(address) = said.or_else(|| self.raft.address(to)) {
             let envelope =
                 Envelope { from: self.config.id, to, address: self.config.address, cluster: self.cluster, body };
             self.outputs.push_back(Output::Message { to: address, envelope });
@@ -337,7 +371,7 @@ impl Agent {
         }
         // Even if we did not lead when the last batch was closed: an office may be won and lost in one.
         self.leave_office();
-        self.duties = office.led.then(|| Duties::new(self.config.limits.tombstone_ttl));
+        self.duties = office.led.then(|| Duties::new(&self.config.limits, self.now));
         if office.leader.is_some() {
             self.meet_leader();
         }

@@ -44,6 +44,12 @@ impl Agent {
                 self.raft.propose(bytes);
             }
         }
+        let change =
+            self.duties.as_mut().and_then(|duties| duties.poll_change(self.now, &self.config, &self.raft, &self.store));
+        if let Some(change) = change {
+            // Refused now, it is still due the next time.
+            let _ = self.change_members(change);
+        }
     }
 
     /// Brings a write into the log. We lead.
@@ -62,8 +68,10 @@ impl Agent {
         if !self.take_room(Entry::size_of(&bytes)) {
             return self.reply(ticket, Err(Error::DiskFull));
         }
-        if let Some(position) = self.raft.propose(bytes) {
-            self.calls.enter(ticket, Stage::Proposed(position), None);
+        match self.raft.propose(bytes) {
+            Some(position) => self.calls.enter(ticket, Stage::Proposed(position), None),
+            // We are about to hand over: our successor shall have it, or we in a moment.
+            None => self.hold_back(ticket),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Agent;
 use super::calls::{Caller, Stage};
-use crate::api::{Consistency, Error, ReadOptions, Request};
+use crate::api::{Consistency, Error, ReadOptions, Request, Response};
 use crate::error::Busy;
 use crate::id::Ticket;
 use crate::time::{Duration, Instant};
@@ -49,6 +49,9 @@ impl Agent {
     pub(super) fn evaluate(&mut self, ticket: Ticket) {
         let Some(open) = self.calls.get(ticket) else { return };
         let Some(ReadOptions { index, wait, .. }) = open.call.request.read_options().cloned() else { return };
+        if let Request::Operator(_) | Request::Snapshot(_) = open.call.request {
+            return self.show(ticket);
+        }
         let Some(answer) = query(&self.store, &open.call.request) else { return };
         let from_peer = matches!(open.caller, Caller::Peer { .. });
         let until = match (open.block_until, wait) {
@@ -64,6 +67,17 @@ impl Agent {
             return self.reply(ticket, Ok(respond(answer, known_leader, last_contact)));
         }
         self.block(ticket, until);
+    }
+
+    /// Answers a read that never blocks.
+    fn show(&mut self, ticket: Ticket) {
+        let Some(open) = self.calls.get(ticket) else { return };
+        let reply = match (&open.call.request, &open.caller) {
+            // It makes its own copy, when it has got as far as we are now.
+            (Request::Snapshot(_), Caller::Peer { .. }) => Some(Response::CaughtUpAt(self.store.index())),
+            (request, _) => self.picture().look(self.now, request),
+        };
+        self.reply(ticket, reply.ok_or(Error::NoLeader));
     }
 
     fn block(&mut self, ticket: Ticket, until: Instant) {

@@ -100,6 +100,8 @@ impl Agent {
         let Some(open) = self.calls.get(ticket) else { return };
         if open.call.request.read_options().is_some() {
             self.read_when_sure(ticket);
+        } else if let Request::Operator(_) = open.call.request {
+            self.operate(ticket);
         } else {
             self.propose(ticket);
         }
@@ -138,12 +140,17 @@ impl Agent {
     pub(super) fn handle_deadline(&mut self, ticket: Ticket) {
         let Some(open) = self.calls.get(ticket) else { return };
         match open.stage {
+            // We lead, and yet could not do it: another change of the members has been under way all the time.
+            Stage::Held if open.patience <= self.now && self.raft.is_leader() => {
+                self.reply(ticket, Err(Error::ChangeUnderWay));
+            }
             Stage::Held if open.patience <= self.now => self.reply(ticket, Err(Error::NoLeader)),
             Stage::Held => self.route(ticket),
             Stage::Forwarded { to, term, give_up, resend } => self.handle_silence(ticket, (to, term), give_up, resend),
             Stage::Proposed(_) => self.reply(ticket, Err(Error::LeadershipLost)),
             Stage::Blocked => self.read_when_sure(ticket),
-            Stage::Confirming(_) => self.reply(ticket, Err(Error::NoLeader)),
+            Stage::Confirming(_) | Stage::CatchingUp(_) => self.reply(ticket, Err(Error::NoLeader)),
+            Stage::HandingOver => self.reply(ticket, Err(Error::NoSuccessor)),
         }
     }
 
@@ -156,6 +163,7 @@ impl Agent {
             self.watches.remove(ticket);
             self.start_over(ticket);
         }
+        self.answer_handed_over();
         // Proposals may yet be committed by our successor: we shall see them applied, or others in their place.
         let deadline = self.now + self.config.limits.leader_wait;
         let (leads, term) = (self.raft.is_leader(), self.raft.status().term);

@@ -9,8 +9,9 @@ use crate::id::{CallId, Index, PeerId, Round, Term};
 use crate::io::{FileOp, Input, JobOutcome, Output};
 use crate::peer::{Body, Envelope, Forward};
 use crate::raft::{Configuration, Kind, Message, Options};
+use crate::recovery::Recovered;
 use crate::time::{Duration, Instant};
-use crate::wal::Recovered;
+use crate::wal;
 
 /// A lone server with an obedient disk.
 struct Lone {
@@ -33,7 +34,7 @@ impl Lone {
             address,
             bootstrap: Some(Configuration::new([(id, address)])),
             raft: Options::default(),
-            wal: crate::wal::Options::default(),
+            wal: wal::Options::default(),
             snapshots: Snapshots::default(),
             limits: Limits { max_wait: Duration::from_secs(60), ..Limits::default() },
             settings: crate::api::agent::Settings::default(),
@@ -355,7 +356,8 @@ fn a_read_in_the_batch_that_opens_a_term_sees_what_earlier_terms_committed() {
     assert_eq!(lone.put("a", "1"), Some(Ok(Response::Done(true))));
     let entries: Vec<_> = lone.agent.raft().log().from(Index(1)).cloned().collect();
     let hard_state = crate::raft::HardState { term: lone.agent.raft_status().term, ..Default::default() };
-    let recovered = Recovered { hard_state, entries, ..Recovered::default() };
+    let log = wal::Recovered { hard_state, entries, ..wal::Recovered::default() };
+    let recovered = Recovered { log, ..Recovered::default() };
     let config = Config::clone(&lone.agent.config);
     lone.agent = Agent::new(config, 8, recovered, lone.now);
 

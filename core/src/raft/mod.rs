@@ -177,8 +177,6 @@ pub struct Start {
     pub snapshot: Option<SnapshotMeta>,
     /// What the disk had kept of the log, behind the snapshot.
     pub entries: Vec<Entry>,
-    /// Whether the disk's log does not know of the snapshot, and entries may follow it only once it does.
-    pub needs_base: bool,
     /// The last write that is durable.
     pub last_seq: WriteSeq,
     /// The members of a new cluster, if the log is empty and this server may found it.
@@ -199,10 +197,7 @@ impl Raft {
         if hard_state.term > start.hard_state.term {
             hard_state.vote = None;
         }
-        let mut stable = Stable::new(start.hard_state, log.last().index, start.last_seq);
-        if start.needs_base {
-            stable.installed(base, true);
-        }
+        let stable = Stable::new(start.hard_state, log.last().index, start.last_seq);
         if let Some(configuration) = start.bootstrap.filter(|_| start.forced.is_none())
             && log.last() == Position::START
             && hard_state.term == Term(0)
@@ -397,6 +392,12 @@ impl Raft {
     #[must_use]
     pub const fn role(&self) -> &Role {
         &self.role
+    }
+
+    /// The time of what happened last.
+    #[must_use]
+    pub const fn now(&self) -> Instant {
+        self.now
     }
 
     /// When the leader was last heard; now, on the leader itself.

@@ -162,7 +162,6 @@ mod tests {
             last_seq: WriteSeq(0),
             bootstrap: Some(Configuration::new(members)),
             snapshot: None,
-            needs_base: false,
             forced: None,
         };
         let now = Instant::ZERO;

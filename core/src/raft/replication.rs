@@ -171,7 +171,6 @@ mod tests {
             last_seq: WriteSeq(1),
             bootstrap: None,
             snapshot: None,
-            needs_base: false,
             forced: None,
         };
         let now = Instant::ZERO;

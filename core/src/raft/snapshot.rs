@@ -73,6 +73,13 @@ impl Raft {
         })
     }
 
+    /// The snapshot that is on its way to `peer`, if any, by the entry that it ends with.
+    #[must_use]
+    pub fn snapshot_on_its_way(&self, peer: PeerId) -> Option<Position> {
+        let Role::Leader(leader) = &self.role else { return None };
+        Some(leader.progress.get(&peer)?.snapshot()??.position)
+    }
+
     /// A snapshot that ends at `position`, which is applied, is ready to be sent to `peer`; `None` gives up the one that was.
     pub fn begin_transfer(&mut self, peer: PeerId, position: Option<Position>) {
         let now = self.now;

@@ -102,6 +102,12 @@ impl Encoder {
     pub fn pieces(&self) -> u32 {
         self.0.pieces()
     }
+
+    /// Whether the last piece was written.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
 }
 
 impl Iterator for Encoder {

@@ -101,12 +101,12 @@ pub enum Problem {
     #[error("the first write of the oldest segment is damaged, and it should stand for those that were removed")]
     FirstWrite,
     /// The log goes on behind something that is nowhere.
-    #[error("the log goes on behind index {up_to}, and there is no whole snapshot that reaches that far")]
+    #[error("the log goes on behind index {up_to}, and no whole snapshot reaches that far")]
     NeedsSnapshot {
         /// What a snapshot must reach up to.
         up_to: Index,
-        /// What the newest one reaches up to; 0 if there is none.
-        snapshot: Index,
+        /// Just which one the log names, if it names one.
+        named: Option<Position>,
     },
 }
 

@@ -102,6 +102,9 @@ pub struct Recovered {
     pub base: Position,
     /// The entries of the log behind `base`, in order.
     pub entries: Vec<Entry>,
+    /// Whether the log on disk does not know yet that a snapshot up to `base` took its place. The [`Writer`] sees to it
+    /// that the next write names the base, whether it is told to or not.
+    pub needs_base: bool,
     /// Changes that the owner carries out, in this order, and makes durable before the agent starts: a torn
     /// tail is cut, and what may not have reached the disk is written again. After any start but the first
     /// there is something to do.
@@ -120,8 +123,6 @@ pub struct LogEnd {
     old: Vec<OldSegment>,
     /// What the first frame of the next segment repeats.
     standing: Standing,
-    /// The log does not say yet that a snapshot at the standing's base was put in its place: the next write must.
-    owes_base: bool,
 }
 
 /// How a log stands, beside its entries.

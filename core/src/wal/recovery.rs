@@ -236,15 +236,14 @@ impl Recovery {
             let (index, found, other) = (last.index, last.term, self.replay.hard_state.term);
             return Err(self.at_end(Problem::EntryTerm { index, found, other }));
         }
-        let is_replaced = self.join(snapshot)?;
+        let needs_base = self.join(snapshot)?;
         let Replay { mut hard_state, base: named, entries, .. } = self.replay;
         let base = snapshot.unwrap_or_default();
         let last = entries.last().map_or(base, |entry| entry.position());
         hard_state.commit = hard_state.commit.clamp(base.index, last.index);
 
         let mut end = self.end;
-        end.standing = Standing { hard_state, base: if is_replaced { base } else { named }, end: last };
-        end.owes_base = is_replaced;
+        end.standing = Standing { hard_state, base: if needs_base { base } else { named }, end: last };
         let mut repairs = Vec::new();
         if self.tail.dirty {
             repairs.push(FileOp::Truncate { file: end.current.name(), size: end.current.used });
@@ -252,7 +251,7 @@ impl Recovery {
         }
         repairs.extend(self.leftovers.into_iter().map(|file| FileOp::Remove { file }));
         repairs.extend(self.rewrites.into_iter().map(|(_, op)| op));
-        Ok(Recovered { hard_state, base, entries, repairs, end })
+        Ok(Recovered { hard_state, base, entries, needs_base, repairs, end })
     }
 
     /// Leaves the entries behind the snapshot. Whether it was put in place of the log.

@@ -140,11 +140,11 @@ impl Replay {
         Ok(())
     }
 
-    /// Leaves the entries behind `snapshot`, which `last` says to be the newest that there is.
+    /// Leaves the entries behind `snapshot`, the newest that there is.
     pub(super) fn join(&mut self, snapshot: Position) -> Result<Fit, Problem> {
         let contradicts = snapshot.index == self.base.index && snapshot.term != self.base.term;
         if snapshot.index < self.before || contradicts {
-            return Err(self.gap(snapshot.index));
+            return Err(self.gap());
         }
         // A leader of the snapshot's term had sent it, and this server may not have noted the term before.
         if self.hard_state.term < snapshot.term {
@@ -155,11 +155,12 @@ impl Replay {
 
     /// Without a snapshot a log must begin at its beginning.
     pub(super) fn stand_alone(&self) -> Result<(), Problem> {
-        if self.base == Position::START && self.before == Index(0) { Ok(()) } else { Err(self.gap(Index(0))) }
+        if self.base == Position::START && self.before == Index(0) { Ok(()) } else { Err(self.gap()) }
     }
 
-    fn gap(&self, snapshot: Index) -> Problem {
-        Problem::NeedsSnapshot { up_to: self.before, snapshot }
+    fn gap(&self) -> Problem {
+        let named = Some(self.base).filter(|base| base.index == self.before && base.index > Index(0));
+        Problem::NeedsSnapshot { up_to: self.before, named }
     }
 
     /// The lowest term that is known of what the log holds; `None` if nothing is known.

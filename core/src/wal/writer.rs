@@ -62,7 +62,8 @@ impl Writer {
     /// As [`new`](Self::new), with other sizes than usual.
     #[must_use]
     pub fn with_options(recovered: &Recovered, options: Options) -> Self {
-        let LogEnd { last_seq, current, next_reserved, old, standing, owes_base } = recovered.end.clone();
+        let LogEnd { last_seq, current, next_reserved, old, standing } = recovered.end.clone();
+        let owes_base = recovered.needs_base;
         let policy = Policy::new(&options);
         let stable = last_seq;
         Self { options, last_seq, stable, current, next_reserved, old, standing, owes_base, policy, asked: None }

@@ -87,7 +87,6 @@ impl Cluster {
             last_seq: node.disk.last_seq,
             bootstrap: Some(members),
             snapshot: None,
-            needs_base: false,
             forced: None,
         };
         let rng = Rng::seeded(u64::try_from(id.0.as_u128()).unwrap());

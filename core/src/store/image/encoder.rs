@@ -50,6 +50,12 @@ impl Encoder {
         self.pieces
     }
 
+    /// Whether the last piece was written.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        matches!(self.next, Next::Nothing)
+    }
+
     /// The next piece; `None` after the last one. Takes time for what is in it, however large the store is.
     pub fn next_piece(&mut self) -> Option<Bytes> {
         let piece = match self.next {

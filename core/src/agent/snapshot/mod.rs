@@ -1,0 +1,282 @@
+//! Snapshots: cut from our own store, sent to followers that lack what our log has forgotten, and received from a leader.
+//!
+//! All three are read or written a piece at a time, beside everything else. Cutting and sending each hold a clone of the
+//! store, which costs nothing; the store goes on changing under them.
+
+mod cut;
+mod receive;
+mod send;
+
+use std::collections::BTreeMap;
+
+use cut::{Cut, Growth, Kept};
+use receive::{Receiver, Taken};
+use send::Senders;
+
+use super::Agent;
+use crate::api::Error;
+use crate::file::{FileOp, Job, JobOutcome};
+use crate::id::{JobId, PeerId};
+use crate::io::{Notice, Output, SnapshotNews};
+use crate::raft::{Due, Piece, Position};
+use crate::snapshot::{DRAFT, RECEIVED, Snapshot};
+use crate::store::Touch;
+use crate::time::{Duration, Instant};
+
+/// How long to wait after the disk had no room for a snapshot.
+const NO_ROOM_PAUSE: Duration = Duration::from_secs(5);
+
+/// How many pieces of our own snapshot are on their way to the disk: one is being written while the next one waits.
+const CUT_AHEAD: usize = 2;
+
+/// What we do about snapshots.
+///
+/// Invariant: `jobs` holds exactly the jobs that are not answered.
+#[derive(Debug)]
+pub(super) struct Snapshots {
+    growth: Growth,
+    kept: Kept,
+    cut: Option<Cut>,
+    senders: Senders,
+    receiver: Option<Receiver>,
+    jobs: BTreeMap<JobId, Purpose>,
+    last_job: JobId,
+    /// No room was left a moment ago: until then none is looked for.
+    pause_until: Instant,
+}
+
+/// What a job is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// A piece of our own snapshot.
+    Cut { position: Position, is_last: bool },
+    /// A piece of a leader's snapshot: all before `next` are durable then.
+    Received { position: Position, next: u32, is_last: bool },
+    /// Something goes that nobody needs.
+    Tidy,
+}
+
+impl Snapshots {
+    pub(super) fn new(kept: Vec<(Position, u64)>) -> Self {
+        Self {
+            growth: Growth::default(),
+            kept: Kept::new(kept),
+            cut: None,
+            senders: Senders::default(),
+            receiver: None,
+            jobs: BTreeMap::new(),
+            last_job: JobId(0),
+            pause_until: Instant::ZERO,
+        }
+    }
+
+    /// An entry of this size was applied.
+    pub(super) fn applied(&mut self, bytes: usize) {
+        self.growth.entries += 1;
+        self.growth.bytes += bytes as u64;
+    }
+
+    /// The newest snapshot on the disk.
+    pub(super) fn newest(&self) -> Option<Position> {
+        self.kept.newest().map(|(position, _)| position)
+    }
+
+    fn cuts_under_way(&self) -> usize {
+        self.jobs.values().filter(|purpose| matches!(purpose, Purpose::Cut { .. })).count()
+    }
+}
+
+impl Agent {
+    /// Does what is due about snapshots, once all that was committed is applied.
+    pub(super) fn tend_snapshots(&mut self) {
+        for (leader, piece) in self.raft.take_pieces() {
+            self.take_piece(leader, piece);
+        }
+        let status = self.raft.status();
+        if self.snapshots.receiver.as_ref().is_some_and(|receiver| receiver.term() != status.term) {
+            self.snapshots.receiver = None;
+        }
+        self.maybe_cut();
+        self.snapshots.senders.retain_wanted(&self.raft);
+        while let Some(due) = self.raft.poll_snapshot(self.config.snapshots.inflight_pieces) {
+            self.send_due(due);
+        }
+        self.maybe_drop_order();
+    }
+
+    pub(super) fn job_done(&mut self, id: JobId, outcome: JobOutcome) {
+        let Some(purpose) = self.snapshots.jobs.remove(&id) else { return };
+        match (purpose, outcome) {
+            (Purpose::Cut { position, is_last }, JobOutcome::Done) => self.cut_written(position, is_last),
+            (Purpose::Received { position, next, is_last }, JobOutcome::Done) => {
+                self.piece_written(id, position, next, is_last);
+            }
+            (Purpose::Tidy, _) => {}
+            (Purpose::Cut { .. }, JobOutcome::NoRoom) => self.give_up(DRAFT, |snapshots| snapshots.cut = None),
+            (Purpose::Received { .. }, JobOutcome::NoRoom) => {
+                self.give_up(RECEIVED, |snapshots| snapshots.receiver = None);
+            }
+        }
+    }
+
+    fn give_up(&mut self, draft: &str, forget: impl FnOnce(&mut Snapshots)) {
+        forget(&mut self.snapshots);
+        self.snapshots.pause_until = self.now + NO_ROOM_PAUSE;
+        self.do_job(Purpose::Tidy, vec![FileOp::Remove { file: draft.to_owned() }]);
+        self.outputs.push_back(Output::Notice(Notice::Snapshot(SnapshotNews::NoRoom)));
+    }
+
+    fn do_job(&mut self, purpose: Purpose, ops: Vec<FileOp>) {
+        if ops.is_empty() {
+            return;
+        }
+        self.snapshots.last_job = self.snapshots.last_job.next();
+        let id = self.snapshots.last_job;
+        self.snapshots.jobs.insert(id, purpose);
+        self.outputs.push_back(Output::Job(Job { id, ops }));
+    }
+
+    /// Begins a snapshot if one is due, and keeps the disk busy with the one that is under way.
+    fn maybe_cut(&mut self) {
+        let snapshots = &mut self.snapshots;
+        let last_bytes = snapshots.kept.newest().map_or(0, |(_, bytes)| bytes);
+        let is_free = snapshots.cut.is_none() && snapshots.receiver.is_none() && snapshots.cuts_under_way() == 0;
+        let is_due = snapshots.growth.is_due(&self.config.snapshots, last_bytes) && snapshots.pause_until <= self.now;
+        if is_free && is_due {
+            let meta = self.raft.snapshot_meta();
+            snapshots.growth = Growth::default();
+            snapshots.cut = Some(Cut::new(&meta, self.store.clone(), self.config.snapshots.piece_bytes));
+        }
+        while self.snapshots.cuts_under_way() < CUT_AHEAD {
+            let Some(cut) = &mut self.snapshots.cut else { return };
+            let position = cut.position();
+            let Some((ops, is_last)) = cut.next_ops() else { return };
+            self.do_job(Purpose::Cut { position, is_last }, ops);
+        }
+    }
+
+    fn cut_written(&mut self, position: Position, is_last: bool) {
+        if !is_last {
+            return;
+        }
+        let Some(cut) = self.snapshots.cut.take_if(|cut| cut.position() == position) else {
+            // A leader's newer one came in between.
+            return self.remove_unless_kept(position);
+        };
+        let mut ops = self.snapshots.kept.cut(position, cut.bytes());
+        ops.extend(self.writer.discard(self.snapshots.kept.needless_log()));
+        self.do_job(Purpose::Tidy, ops);
+        let options = &self.config.snapshots;
+        self.raft.compact(position.index, options.trailing_entries, options.kept_bytes);
+        let news = SnapshotNews::Cut { position, bytes: cut.bytes() };
+        self.outputs.push_back(Output::Notice(Notice::Snapshot(news)));
+    }
+
+    fn send_due(&mut self, due: Due) {
+        match due {
+            Due::Begin(peer) => {
+                let meta = self.raft.snapshot_meta();
+                self.raft.begin_transfer(peer, Some(meta.position));
+                self.snapshots.senders.begin(peer, &meta, self.store.clone(), self.config.snapshots.piece_bytes);
+                let news = SnapshotNews::Sending { to: peer, position: meta.position };
+                self.outputs.push_back(Output::Notice(Notice::Snapshot(news)));
+            }
+            Due::Piece { peer, number, acked } => match self.snapshots.senders.piece(peer, number, acked) {
+                Some((bytes, is_last)) => self.raft.send_piece(peer, bytes, is_last),
+                None => self.raft.begin_transfer(peer, None),
+            },
+        }
+    }
+
+    fn take_piece(&mut self, leader: PeerId, piece: Piece) {
+        let term = self.raft.status().term;
+        if self.raft.leader() != Some(leader) || self.snapshots.pause_until > self.now {
+            return;
+        }
+        let position = piece.snapshot;
+        let receiver = &mut self.snapshots.receiver;
+        if !receiver.as_ref().is_some_and(|receiver| receiver.is_of(leader, term, position)) {
+            // Whatever we cut ourselves would be older, and the disk has better things to do.
+            self.snapshots.cut = None;
+            *receiver = Some(Receiver::new(leader, term, position, self.snapshots.last_job));
+        }
+        let Some(receiver) = receiver else { return };
+        let (next, is_last) = (piece.number.saturating_add(1), piece.last);
+        match receiver.take(piece) {
+            Ok(Taken::Write(ops)) => self.do_job(Purpose::Received { position, next, is_last }, ops),
+            Ok(Taken::OutOfOrder) => {
+                let durable = receiver.durable();
+                self.raft.acknowledge_pieces(leader, position, durable);
+            }
+            Err(damaged) => self.refuse_snapshot(leader, damaged.to_string()),
+        }
+    }
+
+    /// What a leader sends is no snapshot to us: another version, perhaps. It tries again, and an operator should know.
+    fn refuse_snapshot(&mut self, leader: PeerId, reason: String) {
+        self.snapshots.receiver = None;
+        self.snapshots.pause_until = self.now + NO_ROOM_PAUSE;
+        let news = SnapshotNews::Refused { from: leader, reason };
+        self.outputs.push_back(Output::Notice(Notice::Snapshot(news)));
+    }
+
+    fn piece_written(&mut self, job: JobId, position: Position, next: u32, is_last: bool) {
+        let Some(receiver) = self.snapshots.receiver.as_mut().filter(|receiver| receiver.asked_for(job)) else {
+            // Of an attempt that was given up. If it came to its end all the same, nobody knows of the file.
+            if is_last {
+                self.remove_unless_kept(position);
+            }
+            return;
+        };
+        let is_whole = receiver.written(next);
+        let leader = receiver.leader();
+        self.raft.acknowledge_pieces(leader, position, next);
+        if is_whole && let Some(receiver) = self.snapshots.receiver.take() {
+            self.install(receiver);
+        }
+    }
+
+    /// The whole snapshot is on our disk: it takes the place of log and store.
+    fn install(&mut self, receiver: Receiver) {
+        let (leader, position, bytes) = (receiver.leader(), receiver.position(), receiver.bytes());
+        let Snapshot { meta, store, .. } = match receiver.finish() {
+            Ok(snapshot) if snapshot.meta.position == position => snapshot,
+            Ok(_) => return self.refuse_snapshot(leader, "it is not the snapshot that was announced".to_owned()),
+            Err(damaged) => return self.refuse_snapshot(leader, damaged.to_string()),
+        };
+        if !self.raft.install(&meta) {
+            // We have come further by other ways.
+            return self.remove_unless_kept(position);
+        }
+        self.store = store;
+        self.snapshots.growth = Growth::default();
+        let mut ops = self.snapshots.kept.received(position, bytes);
+        ops.extend(self.writer.discard(self.snapshots.kept.needless_log()));
+        self.do_job(Purpose::Tidy, ops);
+        self.watches.touched(&Touch::Everything, &mut self.woken);
+        for ticket in self.calls.proposed_up_to(position.index) {
+            // The snapshot may include it or not: nobody can tell.
+            self.reply(ticket, Err(Error::LeadershipLost));
+        }
+        self.answer_caught_up();
+        let news = SnapshotNews::Installed { from: leader, position, bytes };
+        self.outputs.push_back(Output::Notice(Notice::Snapshot(news)));
+    }
+
+    fn remove_unless_kept(&mut self, position: Position) {
+        if !self.snapshots.kept.holds(position) {
+            let file = crate::snapshot::file_name(position);
+            self.do_job(Purpose::Tidy, vec![FileOp::Remove { file }]);
+        }
+    }
+
+    /// Once the operator's order of who takes part is in the log and committed, its file has done its service.
+    fn maybe_drop_order(&mut self) {
+        let committed = self.raft.membership().latest_index() <= self.raft.log().commit();
+        if self.obeys_order && self.raft.forced_members().is_none() && committed {
+            self.obeys_order = false;
+            self.do_job(Purpose::Tidy, vec![FileOp::Remove { file: crate::recovery::PEERS.to_owned() }]);
+            self.outputs.push_back(Output::Notice(Notice::OrderObeyed));
+        }
+    }
+}

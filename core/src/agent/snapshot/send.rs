@@ -1,0 +1,52 @@
+//! Snapshots on their way to followers.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use crate::id::PeerId;
+use crate::raft::{Position, Raft, SnapshotMeta};
+use crate::snapshot::Encoder;
+use crate::store::Store;
+
+/// One snapshot for one follower. It is a clone of the store, read piece by piece: nothing of it is on our disk.
+#[derive(Debug)]
+struct Sender {
+    position: Position,
+    /// Where each piece that may be wanted (again) begins: its number, and the encoder that will write it next.
+    places: VecDeque<(u32, Encoder)>,
+}
+
+/// All snapshots on their way.
+#[derive(Debug, Default)]
+pub(super) struct Senders {
+    by_peer: BTreeMap<PeerId, Sender>,
+}
+
+impl Senders {
+    /// Begins a snapshot for a follower.
+    pub(super) fn begin(&mut self, peer: PeerId, meta: &SnapshotMeta, store: Store, piece_bytes: usize) {
+        let places = VecDeque::from([(0, Encoder::new(meta, store, piece_bytes))]);
+        self.by_peer.insert(peer, Sender { position: meta.position, places });
+    }
+
+    /// A piece, and whether it is the last; `None` if the follower must begin with another snapshot. Those before `acked`
+    /// will not be asked for again.
+    pub(super) fn piece(&mut self, peer: PeerId, number: u32, acked: u32) -> Option<(Bytes, bool)> {
+        let sender = self.by_peer.get_mut(&peer)?;
+        while sender.places.pop_front_if(|(place, _)| *place < acked.min(number)).is_some() {}
+        let at = sender.places.iter().position(|(place, _)| *place == number)?;
+        let mut encoder = sender.places[at].1.clone();
+        let bytes = encoder.next_piece()?;
+        let is_last = encoder.is_finished();
+        if !is_last && at + 1 == sender.places.len() {
+            sender.places.push_back((number + 1, encoder));
+        }
+        Some((bytes, is_last))
+    }
+
+    /// Forgets the snapshots that are not wanted any more.
+    pub(super) fn retain_wanted(&mut self, raft: &Raft) {
+        self.by_peer.retain(|peer, sender| raft.snapshot_on_its_way(*peer) == Some(sender.position));
+    }
+}

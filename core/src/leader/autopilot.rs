@@ -1,0 +1,209 @@
+//! How the servers are, and what follows from that: votes for those that have caught up, farewell to the dead.
+//!
+//! A server joins without a vote and gets one once it has been healthy for a while. A server that has been silent for long
+//! is dead; its seat is taken away once another server can fill it, so that a cluster never shrinks by itself below what its
+//! operator gave it. (Settings and names are those of Consul's autopilot.)
+
+use std::collections::BTreeMap;
+
+use crate::api::operator::{Autopilot as Settings, Health, ServerHealth};
+use crate::config::Config;
+use crate::id::{Index, PeerId, Term};
+use crate::raft::{Change, Configuration, Progress, Raft, Role, quorum};
+use crate::time::{Duration, Instant};
+
+/// How often the servers are looked at, at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The servers, as a leader has seen them since it was elected.
+#[derive(Debug)]
+pub(super) struct Autopilot {
+    next_look: Instant,
+    seen: BTreeMap<PeerId, Seen>,
+}
+
+/// A server as it was last seen.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    healthy: bool,
+    /// It has been so since then.
+    since: Instant,
+}
+
+/// A server as it is now.
+#[derive(Clone, Copy, Debug)]
+struct Condition {
+    contact: Duration,
+    last: Index,
+    healthy: bool,
+    dead: bool,
+}
+
+impl Autopilot {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { next_look: now, seen: BTreeMap::new() }
+    }
+
+    pub(super) const fn poll_timeout(&self) -> Instant {
+        self.next_look
+    }
+
+    /// Looks at the servers if it is time to. Gives the change that is due, if any.
+    pub(super) fn poll_change(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        raft: &Raft,
+        settings: &Settings,
+    ) -> Option<Change> {
+        if self.next_look > now {
+            return None;
+        }
+        let pause = (settings.server_stabilization_time / 4).clamp(config.raft.heartbeat_interval, LONGEST_PAUSE);
+        self.next_look = now + pause;
+        let members = raft.members();
+        self.seen.retain(|id, _| members.is_member(*id));
+        for id in members.servers.keys() {
+            let healthy = condition(*id, now, config, raft, settings).healthy;
+            let seen = self.seen.entry(*id).or_insert(Seen { healthy, since: now });
+            if seen.healthy != healthy {
+                *seen = Seen { healthy, since: now };
+            }
+        }
+        self.due(now, config, raft, settings)
+    }
+
+    /// The change that is due.
+    fn due(&self, now: Instant, config: &Config, raft: &Raft, settings: &Settings) -> Option<Change> {
+        let members = raft.members();
+        let conditions: BTreeMap<PeerId, Condition> =
+            members.servers.keys().map(|id| (*id, condition(*id, now, config, raft, settings))).collect();
+        let is_stable = |id: &PeerId| {
+            self.seen
+                .get(id)
+                .is_some_and(|seen| seen.healthy && now.since(seen.since) >= settings.server_stabilization_time)
+        };
+        let waiting = members.servers.keys().find(|id| !members.is_voter(**id) && is_stable(id)).copied();
+        due(members, &conditions, waiting, settings.cleanup_dead_servers)
+    }
+
+    /// How the servers are.
+    pub(super) fn health(&self, now: Instant, config: &Config, raft: &Raft, settings: &Settings) -> Health {
+        let members = raft.members();
+        let log = raft.log();
+        let servers: Vec<ServerHealth> = members
+            .servers
+            .iter()
+            .map(|(id, server)| {
+                let Condition { contact, last, healthy, dead } = condition(*id, now, config, raft, settings);
+                let since = self.seen.get(id).filter(|seen| seen.healthy == healthy).map_or(now, |seen| seen.since);
+                ServerHealth {
+                    id: *id,
+                    node: (*id == config.id).then(|| config.name.clone()),
+                    address: server.address,
+                    leader: *id == config.id,
+                    voter: server.voter,
+                    healthy,
+                    dead,
+                    last_contact: contact,
+                    last_term: log.term(last).unwrap_or(Term(0)),
+                    last_index: last,
+                    stable_for: now.since(since),
+                }
+            })
+            .collect();
+        let healthy_voters = servers.iter().filter(|server| server.voter && server.healthy).count();
+        Health {
+            healthy: servers.iter().all(|server| server.healthy),
+            failure_tolerance: healthy_voters.saturating_sub(quorum::majority(members.voter_count())),
+            servers,
+        }
+    }
+}
+
+/// How a server is.
+fn condition(id: PeerId, now: Instant, config: &Config, raft: &Raft, settings: &Settings) -> Condition {
+    let log = raft.log();
+    let Role::Leader(leader) = raft.role() else {
+        return Condition { contact: Duration::ZERO, last: Index(0), healthy: false, dead: false };
+    };
+    if id == config.id {
+        return Condition { contact: Duration::ZERO, last: log.last().index, healthy: true, dead: false };
+    }
+    let progress = leader.progress.get(&id);
+    let contact = progress.map_or(Duration::MAX, |progress| now.since(progress.heard));
+    let last = progress.map_or(Index(0), Progress::matched);
+    // It is heard no more often than it is spoken to. And what is not committed yet is on its way to everybody.
+    let patience = settings.last_contact_threshold.max(config.raft.heartbeat_interval * 3);
+    let trailing = log.commit().0.saturating_sub(last.0);
+    Condition {
+        contact,
+        last,
+        healthy: contact <= patience && trailing <= settings.max_trailing_logs,
+        dead: contact >= config.limits.dead_after,
+    }
+}
+
+/// The change that is due: the number of seats with a vote is kept odd if there is a choice, as an even one tolerates no more
+/// failures than one less.
+fn due(
+    members: &Configuration,
+    conditions: &BTreeMap<PeerId, Condition>,
+    waiting: Option<PeerId>,
+    cleanup: bool,
+) -> Option<Change> {
+    let voters: Vec<PeerId> = members.voters().collect();
+    let healthy = voters.iter().filter(|id| conditions[id].healthy).count();
+    let is_dead = |id: &PeerId| cleanup && conditions[id].dead;
+    if let Some(gone) = members.servers.keys().find(|id| !members.is_voter(**id) && is_dead(id)) {
+        return Some(Change::Remove(*gone));
+    }
+    let dead = voters.iter().copied().find(is_dead).filter(|_| healthy >= quorum::majority(voters.len() - 1));
+    let replaces = if voters.len() % 2 == 0 { healthy == voters.len() - 1 } else { waiting.is_some() };
+    match (dead, waiting) {
+        (Some(dead), _) if replaces => Some(Change::Remove(dead)),
+        (_, Some(waiting)) => Some(Change::Promote(waiting)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::Server;
+
+    /// Servers by letters: `v` a healthy voter, `d` a dead one, `s` a slow one, `n` a healthy server without a vote, `x` a dead one.
+    fn decide(servers: &str, waiting: bool) -> Option<Change> {
+        let ids = (1..).map(PeerId::numbered).zip(servers.chars());
+        let address = "127.0.0.1:8300".parse().unwrap();
+        let members = Configuration {
+            servers: ids.clone().map(|(id, kind)| (id, Server { address, voter: "vds".contains(kind) })).collect(),
+        };
+        let conditions = ids.clone().map(|(id, kind)| {
+            let (healthy, dead) = ("vn".contains(kind), "dx".contains(kind));
+            (id, Condition { contact: Duration::ZERO, last: Index(0), healthy, dead })
+        });
+        let waiting = ids.clone().find(|(_, kind)| waiting && *kind == 'n').map(|(id, _)| id);
+        due(&members, &conditions.collect(), waiting, true)
+    }
+
+    #[test]
+    fn who_has_caught_up_gets_a_vote_and_who_is_dead_goes_once_there_is_another() {
+        let promote = |n| Some(Change::Promote(PeerId::numbered(n)));
+        let remove = |n| Some(Change::Remove(PeerId::numbered(n)));
+        assert_eq!(decide("vvvn", false), None, "not stable yet");
+        assert_eq!(decide("vvvn", true), promote(4));
+        assert_eq!(decide("vvd", false), None, "nobody can take its seat");
+        assert_eq!(decide("vvdn", true), remove(3));
+        assert_eq!(decide("vvn", true), promote(3), "then the other gets the vote");
+        assert_eq!(decide("vvddv", false), None, "nobody can take their seats");
+        assert_eq!(decide("vvvdd", false), None);
+        assert_eq!(decide("vvvddn", true), remove(4));
+        assert_eq!(decide("vvvdn", true), remove(4), "four seats with one dead are worth three");
+        assert_eq!(decide("vvvd", false), remove(4));
+        assert_eq!(decide("vvsd", false), None, "three of four are not healthy");
+        assert_eq!(decide("vvvx", false), remove(4), "no vote, no seat");
+        assert_eq!(decide("vsdn", true), promote(4), "one of two healthy is no majority without the dead");
+        assert_eq!(decide("v", false), None);
+    }
+}
