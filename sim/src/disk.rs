@@ -155,12 +155,12 @@ impl Disk {
     }
 
     /// The names of all files, as a program lists them.
-    pub(crate) fn names(&self) -> Vec<FileName> {
+    pub(crate) fn list(&self) -> Vec<FileName> {
         self.files.iter().filter(|(_, file)| !file.is_removed()).map(|(name, _)| name.clone()).collect()
     }
 
     /// A file, as a program reads it.
-    pub(crate) fn read(&mut self, name: &str) -> Option<Bytes> {
+    pub(crate) fn contents(&mut self, name: &str) -> Option<Bytes> {
         self.files.get_mut(name).filter(|file| !file.is_removed()).map(File::read)
     }
 

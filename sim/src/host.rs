@@ -1,15 +1,17 @@
 //! A host: an agent, the clock it sees, the disk it writes to, and what is on its way into it.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use lictor_core::agent::{Agent, View};
 use lictor_core::config::{self, Config};
 use lictor_core::id::PeerId;
-use lictor_core::io::Input;
+use lictor_core::io::{FileName, Input};
 use lictor_core::raft::Configuration;
+use lictor_core::recovery::{self, Files, Recovered};
 use lictor_core::rng::Rng;
-use lictor_core::time::Instant;
-use lictor_core::wal::{self, Recovered, Recovery};
+use lictor_core::time::{Duration, Instant};
+use lictor_core::wal;
 
 use crate::check::raft::Kept;
 use crate::clock::Clock;
@@ -118,21 +120,26 @@ impl Host {
     }
 
     /// What a process that stopped left on its disk. It is read once, and kept for the next start.
-    pub(crate) fn keeps(&mut self) -> Result<Kept, wal::Corrupt> {
+    pub(crate) fn keeps(&mut self) -> Result<Kept, Refusal> {
         let recovered = self.read_log()?;
         let kept = kept(&recovered);
         self.recovered = Some(recovered);
         Ok(kept)
     }
 
+    /// Something has happened to its disk since it stopped.
+    pub(crate) fn forget_kept(&mut self) {
+        self.recovered = None;
+    }
+
     /// What its disk would tell a new process.
-    fn read_log(&mut self) -> Result<Recovered, wal::Corrupt> {
+    fn read_log(&mut self) -> Result<Recovered, Refusal> {
         recover(&mut self.disk)
     }
 
     /// A process is started on what the disk holds. With bad luck the power fails once more while it repairs
     /// its log. The repairs are durable before the agent starts.
-    pub(crate) fn start(&mut self, now: Instant) -> Result<(), wal::Corrupt> {
+    pub(crate) fn start(&mut self, now: Instant) -> Result<(), Refusal> {
         let mut recovered = match self.recovered.take() {
             Some(recovered) => recovered,
             None => self.read_log()?,
@@ -186,26 +193,39 @@ impl Host {
     }
 
     /// How long an input lies before the agent sees it.
-    pub(crate) fn step_delay(&mut self) -> lictor_core::time::Duration {
+    pub(crate) fn step_delay(&mut self) -> Duration {
         self.dice.micros(self.plan.step_us)
     }
 }
 
 fn kept(recovered: &Recovered) -> Kept {
-    Kept { term: recovered.hard_state.term, base: recovered.base, entries: recovered.entries.clone() }
+    let log = &recovered.log;
+    Kept { term: log.hard_state.term, base: log.base, entries: log.entries.clone() }
 }
 
+/// Why a server refuses to start.
+pub(crate) type Refusal = recovery::Failure<Infallible>;
+
 /// What a disk would tell a new process.
-pub(crate) fn recover(disk: &mut Disk) -> Result<Recovered, wal::Corrupt> {
-    let mut segments: Vec<_> =
-        disk.names().into_iter().filter_map(|name| Some((wal::segment_number(&name)?, name))).collect();
-    segments.sort();
-    let mut recovery = Recovery::new();
-    for (_, name) in segments {
-        let bytes = disk.read(&name).unwrap_or_default();
-        recovery.segment(&name, &bytes)?;
+pub(crate) fn recover(disk: &mut Disk) -> Result<Recovered, Refusal> {
+    recovery::recover(disk)
+}
+
+impl Files for Disk {
+    type Error = Infallible;
+
+    fn names(&mut self) -> Result<Vec<FileName>, Infallible> {
+        Ok(self.list())
     }
-    recovery.finish(None)
+
+    fn read(&mut self, name: &str, take: &mut dyn FnMut(&[u8])) -> Result<(), Infallible> {
+        take(&self.contents(name).unwrap_or_default());
+        Ok(())
+    }
+
+    fn size(&mut self, name: &str) -> Result<u64, Infallible> {
+        Ok(self.contents(name).unwrap_or_default().len() as u64)
+    }
 }
 
 /// Small, so that segments fill up and disks run full within a short run.
@@ -229,8 +249,17 @@ fn config(plan: &Plan, number: usize, bootstrap: Option<Configuration>) -> Confi
         bootstrap,
         raft: lictor_core::raft::Options::with_multiplier(plan.raft_multiplier),
         snapshots: plan.snapshots.as_ref().map_or_else(config::Snapshots::default, SnapshotPlan::config),
-        limits: config::Limits::default(),
+        limits: limits(plan),
         wal: log_options(),
         settings: lictor_core::api::agent::Settings::default(),
     }
+}
+
+/// An agent's, but for servers that are dead soon, as runs are short.
+fn limits(plan: &Plan) -> config::Limits {
+    let mut limits = config::Limits::default();
+    if let Some(operator) = &plan.operator {
+        limits.dead_after = Duration::from_millis(operator.dead_ms);
+    }
+    limits
 }

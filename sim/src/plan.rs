@@ -121,6 +121,8 @@ pub struct OperatorPlan {
     pub meddles_percent: u64,
     /// Whether it leaves it to the leader to remove servers that are dead.
     pub cleanup_dead_servers: bool,
+    /// After how long a silence a server is dead.
+    pub dead_ms: u64,
     /// How long a server must be healthy before it gets a vote.
     pub stabilization_ms: u64,
     /// For how long a healthy server may be silent.

@@ -130,14 +130,22 @@ macro_rules! counts {
 counts! {
     /// What became of logs' beginnings.
     Snapshots {
-        /// Logs whose beginning gave way to a snapshot of the server's own.
+        /// Snapshots that servers made of their own state.
         cut: "cut",
+        /// Logs whose beginning was forgotten.
+        compacted: "logs compacted",
+        /// Snapshots for which there was no room.
+        no_room: "without room",
+        /// Snapshots that a leader began to send.
+        begun: "begun to be sent",
         /// Messages with a piece of a snapshot.
         pieces: "pieces",
         /// Snapshots of which the last piece was sent.
-        sent: "sent",
-        /// Logs that a snapshot from elsewhere took the place of.
+        sent: "sent to the end",
+        /// Snapshots from elsewhere that took the place of a log.
         installed: "installed",
+        /// Those of them behind which nothing of the log was left.
+        replaced: "in place of another log",
     }
 }
 

@@ -275,8 +275,8 @@ impl World {
         stats.entries_cut_off = self.watcher.cut_off;
         stats.committed = self.watcher.commit().0;
         stats.members += &self.watcher.changes;
-        stats.snapshots.cut = self.watcher.compactions;
-        stats.snapshots.installed = self.watcher.installs;
+        stats.snapshots.compacted = self.watcher.compactions;
+        stats.snapshots.replaced = self.watcher.installs;
         stats.events = self.trace.events();
         stats.simulated = self.now.since(Instant::ZERO);
     }

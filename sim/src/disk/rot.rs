@@ -8,7 +8,7 @@ impl Disk {
     /// Turns one bit of one of the files that `concerns` names, and says of which; `None` if there is nothing to turn.
     /// Nothing may be under way on the disk.
     pub(crate) fn rot(&mut self, concerns: impl Fn(&str) -> bool, dice: &mut Rng) -> Option<String> {
-        let names: Vec<_> = self.names().into_iter().filter(|name| concerns(name)).collect();
+        let names: Vec<_> = self.list().into_iter().filter(|name| concerns(name)).collect();
         if names.is_empty() {
             return None;
         }

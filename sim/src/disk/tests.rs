@@ -18,7 +18,7 @@ fn settle(disk: &mut Disk) -> Option<WriteSeq> {
 }
 
 fn contents(disk: &mut Disk) -> Option<Bytes> {
-    disk.read(LOG)
+    disk.contents(LOG)
 }
 
 #[test]
@@ -172,12 +172,12 @@ fn a_renamed_file_is_whole_under_one_name_or_the_other() {
         disk.submit_job(job(2, vec![put("tmp", &[7; 1500]), rename("tmp", "snap")]));
         disk.begin_job();
         disk.lose_power(&mut dice);
-        let snap = disk.read("snap").expect("one of the two is always there");
+        let snap = disk.contents("snap").expect("one of the two is always there");
         if snap.as_ref() == b"old" {
             old += 1;
         } else {
             assert_eq!(snap.as_ref(), [7; 1500], "what was renamed was durable before");
-            assert_eq!(disk.names(), ["snap"]);
+            assert_eq!(disk.list(), ["snap"]);
             new += 1;
         }
     }
@@ -192,11 +192,11 @@ fn what_a_job_did_survives_once_it_is_answered() {
         do_job(&mut disk, job(1, vec![put("snap", b"old")]));
         do_job(&mut disk, job(2, vec![put("tmp", b"new"), rename("tmp", "snap")]));
         disk.lose_power(&mut dice);
-        assert_eq!(disk.names(), ["snap"]);
-        assert_eq!(disk.read("snap").unwrap().as_ref(), b"new");
+        assert_eq!(disk.list(), ["snap"]);
+        assert_eq!(disk.contents("snap").unwrap().as_ref(), b"new");
         do_job(&mut disk, job(3, vec![FileOp::Remove { file: "snap".into() }]));
         disk.lose_power(&mut dice);
-        assert!(disk.names().is_empty());
+        assert!(disk.list().is_empty());
     }
 }
 
@@ -209,7 +209,7 @@ fn a_job_that_is_broken_off_leaves_a_part_of_it() {
         disk.submit_job(job(2, vec![put("c", &[3; 100])]));
         disk.begin_job();
         disk.crash_process(&mut Rng::seeded(seed));
-        let mut length = |name| disk.read(name).map_or(0, |bytes| bytes.len());
+        let mut length = |name| disk.contents(name).map_or(0, |bytes| bytes.len());
         assert_eq!(length("c"), 0, "it had not begun");
         assert!(length("b") == 0 || length("a") == 100, "changes are made in their order");
         lengths.insert(length("a") + length("b"));
@@ -223,7 +223,7 @@ fn a_job_without_room_says_so_and_leaves_the_log_its_reserve() {
     assert!(disk.reserve(&LOG.into(), 4096));
     disk.limit(Some(100));
     assert_eq!(do_job(&mut disk, job(1, vec![put("a", &[1; 60]), put("b", &[1; 60])])), JobOutcome::NoRoom);
-    assert_eq!(disk.read("b").unwrap().len(), 40, "the part that fits was written");
+    assert_eq!(disk.contents("b").unwrap().len(), 40, "the part that fits was written");
     assert_eq!(do_job(&mut disk, job(2, vec![put("b", &[1; 41])])), JobOutcome::NoRoom);
     disk.submit(write(1, 0, &[1; 4096]));
     assert_eq!(settle(&mut disk), Some(WriteSeq(1)));
@@ -237,6 +237,6 @@ fn rot_turns_one_durable_bit() {
     do_job(&mut disk, job(1, vec![put("snap", &[0; 64]), put("other", &[0; 64])]));
     let mut dice = Rng::seeded(1);
     assert!(disk.rot(|name| name == "snap", &mut dice).is_some_and(|what| what.ends_with("of snap")));
-    assert_eq!(disk.read("snap").unwrap().iter().map(|byte| byte.count_ones()).sum::<u32>(), 1);
+    assert_eq!(disk.contents("snap").unwrap().iter().map(|byte| byte.count_ones()).sum::<u32>(), 1);
     assert!(disk.rot(|name| name == "nothing", &mut dice).is_none());
 }

@@ -148,6 +148,7 @@ fn draw_operator(dice: &mut Rng, election_ms: u64) -> OperatorPlan {
         strays_percent: *dice.pick(&[0, 10, 50]),
         transfers_percent: *dice.pick(&[0, 5, 20]),
         meddles_percent: *dice.pick(&[0, 5, 20]),
+        dead_ms: *dice.pick(&[election_ms * 5, 4_000, 15_000]),
         cleanup_dead_servers: dice.one_in(2),
         stabilization_ms: *dice.pick(&[0, 100, 1_000]),
         // A healthy server answers every heartbeat, and may have a slow disk and a slow link.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use lictor_core::id::Index;
-use lictor_core::io::{Input, Notice, Output};
+use lictor_core::io::{Input, Notice, Output, SnapshotNews};
 use lictor_core::peer::{Body, Envelope};
 use lictor_core::raft::News;
 use lictor_core::time::Instant;
@@ -169,7 +169,7 @@ impl World {
             Output::Job(job) => self.job(host, job),
             Output::Reserve { file, size } => self.reserve(host, file, size),
             Output::Publish(view) => self.hosts[host].view = Some(view),
-            Output::Notice(notice) => self.hear(host, &notice),
+            Output::Notice(notice) => self.hear(host, &notice)?,
         }
         Ok(())
     }
@@ -230,15 +230,26 @@ impl World {
         self.feed(to, input);
     }
 
-    fn hear(&mut self, host: usize, notice: &Notice) {
+    fn hear(&mut self, host: usize, notice: &Notice) -> Verdict {
         tell!(self, "{host} {notice:?}");
         match notice {
             Notice::Raft(News::Campaigning { .. }) => self.stats.campaigns += 1,
             Notice::Raft(News::SteppedDown { .. }) => self.stats.step_downs += 1,
+            Notice::Snapshot(SnapshotNews::Cut { .. }) => self.stats.snapshots.cut += 1,
+            Notice::Snapshot(SnapshotNews::Sending { .. }) => self.stats.snapshots.begun += 1,
+            Notice::Snapshot(SnapshotNews::Installed { .. }) => self.stats.snapshots.installed += 1,
+            Notice::Snapshot(SnapshotNews::NoRoom) => self.stats.snapshots.no_room += 1,
+            // What is damaged on its way is no message; and all servers are of one version.
+            Notice::Snapshot(SnapshotNews::Refused { from, reason }) => {
+                return Err(format!("server {} refuses the snapshot of {from}: {reason}", self.hosts[host].server));
+            }
             Notice::DiskFull => self.stats.disks_full += 1,
             Notice::Dropped { .. } => self.stats.messages_dropped += 1,
-            Notice::Raft(News::BecameLeader { .. } | News::LeaderChanged { .. }) | Notice::DiskHasRoom { .. } => {}
+            Notice::Raft(News::BecameLeader { .. } | News::LeaderChanged { .. })
+            | Notice::DiskHasRoom { .. }
+            | Notice::OrderObeyed => {}
         }
+        Ok(())
     }
 }
 

@@ -1,9 +1,10 @@
 //! Damage that lasts: disks that are wiped or rot, and machines that come back elsewhere. None of it is done where it
 //! could take a quorum's disks, or hide a quorum at addresses that nobody knows: no cluster survives that.
 
-use lictor_core::raft::Configuration;
+use lictor_core::raft::{Configuration, Entry, Position};
+use lictor_core::recovery::Recovered;
 use lictor_core::time::Duration;
-use lictor_core::wal;
+use lictor_core::{snapshot, wal};
 
 use super::{Event, Over, World, tell};
 use crate::check::raft::members::voters;
@@ -71,32 +72,49 @@ impl World {
             return Ok(());
         }
         self.stop_host(host, true)?;
+        let server = self.hosts[host].server;
+        let mut sound = self.hosts[host].disk.clone();
+        let before = recover(&mut sound).map_err(|why| format!("server {server} will refuse to start: {why}"))?;
         for _ in 0..ROT_TRIES {
-            let sound = self.hosts[host].disk.clone();
             let target = &mut self.hosts[host];
-            let concerns = |name: &str| (file == Rotten::Log) == wal::segment_number(name).is_some();
+            let concerns = |name: &str| match file {
+                Rotten::Log => wal::segment_number(name).is_some(),
+                Rotten::Snapshot => snapshot::position_of(name).is_some(),
+            };
             let Some(place) = target.disk.rot(concerns, &mut target.disk_dice) else { break };
-            let before = recover(&mut sound.clone()).map_err(|why| format!("server on host {host}: {why}"))?;
             match recover(&mut target.disk) {
                 Err(why) => {
                     tell!(self, "{host} has rotted: {place}: {why}");
+                    self.note(22, host as u64);
                     self.stats.damage.rotted += 1;
+                    self.hosts[host].forget_kept();
                     self.hosts[host].refuses = true;
                     self.stop_for_good(host)?;
                     self.over_in(wipe_ms / 2, Over::Down { host });
                     self.over_in(wipe_ms, Over::Replace { host, moves: wipe_ms % 3 == 0 });
                     return Ok(());
                 }
+                Ok(after) if after.log.hard_state == before.log.hard_state && end_of(&after) == end_of(&before) => {
+                    tell!(self, "{host} has rotted where it does not matter: {place}");
+                    self.stats.damage.harmless_rot += 1;
+                    self.hosts[host].forget_kept();
+                    let kept =
+                        self.hosts[host].keeps().map_err(|why| format!("server {server} refuses in the end: {why}"))?;
+                    self.watcher.stopped(server, &kept)?;
+                    break;
+                }
                 Ok(after) => {
-                    let shorter = file == Rotten::Log && after.entries.len() < before.entries.len();
-                    let same = after.hard_state == before.hard_state && after.entries == before.entries;
-                    let ended_early = shorter || after.hard_state.term < before.hard_state.term;
+                    let cut =
+                        end_of(&after) < end_of(&before) || after.log.hard_state.term < before.log.hard_state.term;
+                    let lost_vote = after.log.hard_state.vote != before.log.hard_state.vote;
                     ensure!(
-                        same || file == Rotten::Log && ended_early,
-                        "the disk of host {host} has rotted ({place}), and its server starts on something else"
+                        file == Rotten::Log && (cut || lost_vote || end_of(&after) == end_of(&before)),
+                        "the disk of server {server} has rotted ({place}), and it starts with something else: {:?} and not \
+                         {:?}",
+                        (after.log.hard_state, end_of(&after)),
+                        (before.log.hard_state, end_of(&before))
                     );
-                    self.stats.damage.harmless_rot += u64::from(same);
-                    target.disk = sound;
+                    self.hosts[host].disk = sound.clone();
                 }
             }
         }
@@ -162,4 +180,9 @@ impl World {
         let wait = Duration::from_millis(self.fault_dice.below(100));
         self.after(wait, Event::Over(Over::Replace { host, moves: false }));
     }
+}
+
+/// Where a server's log ends.
+fn end_of(recovered: &Recovered) -> Position {
+    recovered.log.entries.last().map_or(recovered.log.base, Entry::position)
 }
