@@ -11,7 +11,7 @@ use lictor_core::config::{Config, Limits, Snapshots};
 use lictor_core::id::{CallId, Index, PeerId};
 use lictor_core::io::{FileOp, Input, Job, JobOutcome, Output, Write};
 use lictor_core::peer::Envelope;
-use lictor_core::raft::{Configuration, Payload};
+use lictor_core::raft::{Configuration, Entry, Payload};
 use lictor_core::recovery::{Files, recover};
 use lictor_core::rng::Rng;
 use lictor_core::store::{self, Command};
@@ -67,6 +67,8 @@ struct World {
     ops: BTreeMap<CallId, Op>,
     /// Calls whose host crashed under them.
     orphans: BTreeSet<CallId>,
+    /// What is committed.
+    history: Vec<Entry>,
 }
 
 fn config(id: PeerId) -> Config {
@@ -99,6 +101,7 @@ impl World {
             full: false,
             ops: BTreeMap::new(),
             orphans: BTreeSet::new(),
+            history: Vec::new(),
         };
         for id in (1..=HOSTS).map(PeerId::numbered) {
             let host =
@@ -219,9 +222,21 @@ impl World {
         inputs.push(Input::Timeout);
         inputs.into_iter().for_each(|input| agent.handle_input(now, input));
         self.drain(id);
+        self.note_history(id);
         let agent = self.hosts[&id].agent.as_ref().unwrap();
         assert!(agent.poll_timeout().is_none_or(|due| due > now), "{id} is due again at once");
         true
+    }
+
+    /// Takes note of what a host has committed: logs forget it once a snapshot has it.
+    fn note_history(&mut self, id: PeerId) {
+        let log = self.hosts[&id].agent.as_ref().unwrap().raft().log();
+        let next = self.history.last().map_or(Index(1), |entry| entry.index.next());
+        self.history.extend(log.from(next).take_while(|entry| entry.index <= log.commit()).cloned());
+        let at = |index: Index| usize::try_from(index.0 - 1).unwrap();
+        if let Some(last) = log.get(log.commit()) {
+            assert_eq!(self.history[at(last.index)], *last, "{id} committed something else than the others");
+        }
     }
 
     fn run_until(&mut self, until: Instant) {
@@ -314,9 +329,8 @@ impl World {
 
     /// Compares what the clients saw with the log.
     fn check(&self) {
-        let log = self.hosts[&self.leader()].agent.as_ref().unwrap().raft().log();
         let mut order: BTreeMap<Bytes, Index> = BTreeMap::new();
-        for entry in log.from(Index(1)).take_while(|entry| entry.index <= log.commit()) {
+        for entry in &self.history {
             if let Payload::Command(bytes) = &entry.payload
                 && let Command::Kv(store::kv::Command::Put { value, .. }) = wire::decode(bytes).unwrap()
             {

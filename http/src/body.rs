@@ -81,11 +81,11 @@ where
     }
 }
 
-fn stalled() -> Refusal {
+pub(crate) fn stalled() -> Refusal {
     Refusal::new(StatusCode::REQUEST_TIMEOUT, "the request body stopped coming: nothing was changed")
 }
 
-fn broken(error: &warp::Error) -> Refusal {
+pub(crate) fn broken(error: &warp::Error) -> Refusal {
     // The cause says what was wrong; the outermost error only that there was one.
     let mut cause: &dyn std::error::Error = error;
     while let Some(deeper) = cause.source() {

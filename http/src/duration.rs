@@ -51,6 +51,33 @@ pub fn parse_positive(text: &str) -> Option<Option<Duration>> {
     Some(u64::try_from(nanos).ok().filter(|n| *n > 0).map(Duration::from_nanos))
 }
 
+/// Writes a duration as Go does: `0s`, `200ms`, `1h0m0.5s`.
+#[must_use]
+pub fn format(duration: Duration) -> String {
+    let nanos = duration.as_nanos();
+    let (scale, unit) = match nanos {
+        0 => return "0s".to_owned(),
+        1..1_000 => (1, "ns"),
+        1_000..1_000_000 => (1_000, "\u{b5}s"),
+        1_000_000..1_000_000_000 => (1_000_000, "ms"),
+        _ => (1_000_000_000, "s"),
+    };
+    let (whole, fraction) = (nanos / scale, nanos % scale);
+    let minutes = if unit == "s" { whole / 60 } else { 0 };
+    let mut text = match minutes {
+        0 => format!("{whole}"),
+        1..60 => format!("{minutes}m{}", whole % 60),
+        _ => format!("{}h{}m{}", minutes / 60, minutes % 60, whole % 60),
+    };
+    if fraction != 0 {
+        // As many digits as the scale has zeros, without those at the end.
+        let digits = format!("{:0width$}", fraction, width = scale.ilog10() as usize);
+        text.push('.');
+        text.push_str(digits.trim_end_matches('0'));
+    }
+    text + unit
+}
+
 /// Reads one number with its unit from the front of `text`; gives nanoseconds and what is left.
 fn parse_term(text: &str) -> Option<(u64, &str)> {
     let (whole, rest) = split_digits(text);
@@ -174,7 +201,33 @@ mod tests {
         assert_eq!(parse_positive("2"), None);
     }
 
+    #[test]
+    fn durations_are_written_as_go_writes_them() {
+        let cases = [
+            (0, "0s"),
+            (1, "1ns"),
+            (1_100, "1.1\u{b5}s"),
+            (200_000_000, "200ms"),
+            (2_200_000, "2.2ms"),
+            (10_000_000_000, "10s"),
+            (3_300_000_000, "3.3s"),
+            (245_000_000_000, "4m5s"),
+            (245_001_000_000, "4m5.001s"),
+            (18_367_001_000_000, "5h6m7.001s"),
+            (3_600_000_000_000, "1h0m0s"),
+            (480_000_000_001, "8m0.000000001s"),
+        ];
+        for (nanos, text) in cases {
+            assert_eq!(format(Duration::from_nanos(nanos)), text);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn what_is_written_is_read(nanos in 0..i64::MAX) {
+            prop_assert_eq!(parse_nanos(&format(Duration::from_nanos(nanos as u64))), Some(nanos));
+        }
+
         #[test]
         fn any_text_is_read_or_refused_without_panic(text in ".{0,24}") {
             let _ = parse_nanos(&text);

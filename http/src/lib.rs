@@ -13,21 +13,28 @@
 //! | `params` | query strings, consistency, `index` and `wait` |
 //! | [`duration`] | durations as Go writes them |
 //! | `body` | reading of request bodies within a limit |
-//! | `kv`, `status`, `agent` | one subject each: request in, JSON out |
+//! | `kv`, `status`, `agent`, `operator` | one subject each: request in, JSON out |
+//! | `snapshot` | the state as a whole, out and in |
+//! | [`archive`] | the form of a snapshot |
 //! | `json` | JSON as Go lays it out |
 //! | `reply` | replies to status codes and headers |
+//! | `time` | the wall clock's time as text |
 //! | [`server`] | connections |
 
 mod agent;
+pub mod archive;
 mod body;
 pub mod duration;
 mod json;
 mod kv;
+mod operator;
 mod params;
 pub mod path;
 mod reply;
 mod routes;
 pub mod server;
+mod snapshot;
 mod status;
+mod time;
 
 pub use server::{Options, Server, listen};

@@ -59,17 +59,22 @@ impl<'q> Params<'q> {
         Err(Refusal::new(StatusCode::BAD_REQUEST, format!("Conflicting flags: {}", self.encode())))
     }
 
-    /// What belongs to every read: consistency, `index` and `wait`, refused in the order of Consul.
     /// How a successful answer is to be laid out, a raw value apart.
     pub(crate) fn layout(&self) -> Layout {
         Layout { pretty: self.has("pretty"), raw: false }
     }
 
+    /// What belongs to every read: consistency, `index` and `wait`, refused in the order of Consul.
     pub(crate) fn read_options(&self) -> Result<ReadOptions, Refusal> {
         if self.pairs.is_empty() {
             return Ok(ReadOptions::default());
         }
         Ok(ReadOptions { consistency: self.consistency()?, wait: self.wait()?, index: self.index()? })
+    }
+
+    /// The same for a read that never blocks.
+    pub(crate) fn read_at_once(&self) -> Result<ReadOptions, Refusal> {
+        self.read_options().map(|read| ReadOptions { consistency: read.consistency, ..ReadOptions::default() })
     }
 
     /// The call for `request`, to the datacenter and with the token that the parameters name. A token in

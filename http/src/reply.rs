@@ -1,11 +1,14 @@
 //! From replies to HTTP: the one place where an error gets its status code, and where headers are made.
 
 use std::borrow::Cow;
+use std::io;
 
 use bytes::Bytes;
+use futures_util::Stream;
 use lictor_core::api::{Error, ReadMeta};
 use lictor_core::error::Busy;
 use serde::Serialize;
+use warp::Reply as _;
 use warp::http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use warp::http::{Method, StatusCode};
 
@@ -101,6 +104,22 @@ pub(crate) fn json(value: &impl Serialize, layout: Layout) -> HttpResponse {
 /// The answer to a read: JSON with its headers.
 pub(crate) fn read(meta: &ReadMeta, value: &impl Serialize, layout: Layout) -> HttpResponse {
     let mut response = json(value, layout);
+    set_meta(&mut response, meta);
+    response
+}
+
+/// The answer to what was done and leaves nothing to be said.
+pub(crate) fn empty() -> HttpResponse {
+    HttpResponse::new(Bytes::new().into())
+}
+
+/// The answer to a read of `kind` that comes piece by piece.
+pub(crate) fn stream<S>(meta: &ReadMeta, kind: &'static str, pieces: S) -> HttpResponse
+where
+    S: Stream<Item = io::Result<Bytes>> + Send + Sync + 'static,
+{
+    let mut response = warp::reply::stream(pieces).into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     set_meta(&mut response, meta);
     response
 }

@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bytes::Buf;
 use futures_util::Stream;
@@ -19,9 +19,11 @@ use warp::http::request::Parts;
 use warp::http::{Method, Request, StatusCode, Uri};
 
 use crate::body::{self, Announced};
+use crate::operator::{self, Tool};
 use crate::params::Params;
-use crate::reply::{self, HttpResponse, Layout};
-use crate::{agent, kv, path, status};
+use crate::reply::{self, HttpResponse, Layout, Refusal};
+use crate::server::Options;
+use crate::{agent, kv, path, snapshot, status};
 
 /// An endpoint, with what its path names.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,6 +33,8 @@ enum Endpoint<'p> {
     StatusLeader,
     StatusPeers,
     AgentSelf,
+    Operator(Tool),
+    Snapshot,
     /// A path that means another one.
     Elsewhere(&'static [u8]),
     Unknown,
@@ -55,6 +59,15 @@ fn endpoint(path: &[u8]) -> Endpoint<'_> {
         (b"status", Some(b"peers")) => Endpoint::StatusPeers,
 
         (b"agent", Some(b"self")) => Endpoint::AgentSelf,
+
+        (b"operator", Some(b"raft/configuration")) => Endpoint::Operator(Tool::RaftConfiguration),
+        (b"operator", Some(b"raft/peer")) => Endpoint::Operator(Tool::RaftPeer),
+        (b"operator", Some(b"raft/transfer-leader")) => Endpoint::Operator(Tool::TransferLeader),
+        (b"operator", Some(b"autopilot/configuration")) => Endpoint::Operator(Tool::AutopilotConfiguration),
+        (b"operator", Some(b"autopilot/health")) => Endpoint::Operator(Tool::AutopilotHealth),
+        (b"operator", Some(b"keyring")) => Endpoint::Operator(Tool::Keyring),
+
+        (b"snapshot", None) => Endpoint::Snapshot,
 
         _ => Endpoint::Unknown,
     }
@@ -87,20 +100,23 @@ impl Head {
 
 /// What answers every request.
 struct Answerer<F> {
-    call: F,
+    call: Arc<F>,
     limits: body::Limits,
+    snapshots: snapshot::Limits,
 }
 
 /// The service that answers every request by way of `call`.
 pub(crate) fn service<F, Fut>(
     call: F,
-    limits: body::Limits,
+    options: &Options,
 ) -> impl Service<Request<Incoming>, Response = HttpResponse, Error = Infallible, Future: Send> + Clone + Send + 'static
 where
     F: Fn(Call) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Reply> + Send + 'static,
 {
-    let answerer = Arc::new(Answerer { call, limits });
+    let limits = body::Limits { bytes: options.value_bytes, stall: options.body_stall };
+    let snapshots = snapshot::Limits::new(options.snapshot_bytes, options.body_stall, options.spool.clone());
+    let answerer = Arc::new(Answerer { call: Arc::new(call), limits, snapshots });
     let filter = warp::ext::get::<Arc<Head>>().and(warp::body::stream()).then(move |head: Arc<Head>, body| {
         let answerer = Arc::clone(&answerer);
         async move { answerer.answer_noted(&head, body).await }
@@ -116,8 +132,8 @@ where
 
 impl<F, Fut> Answerer<F>
 where
-    F: Fn(Call) -> Fut,
-    Fut: Future<Output = Reply>,
+    F: Fn(Call) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Reply> + Send + 'static,
 {
     /// Answers a request and tells the log. The query is left out there: it may hold a token.
     async fn answer_noted<S, B>(&self, head: &Head, body: S) -> HttpResponse
@@ -154,6 +170,8 @@ where
             Endpoint::StatusLeader => self.simple(api::status::Request::Leader, head, &params).await,
             Endpoint::StatusPeers => self.simple(api::status::Request::Peers, head, &params).await,
             Endpoint::AgentSelf => self.simple(api::agent::Request::Itself, head, &params).await,
+            Endpoint::Operator(tool) => self.operator(head, tool, &params, body).await,
+            Endpoint::Snapshot => self.snapshot(head, &params, body).await,
             Endpoint::Elsewhere(to) => reply::moved(&head.method, to, head.query()),
             Endpoint::Unknown => reply::plain(StatusCode::NOT_FOUND, "there is no such endpoint\n"),
         }
@@ -183,6 +201,83 @@ where
         let reply = (self.call)(params.call(request, head.token.clone())).await;
         respond(reply, layout)
     }
+
+    async fn operator<S, B>(&self, head: &Head, tool: Tool, params: &Params<'_>, body: S) -> HttpResponse
+    where
+        S: Stream<Item = Result<B, warp::Error>>,
+        B: Buf,
+    {
+        let request = match operator::operation(tool, &head.method, params) {
+            Ok(operator::Operation::Ready(request)) => request,
+            Ok(operator::Operation::Settings { cas }) => {
+                let body = match body::read(body, head.announced, self.limits).await {
+                    Ok(body) => body,
+                    Err(response) => return response,
+                };
+                match operator::settings(&body) {
+                    Ok(settings) => api::operator::Request::SetAutopilotConfiguration { settings, cas },
+                    Err(refusal) => return refusal.into_response(),
+                }
+            }
+            Ok(operator::Operation::Keyring { has_body }) => {
+                let body = match body::read(body, head.announced, self.limits).await {
+                    Ok(body) => has_body.then_some(body),
+                    Err(response) => return response,
+                };
+                return operator::no_keyring(body.as_deref()).into_response();
+            }
+            Ok(operator::Operation::WrongMethod) => return reply::wrong_method(&head.method, tool.methods()),
+            Err(refusal) => return refusal.into_response(),
+        };
+        let reply = (self.call)(params.call(request, head.token.clone())).await;
+        match (tool, reply) {
+            (Tool::RaftPeer, Ok(_)) => reply::empty(),
+            (Tool::TransferLeader, Ok(_)) => reply::json(&operator::transferred(), params.layout()),
+            (_, reply) => respond(reply, params.layout()),
+        }
+    }
+
+    async fn snapshot<S, B>(&self, head: &Head, params: &Params<'_>, body: S) -> HttpResponse
+    where
+        S: Stream<Item = Result<B, warp::Error>>,
+        B: Buf,
+    {
+        let answered = match head.method {
+            Method::GET => self.save(head, params).await,
+            Method::PUT => self.restore(head, params, body).await,
+            _ => return reply::wrong_method(&head.method, snapshot::METHODS),
+        };
+        answered.unwrap_or_else(|response| response)
+    }
+
+    async fn save(&self, head: &Head, params: &Params<'_>) -> Result<HttpResponse, HttpResponse> {
+        let read = params.read_at_once().map_err(Refusal::into_response)?;
+        let leave = self.snapshots.save().map_err(Refusal::into_response)?;
+        let request = api::snapshot::Request::Save { read };
+        match (self.call)(params.call(request, head.token.clone())).await {
+            Ok(Response::Snapshot(read)) => Ok(snapshot::send(read, &self.snapshots, leave)),
+            reply => Err(respond(reply, params.layout())),
+        }
+    }
+
+    async fn restore<S, B>(&self, head: &Head, params: &Params<'_>, body: S) -> Result<HttpResponse, HttpResponse>
+    where
+        S: Stream<Item = Result<B, warp::Error>>,
+        B: Buf,
+    {
+        let leave = self.snapshots.restore().map_err(Refusal::into_response)?;
+        let file = snapshot::spool(body, head.announced, &self.snapshots).await?;
+        // Every step has a request of its own in place of this one.
+        let form = params.call(api::status::Request::Leader, head.token.clone());
+        let (call, limit) = (Arc::clone(&self.call), self.snapshots.bytes);
+        // Once it is all here it goes on to its end, whether or not the client waits for that.
+        let restoring = tokio::spawn(async move {
+            let response = snapshot::restore(file, limit, form, &*call).await;
+            drop(leave);
+            response
+        });
+        restoring.await.map_err(|_| reply::failed(&api::Error::ShuttingDown))
+    }
 }
 
 /// The answer to a call.
@@ -198,7 +293,21 @@ fn respond(reply: Reply, layout: Layout) -> HttpResponse {
         Response::Leader(leader) => reply::json(&status::leader(leader), layout),
         Response::Peers(peers) => reply::json(&peers, layout),
         Response::Itself(itself) => reply::json(&agent::itself(&itself), layout),
-        other => unreachable!("{other:?}"),
+        Response::RaftConfiguration(configuration) => {
+            reply::json(&operator::raft_configuration(&configuration), layout)
+        }
+        Response::Autopilot(settings) => reply::json(&operator::autopilot(&settings), layout),
+        Response::Health(health) => {
+            let mut response = reply::json(&operator::health(&health, SystemTime::now()), layout);
+            if !health.healthy {
+                *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+            }
+            response
+        }
+        // Images are streamed where they are asked for, and the other is for servers among themselves.
+        Response::Snapshot(_) | Response::CaughtUpAt(_) => {
+            reply::plain(StatusCode::INTERNAL_SERVER_ERROR, "the agent's answer cannot be shown")
+        }
     }
 }
 
@@ -208,7 +317,7 @@ mod tests {
 
     #[test]
     fn every_path_has_its_endpoint() {
-        let cases: [(&str, Endpoint<'_>); 20] = [
+        let cases: [(&str, Endpoint<'_>); 31] = [
             ("/", Endpoint::Root),
             ("/v1/kv/", Endpoint::Kv(b"")),
             ("/v1/kv/a/b/", Endpoint::Kv(b"a/b/")),
@@ -216,6 +325,17 @@ mod tests {
             ("/v1/status/leader", Endpoint::StatusLeader),
             ("/v1/status/peers", Endpoint::StatusPeers),
             ("/v1/agent/self", Endpoint::AgentSelf),
+            ("/v1/operator/raft/configuration", Endpoint::Operator(Tool::RaftConfiguration)),
+            ("/v1/operator/raft/peer", Endpoint::Operator(Tool::RaftPeer)),
+            ("/v1/operator/raft/transfer-leader", Endpoint::Operator(Tool::TransferLeader)),
+            ("/v1/operator/autopilot/configuration", Endpoint::Operator(Tool::AutopilotConfiguration)),
+            ("/v1/operator/autopilot/health", Endpoint::Operator(Tool::AutopilotHealth)),
+            ("/v1/operator/keyring", Endpoint::Operator(Tool::Keyring)),
+            ("/v1/snapshot", Endpoint::Snapshot),
+            ("/v1/operator/raft", Endpoint::Unknown),
+            ("/v1/operator/", Endpoint::Unknown),
+            ("/v1/operator", Endpoint::Unknown),
+            ("/v1/snapshot/", Endpoint::Unknown),
             ("/v1/status/leader/", Endpoint::Unknown),
             ("/v1/status/", Endpoint::Unknown),
             ("/v1/status", Endpoint::Unknown),

@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-use crate::{body, routes};
+use crate::routes;
 
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 4096;
@@ -31,10 +32,14 @@ pub struct Options {
     /// How long a client may take for a request's head, and how long a connection may stay idle. Longer
     /// than common clients keep idle connections, so that the client is the one that closes.
     pub header_timeout: Duration,
-    /// How long a client may pause within a request's body.
+    /// How long a client may pause within a request's body, or within the answer with a snapshot.
     pub body_stall: Duration,
     /// The most bytes of a value; see [`lictor_core::config::Limits::value_bytes`].
     pub value_bytes: usize,
+    /// The most bytes of a snapshot that is to be restored, packed and unpacked.
+    pub snapshot_bytes: u64,
+    /// The directory in which a snapshot waits until it has been verified; it needs as much room as the archive.
+    pub spool: PathBuf,
 }
 
 impl Default for Options {
@@ -44,6 +49,8 @@ impl Default for Options {
             header_timeout: Duration::from_secs(300),
             body_stall: Duration::from_secs(30),
             value_bytes: lictor_core::config::Limits::default().value_bytes,
+            snapshot_bytes: 64 << 30,
+            spool: std::env::temp_dir(),
         }
     }
 }
@@ -77,8 +84,7 @@ impl Server {
         F: Fn(Call) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Reply> + Send + 'static,
     {
-        let limits = body::Limits { bytes: options.value_bytes, stall: options.body_stall };
-        let service = routes::service(call, limits);
+        let service = routes::service(call, options);
         let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
         builder
             .http1()

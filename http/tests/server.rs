@@ -1,6 +1,8 @@
 //! The front end over real sockets, with a backend made up for the purpose.
 
 mod client;
+mod operator;
+mod snapshot;
 
 use std::future::{Ready, ready};
 use std::pin::Pin;

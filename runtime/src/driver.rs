@@ -13,7 +13,7 @@ use lictor_core::io::{Input, Output};
 use lictor_core::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-use crate::disk::{DiskLink, Job};
+use crate::disk::{DiskLink, Task};
 use crate::event::Event;
 use crate::handle::Shared;
 use crate::notices::NoticeLog;
@@ -165,7 +165,7 @@ impl Driver {
     fn carry_out(&mut self, output: Output) {
         match output {
             // Outputs are carried out in order, so a view is always out before the replies that follow it.
-            Output::Publish(view) => self.shared.view.store(Arc::new(view)),
+            Output::Publish(view) => self.shared.view.store(view),
             Output::Reply { id, reply } => {
                 if let Some(caller) = self.callers.remove(&id) {
                     // A caller that left a moment ago has its hang-up on the way.
@@ -175,10 +175,10 @@ impl Driver {
             Output::Message { to, envelope } => self.peers.send(to, &envelope),
             Output::Persist(write) => {
                 self.written = write.seq;
-                self.disk.submit(Job::Write(write));
+                self.disk.submit(Task::Write(write));
             }
-            Output::Job(_) => unreachable!("no agent asks for it yet"),
-            Output::Reserve { file, size } => self.disk.submit(Job::Reserve { file, size }),
+            Output::Job(job) => self.disk.submit_job(job),
+            Output::Reserve { file, size } => self.disk.submit(Task::Reserve { file, size }),
             Output::Notice(notice) => self.notices.log(self.shared.clock.now(), &notice),
         }
     }

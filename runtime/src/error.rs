@@ -70,6 +70,14 @@ pub enum StartError {
         /// What is wrong, in which file and where.
         corrupt: Corrupt,
     },
+    /// Something else that the server had kept cannot be trusted, or `raft/peers.json` cannot be understood.
+    #[error("cannot start from {}: {why}", path.display())]
+    Refused {
+        /// The data directory.
+        path: PathBuf,
+        /// What is wrong with which file, and what can be done about it.
+        why: String,
+    },
     /// A file could not be changed.
     #[error(transparent)]
     Files(#[from] FilesError),

@@ -12,6 +12,7 @@ mod event;
 mod fatal;
 mod handle;
 mod notices;
+mod recover;
 mod restore;
 mod runtime;
 mod tcp;

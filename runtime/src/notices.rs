@@ -1,7 +1,8 @@
 //! What an operator reads of an agent's life.
 
-use lictor_core::io::Notice;
+use lictor_core::io::{Notice, SnapshotNews};
 use lictor_core::raft::{News, StepDown};
+use lictor_core::recovery::PEERS;
 use lictor_core::time::{Duration, Instant};
 
 /// At most one line about dropped messages in this time: a stranger must not fill the log.
@@ -19,6 +20,10 @@ impl NoticeLog {
     pub(crate) fn log(&mut self, now: Instant, notice: &Notice) {
         match notice {
             Notice::Raft(news) => log_news(news),
+            Notice::Snapshot(news) => log_snapshot(news),
+            Notice::OrderObeyed => {
+                tracing::warn!("{PEERS}: the members that it names are committed and in force; the file is removed")
+            }
             Notice::Dropped { from, reason } => {
                 if let Some(unsaid) = self.may_say_dropped(now) {
                     let from = from.map_or_else(|| "an unknown sender".to_owned(), |from| from.to_string());
@@ -53,6 +58,7 @@ fn log_news(news: &News) {
             let why = match reason {
                 StepDown::HigherTerm => "another server began a later term",
                 StepDown::LostQuorum => "it could not reach a quorum of servers",
+                StepDown::Removed => "it no longer takes part in raft",
             };
             tracing::warn!("this server stepped down as leader of term {term}: {why}");
         }
@@ -66,6 +72,35 @@ fn log_news(news: &News) {
             tracing::info!("no leader was heard from: this server asks for votes for term {term}");
         }
     }
+}
+
+/// Snapshots explain what the disk and the network are busy with.
+fn log_snapshot(news: &SnapshotNews) {
+    match news {
+        SnapshotNews::Cut { position, bytes } => {
+            let (index, size) = (position.index, mebibytes(*bytes));
+            tracing::info!("a snapshot of the log up to index {index} is on the disk ({size})");
+        }
+        SnapshotNews::Sending { to, position } => tracing::info!(
+            "server {to} lacks more than the log in memory holds: it is sent a snapshot up to index {}",
+            position.index
+        ),
+        SnapshotNews::Installed { from, position, bytes } => {
+            let (index, size) = (position.index, mebibytes(*bytes));
+            tracing::info!("installed a snapshot up to index {index} from server {from} ({size})");
+        }
+        SnapshotNews::Refused { from, reason } => tracing::error!(
+            "cannot use the snapshot that server {from} sends: {reason}. If the servers run different versions, make \
+             them the same"
+        ),
+        SnapshotNews::NoRoom => tracing::error!(
+            "no space left on the disk for a snapshot: it is tried again, and the raft log grows meanwhile"
+        ),
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 #[cfg(test)]

@@ -1,22 +1,24 @@
-//! The data directory: taking possession of it, who this server is, and what it had written before.
+//! The data directory: taking possession of it, and who this server is. What it had written before is for `recover.rs` to read.
 //!
 //! | name | what it holds |
 //! |---|---|
 //! | `lock` | locked by the agent that uses the directory; its process id, for the reader |
 //! | `node-id` | the server's stable ID, written once |
-//! | `raft/` | the segments of the log, see [`lictor_core::wal`] |
+//! | `raft/` | its log and its snapshots, see [`lictor_core::recovery`] |
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use lictor_core::id::PeerId;
-use lictor_core::wal::{self, Recovered, Recovery};
+use lictor_core::recovery::Recovered;
+use lictor_core::wal;
 use rustix::fs::{FlockOperation, flock};
 use uuid::Uuid;
 
 use crate::disk::{Files, Quota, create_directory, parent, sync_directory};
 use crate::error::StartError;
+use crate::recover::recover;
 
 const LOCK: &str = "lock";
 const NODE_ID: &str = "node-id";
@@ -80,54 +82,12 @@ impl DataDir {
         &self.path
     }
 
-    /// Reads the log and makes it fit for being written on. The files keep the lock from here on.
+    /// Reads what is in it and makes it fit for being written on. The files keep the lock from here on.
     pub(crate) fn restore(self, quota: Quota) -> Result<(Recovered, Files), StartError> {
-        let log = self.path.join(wal::DIRECTORY);
-        create_directory(&log)?;
-        let recovered = self.read_log(&log)?;
-        // A process that was killed may have made these entries without waiting for the disk.
-        sync_directory(&log)?;
-        sync_directory(&self.path)?;
-        let mut files = Files::new(self.path, quota, self.lock);
-        for repair in &recovered.repairs {
-            tracing::debug!("repairing the log: {}", repair.file());
-            files.apply(repair)?;
-        }
-        files.sync()?;
+        let mut files = Files::new(self.path.clone(), quota, self.lock);
+        let recovered = recover(&self.path, &mut files)?;
         Ok((recovered, files))
     }
-
-    fn read_log(&self, log: &Path) -> Result<Recovered, StartError> {
-        let damaged = |corrupt| StartError::CorruptLog { path: self.path.clone(), corrupt };
-        let mut recovery = Recovery::new();
-        // One segment at a time is in memory.
-        let mut bytes = Vec::new();
-        for name in segments(log)? {
-            let path = self.path.join(&name);
-            bytes.clear();
-            File::open(&path)
-                .and_then(|mut file| file.read_to_end(&mut bytes))
-                .map_err(StartError::io("read", &path))?;
-            recovery.segment(&name, &bytes).map_err(damaged)?;
-        }
-        recovery.finish(None).map_err(damaged)
-    }
-}
-
-/// The log's segments in the order of their names, relative to the data directory.
-fn segments(log: &Path) -> Result<Vec<String>, StartError> {
-    let mut names = Vec::new();
-    for entry in log.read_dir().map_err(StartError::io("read the directory", log))? {
-        let entry = entry.map_err(StartError::io("read the directory", log))?;
-        let name = format!("{}/{}", wal::DIRECTORY, entry.file_name().to_string_lossy());
-        if wal::segment_number(&name).is_some() {
-            names.push(name);
-        } else {
-            tracing::warn!("{} is no part of the log and is left alone", entry.path().display());
-        }
-    }
-    names.sort();
-    Ok(names)
 }
 
 /// Makes a directory and all above it that are missing, so that each survives a power loss.

@@ -7,10 +7,10 @@ use std::thread::{Builder, JoinHandle};
 
 use lictor_core::agent::Agent;
 use lictor_core::config::Config;
-use lictor_core::wal::Recovered;
+use lictor_core::recovery::Recovered;
 
 use crate::clock::Clock;
-use crate::disk::{DiskLink, DiskThread, Quota};
+use crate::disk::{DiskLink, DiskThreads, Quota};
 use crate::driver::{Driver, stop};
 use crate::error::StartError;
 use crate::event::Event;
@@ -66,7 +66,7 @@ pub struct Runtime {
 /// What must be waited for when the agent stops.
 struct Parts {
     agent: JoinHandle<()>,
-    disk: Option<DiskThread>,
+    disk: Option<DiskThreads>,
     listening: Listening,
 }
 
@@ -95,14 +95,14 @@ impl Runtime {
                     return Err(StartError::OtherNodeId { path, found, wanted: config.id });
                 }
                 let (recovered, files) = directory.restore(quota)?;
-                let (link, disk) = DiskThread::start(files, events.clone()).map_err(StartError::Thread)?;
+                let (link, disk) = DiskThreads::start(files, events.clone()).map_err(StartError::Thread)?;
                 (recovered, link, Some(disk))
             }
         };
 
         let clock = Clock::start();
         let agent = Agent::new(config, seed, recovered, clock.now());
-        let shared = Arc::new(Shared::new(clock, agent.view().clone()));
+        let shared = Arc::new(Shared::new(clock, Arc::clone(agent.view())));
         let peers = Peers::new(tokio::runtime::Handle::current());
         let driver = Driver::new(agent, inbox, shared.clone(), link, peers);
         let listening = Listening::start(listener, events.clone()).map_err(StartError::Listen)?;

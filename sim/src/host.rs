@@ -34,7 +34,7 @@ pub(crate) struct Host {
     /// `None` while it is down.
     pub(crate) agent: Option<Agent>,
     /// What readers see, as last published.
-    pub(crate) view: Option<View>,
+    pub(crate) view: Option<std::sync::Arc<View>>,
     /// Counts its starts: what was meant for an earlier life is dropped.
     pub(crate) life: u64,
     /// What the agent will be told when it runs next.

@@ -21,6 +21,7 @@ mod check;
 mod clock;
 mod dice;
 mod disk;
+pub mod experiment;
 pub mod faults;
 mod history;
 mod host;

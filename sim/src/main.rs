@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use lictor_sim::experiment::Experiment;
 use lictor_sim::plan::{Plan, Scenario};
 use lictor_sim::run::{Kernel, Report, run};
 use lictor_sim::swarm::{self, Options, swarm};
@@ -45,6 +46,9 @@ enum Command {
         #[arg(long, default_value_t = 5)]
         multiplier: u32,
     },
+    /// Measures again, in virtual time, what a paper has measured.
+    #[command(subcommand)]
+    Experiment(Experiment),
 }
 
 #[derive(Debug, Args)]
@@ -94,6 +98,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Bench { runs, multiplier } => bench(runs, multiplier),
+        Command::Experiment(experiment) => conduct(&experiment),
     }
 }
 
@@ -262,4 +267,17 @@ fn bench(runs: u64, multiplier: u32) -> ExitCode {
     println!("five servers and five clients under faults, raft multiplier {multiplier}, {runs} runs on one core:");
     println!("{:.0} simulated seconds per second, {:.0} events per second", simulated / wall, events as f64 / wall);
     ExitCode::SUCCESS
+}
+
+fn conduct(experiment: &Experiment) -> ExitCode {
+    match experiment.conduct() {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("error: {why}");
+            ExitCode::from(2)
+        }
+    }
 }

@@ -75,7 +75,7 @@ pub struct Agent {
     replies: Vec<(Caller, Reply)>,
     /// Term and leadership when the last batch was closed.
     office: Office,
-    view: View,
+    view: Arc<View>,
     /// The disk refused us room since then.
     full_since: Option<Instant>,
     /// Bytes that this batch has brought into the log: they need room on the disk, but are not written yet.
@@ -119,7 +119,7 @@ impl Agent {
         let config = Arc::new(config);
         let snapshots = Snapshots::new(recovered.kept);
         let figures = Figures { dropped: 0, snapshot: snapshots.newest() };
-        let view = View::new(&config, &raft, &store, figures);
+        let view = Arc::new(View::new(&config, &raft, &store, figures));
         let mut agent = Self {
             cluster: wire::cluster_tag(&config.datacenter),
             origin: rng.u64(),
@@ -199,14 +199,14 @@ impl Agent {
         };
         consider(self.calls.next_deadline());
         consider(self.writer.poll_timeout());
-        consider(self.duties.as_ref().and_then(Duties::poll_timeout));
+        consider(self.duties.as_ref().and_then(|duties| duties.poll_timeout(&self.raft)));
         consider(self.announces().then_some(self.next_announcement));
         next
     }
 
     /// The picture of the store that was last published.
     #[must_use]
-    pub const fn view(&self) -> &View {
+    pub const fn view(&self) -> &Arc<View> {
         &self.view
     }
 
@@ -317,8 +317,8 @@ impl Agent {
     fn publish(&mut self) {
         let view = self.picture();
         if !view.says_the_same_as(&self.view) {
-            self.view = view.clone();
-            self.outputs.push_back(Output::Publish(view));
+            self.view = Arc::new(view);
+            self.outputs.push_back(Output::Publish(Arc::clone(&self.view)));
         }
     }
 

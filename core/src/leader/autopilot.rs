@@ -40,12 +40,14 @@ struct Condition {
 }
 
 impl Autopilot {
-    pub(super) const fn new(now: Instant) -> Self {
-        Self { next_look: now, seen: BTreeMap::new() }
+    pub(super) fn new(now: Instant) -> Self {
+        // A leader that was just elected has heard nobody yet.
+        Self { next_look: now + LONGEST_PAUSE, seen: BTreeMap::new() }
     }
 
-    pub(super) const fn poll_timeout(&self) -> Instant {
-        self.next_look
+    /// When to look again; a server that is alone need not.
+    pub(super) fn poll_timeout(&self, raft: &Raft) -> Option<Instant> {
+        (raft.members().servers.len() > 1).then_some(self.next_look)
     }
 
     /// Looks at the servers if it is time to. Gives the change that is due, if any.
@@ -159,7 +161,7 @@ fn due(
         return Some(Change::Remove(*gone));
     }
     let dead = voters.iter().copied().find(is_dead).filter(|_| healthy >= quorum::majority(voters.len() - 1));
-    let replaces = if voters.len() % 2 == 0 { healthy == voters.len() - 1 } else { waiting.is_some() };
+    let replaces = if voters.len().is_multiple_of(2) { healthy == voters.len() - 1 } else { waiting.is_some() };
     match (dead, waiting) {
         (Some(dead), _) if replaces => Some(Change::Remove(dead)),
         (_, Some(waiting)) => Some(Change::Promote(waiting)),

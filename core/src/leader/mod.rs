@@ -42,9 +42,9 @@ impl Duties {
 
     /// When [`poll_command`](Self::poll_command) or [`poll_change`](Self::poll_change) has something to say.
     #[must_use]
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let due = [self.reaper.poll_timeout(), self.restoration.poll_timeout()];
-        due.into_iter().flatten().chain([self.autopilot.poll_timeout()]).min()
+    pub(crate) fn poll_timeout(&self, raft: &Raft) -> Option<Instant> {
+        let due = [self.reaper.poll_timeout(), self.restoration.poll_timeout(), self.autopilot.poll_timeout(raft)];
+        due.into_iter().flatten().min()
     }
 
     /// The next command that is due.

@@ -46,8 +46,12 @@ impl Restoration {
 mod tests {
     use super::*;
 
+    use crate::store::image::Encoder;
+
     fn step(store: &mut Store, index: u64, id: u128, number: u32) {
-        let step = Step::Piece { number, bytes: b"piece".as_slice().into() };
+        let mut pieces = Encoder::new(bytes::Bytes::new(), Store::default(), 100);
+        let bytes = (0..=number).filter_map(|_| pieces.next_piece()).last().unwrap();
+        let step = Step::Piece { number, bytes };
         store.apply(Index(index), Command::Restore { id: Uuid::from_u128(id), step });
     }
 

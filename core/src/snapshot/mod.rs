@@ -1,6 +1,6 @@
 //! Snapshots: a store at one place of the log, together with what consensus must know to go on from there.
 //!
-//! A snapshot is an [image](crate::store::image) of the store with raft's [`SnapshotMeta`] in it. The very same bytes
+//! A snapshot is an [`image`](mod@image) of the store with raft's [`SnapshotMeta`] in it. The very same bytes
 //! are the file on a server's disk, what is sent to a server that lags behind, and the archive of
 //! `GET /v1/snapshot`.
 //!
@@ -13,7 +13,7 @@
 //! | piece n | how many pieces and rows there were, and a checksum over the pieces' checksums |
 //!
 //! Each piece begins with a header of its own, with the version, the piece's number, its length and its checksum; the page
-//! of [`image`](crate::store::image) has the bytes. So a snapshot that was cut, damaged or put together from two
+//! of [`image`](mod@image) has the bytes. So a snapshot that was cut, damaged or put together from two
 //! is always recognised, and nothing of it is ever used.
 //!
 //! # Files

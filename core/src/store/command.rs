@@ -78,7 +78,10 @@ mod tests {
         let (key, value) = (Bytes::from_static(b"a/\xff"), Bytes::from_static(b"value"));
         let session = SessionId(uuid::Uuid::from_u128(7));
         let put = |mode| kv::Command::Put { key: key.clone(), value: value.clone(), flags: u64::MAX, mode };
-        let commands: [(Command, &str); 8] = [
+        let id = Uuid::from_u128(9);
+        let set = |cas| Command::SetAutopilot { settings: Autopilot::default(), cas };
+        let restore = |step| Command::Restore { id, step };
+        let commands: [(Command, &str); 13] = [
             (put(kv::Mode::Set).into(), r"kv put a/\xff bytes=5 flags=18446744073709551615"),
             (put(kv::Mode::Cas(Index(9))).into(), r"kv put a/\xff bytes=5 flags=18446744073709551615 cas=9"),
             (
@@ -93,6 +96,14 @@ mod tests {
             (kv::Command::Delete { key: key.clone(), cas: Some(Index(3)) }.into(), r"kv delete a/\xff cas=3"),
             (kv::Command::DeleteTree { prefix: key.clone() }.into(), r"kv delete-tree a/\xff"),
             (Command::ReapTombstones { up_to: Index(5) }, "reap-tombstones up_to=5"),
+            (set(None), "set-autopilot"),
+            (set(Some(Index(3))), "set-autopilot cas=3"),
+            (
+                restore(Step::Piece { number: 4, bytes: value.clone() }),
+                "restore 00000000-0000-0000-0000-000000000009 piece=4 bytes=5",
+            ),
+            (restore(Step::Finish { pieces: 5 }), "restore 00000000-0000-0000-0000-000000000009 finish pieces=5"),
+            (restore(Step::Abort), "restore 00000000-0000-0000-0000-000000000009 abort"),
         ];
         for (command, text) in commands {
             assert_eq!(command.to_string(), text);

@@ -97,7 +97,8 @@ pub struct Answer {
     pub index: Index,
     /// The last index at which this result may have changed: a query that waits for something newer than
     /// `asked` is answered once `changed > asked`. It moves exactly when the result does, except that
-    /// reaping tombstones may raise it (not beyond the last change of the table).
+    /// reaping tombstones may raise it (not beyond the last change of the table), and that a restoration
+    /// counts as a change of everything.
     pub changed: Index,
     /// What was found.
     pub body: Body,

@@ -1,4 +1,5 @@
-//! The return of an image, in steps that are commands of the log: see [`api::snapshot::Request::Restore`].
+//! The return of an image, in steps that are commands of the log: see
+//! [`Request::Restore`](crate::api::snapshot::Request::Restore).
 //!
 //! Pieces are kept as they came until all are there, as part of the replicated state: a server that gets a snapshot of
 //! it midway answers the next step as all others do. Beside them each server has what it read out of them so far, so
@@ -133,11 +134,9 @@ impl Store {
     }
 
     fn finish_restore(&mut self, id: Uuid, pieces: u32, touched: &mut Vec<Touch>) -> Result<(), Error> {
-        if self.restored == Some(id) {
-            return Ok(());
-        }
         let Some(staging) = self.staging.take_if(|staging| staging.id == id && staging.pieces() == pieces) else {
-            return Err(Error::RestoreInterrupted);
+            // Asked twice, if it has taken place already.
+            return if self.restored == Some(id) { Ok(()) } else { Err(Error::RestoreInterrupted) };
         };
         let (_, image) = Arc::unwrap_or_clone(staging.decoder).finish().map_err(malformed)?;
         if image.visible_index() >= MAX_INDEX {

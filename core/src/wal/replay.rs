@@ -178,3 +178,107 @@ impl Replay {
         usize::try_from(place).unwrap_or(usize::MAX).min(self.entries.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::Payload;
+
+    fn position(index: u64, term: u64) -> Position {
+        Position { index: Index(index), term: Term(term) }
+    }
+
+    fn entries(from: u64, terms: &[u64]) -> Vec<Entry> {
+        let entry =
+            |(index, term): (u64, &u64)| Entry { index: Index(index), term: Term(*term), payload: Payload::Noop };
+        (from..).zip(terms).map(entry).collect()
+    }
+
+    fn says(base: Option<Position>) -> Preface {
+        let hard_state = HardState { term: Term(9), ..HardState::default() };
+        Preface { hard_state: Some(hard_state), base, end: None }
+    }
+
+    /// A log whose first segments are gone: they ended with `end`.
+    fn cut_log(base: Position, end: Position) -> Replay {
+        let mut replay = Replay::default();
+        assert!(replay.begin(&Preface { end: Some(end), ..says(Some(base)) }));
+        replay
+    }
+
+    fn found(replay: &Replay) -> Vec<(u64, u64)> {
+        replay.entries.iter().map(|entry| (entry.index.0, entry.term.0)).collect()
+    }
+
+    #[test]
+    fn a_base_keeps_what_follows_it_and_drops_what_contradicts_it() {
+        for (base, kept) in [
+            (position(2, 1), vec![(3, 2), (4, 2)]),
+            (position(4, 2), vec![]),
+            (position(2, 3), vec![]),
+            (position(9, 3), vec![]),
+        ] {
+            let mut replay = Replay::default();
+            replay.apply(&says(None), entries(1, &[1, 1, 2, 2])).unwrap();
+            replay.apply(&says(Some(base)), Vec::new()).unwrap();
+            assert_eq!(found(&replay), kept, "{base}");
+            let next = replay.last().unwrap().index.0 + 1;
+            replay.apply(&says(Some(base)), entries(next, &[3])).unwrap();
+            assert_eq!(found(&replay).len(), kept.len() + 1, "what is said again changes nothing");
+            assert!(replay.apply(&says(None), entries(base.index.0, &[9])).is_err(), "{base} cannot be replaced");
+        }
+    }
+
+    #[test]
+    fn a_base_never_goes_back() {
+        let mut replay = Replay::default();
+        replay.apply(&says(Some(position(5, 3))), Vec::new()).unwrap();
+        for base in [position(4, 3), position(5, 4), position(6, 2)] {
+            let refused = replay.apply(&says(Some(base)), Vec::new());
+            assert_eq!(refused, Err(Problem::Base { last: position(5, 3), found: base }));
+        }
+    }
+
+    #[test]
+    fn a_log_without_its_beginning_goes_on_where_that_ended_or_replaces_some_of_it() {
+        let mut replay = cut_log(Position::START, position(10, 2));
+        replay.apply(&says(None), entries(11, &[2])).unwrap();
+        replay.apply(&says(None), entries(8, &[3, 3])).unwrap();
+        assert_eq!(found(&replay), [(8, 3), (9, 3)]);
+        let named = None;
+        assert_eq!(replay.join(position(6, 1)), Err(Problem::NeedsSnapshot { up_to: Index(7), named }));
+        assert_eq!(replay.join(position(7, 2)), Ok(Fit::Follows));
+
+        let mut gap = cut_log(Position::START, position(10, 2));
+        assert!(gap.apply(&says(None), entries(12, &[2])).is_err());
+        let mut nothing = cut_log(Position::START, position(10, 2));
+        assert_eq!(nothing.join(position(9, 2)), Err(Problem::NeedsSnapshot { up_to: Index(10), named }));
+        assert_eq!(nothing.join(position(10, 2)), Ok(Fit::Follows));
+        assert!(!Replay::default().begin(&says(Some(Position::START))), "the end is not said");
+    }
+
+    #[test]
+    fn terms_tell_whether_a_log_without_its_beginning_is_of_a_snapshots_history() {
+        for (term, fit) in [(3, Fit::Follows), (2, Fit::Follows), (1, Fit::Replaced)] {
+            let mut replay = cut_log(Position::START, position(10, 1));
+            replay.apply(&says(None), entries(8, &[term])).unwrap();
+            assert_eq!(replay.join(position(7, 2)), Ok(fit), "term {term}");
+        }
+        // A base that lies in what is gone is as good as said before, or contradicts all that is left.
+        for (term, kept) in [(2, vec![(11, 2)]), (3, vec![])] {
+            let mut replay = cut_log(Position::START, position(10, 2));
+            replay.apply(&says(None), entries(11, &[2])).unwrap();
+            replay.apply(&says(Some(position(5, term))), Vec::new()).unwrap();
+            assert_eq!(found(&replay), kept, "term {term}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_brings_its_term() {
+        let mut replay = Replay::default();
+        let hard_state = HardState { term: Term(1), vote: Some(crate::id::PeerId::numbered(1)), commit: Index(0) };
+        replay.apply(&Preface { hard_state: Some(hard_state), base: None, end: None }, entries(1, &[1])).unwrap();
+        assert_eq!(replay.join(position(7, 2)), Ok(Fit::Replaced));
+        assert_eq!((replay.hard_state.term, replay.hard_state.vote), (Term(2), None));
+    }
+}

@@ -389,6 +389,30 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_goes_only_when_a_snapshot_covers_it_and_the_next_one_is_on_disk() {
+        let options = Options { segment_bytes: 8192, ..Options::default() };
+        let mut writer = Writer::with_options(&Recovered::default(), options);
+        for n in 1..=9 {
+            let stable = writer.last_seq();
+            let _ = writer.write(stable, None, None, &entries(n, 1, 2000));
+        }
+        let last: Vec<_> = writer.old_segments().iter().map(|segment| segment.last_index.0).collect();
+        assert_eq!(last, [3, 6]);
+        assert_eq!(writer.discard(Index(2)), []);
+        let remove = |number| FileOp::Remove { file: format::segment_name(number) };
+        assert_eq!(writer.discard(Index(5)), [remove(1)]);
+        assert_eq!(writer.old_segments().len(), 1);
+        // The third segment's first write, the seventh, is on disk; so the second goes.
+        assert_eq!(writer.discard(Index(9)), [remove(2)]);
+        let stable = writer.last_seq();
+        let _ = writer.write(stable, None, None, &entries(10, 1, 2000));
+        assert_eq!(writer.discard(Index(10)), [], "the fourth segment's first write may not be on disk yet");
+        let _ = writer.write(stable.next(), None, None, &entries(11, 1, 10));
+        assert_eq!(writer.discard(Index(10)), [remove(3)]);
+        assert_eq!(writer.discard(Index(11)), [], "the current one stays");
+    }
+
+    #[test]
     fn large_batches_and_larger_than_a_segment_are_written() {
         let options = Options { segment_bytes: MIB, ..Options::default() };
         let mut writer = Writer::with_options(&Recovered::default(), options);

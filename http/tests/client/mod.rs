@@ -115,12 +115,43 @@ impl Client {
     pub(crate) async fn read(&mut self) -> Option<Answer> {
         let (status, head) = self.read_head().await?;
         let mut answer = Answer { status, head, body: Vec::new() };
+        if answer.header("transfer-encoding") == Some("chunked") {
+            answer.body = self.read_chunks().await?;
+            return Some(answer);
+        }
         let length: usize = answer.header("content-length").unwrap_or("0").parse().unwrap();
         while self.unread.len() < length {
             self.fill().await?;
         }
         answer.body = self.unread.drain(..length).collect();
         Some(answer)
+    }
+
+    /// A body in chunks; `None` if the connection was closed before its end.
+    async fn read_chunks(&mut self) -> Option<Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            let line = loop {
+                match self.unread.windows(2).position(|w| w == b"\r\n") {
+                    Some(end) => break self.unread.drain(..end + 2).collect::<Vec<u8>>(),
+                    None => self.fill().await?,
+                }
+            };
+            let length = usize::from_str_radix(std::str::from_utf8(&line).unwrap().trim(), 16).unwrap();
+            while self.unread.len() < length + 2 {
+                self.fill().await?;
+            }
+            body.extend(self.unread.drain(..length + 2).take(length));
+            if length == 0 {
+                return Some(body);
+            }
+        }
+    }
+
+    /// Takes what has come, whatever it is; `None` if the connection was closed.
+    pub(crate) async fn read_some(&mut self) -> Option<usize> {
+        self.fill().await?;
+        Some(std::mem::take(&mut self.unread).len())
     }
 
     /// Whether nothing comes for a while.

@@ -1,53 +1,22 @@
 //! The files of a data directory, and the syscalls that change them and make the changes last.
 
 use std::collections::BTreeMap;
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use lictor_core::io::{FileName, FileOp};
-use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use super::Quota;
+use super::beside::Beside;
+use super::system::{self, FilesError, Open, allocate, failed, is_full};
 
 /// Writes up to this size that follow on each other become one.
 const COALESCE_BYTES: usize = 256 << 10;
 
 /// Files kept open. The log is written at its end, so that the newest names are the ones that are used.
 const OPEN_FILES: usize = 8;
-
-/// Clients' data is nobody else's business.
-const FILE_MODE: u32 = 0o600;
-const DIRECTORY_MODE: u32 = 0o700;
-
-/// An operation on a file failed.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {doing} {}: {source}", path.display())]
-pub struct FilesError {
-    doing: &'static str,
-    path: PathBuf,
-    source: io::Error,
-    /// Whether it was to make changes durable. What a failed sync has lost is not known.
-    is_sync: bool,
-}
-
-impl FilesError {
-    /// Whether the disk had no room for what was tried, and nothing was lost by trying.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        !self.is_sync && is_full(&self.source)
-    }
-}
-
-fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FilesError {
-    move |source| FilesError { doing, path: path.to_owned(), source, is_sync: false }
-}
-
-fn failed_sync(path: &Path) -> impl FnOnce(io::Error) -> FilesError {
-    move |source| FilesError { doing: "sync", path: path.to_owned(), source, is_sync: true }
-}
 
 /// The files of a data directory.
 ///
@@ -62,17 +31,7 @@ pub(crate) struct Files {
     dirty: Option<FileName>,
     tail: Tail,
     /// Whatever must live for as long as files may be written, such as the directory's lock.
-    _lock: File,
-}
-
-struct Open {
-    file: File,
-    path: PathBuf,
-    /// Whether the directory's entry for the file is known to survive a power loss.
-    entry_durable: bool,
-    size: u64,
-    /// Whether its size was changed by something else than a write, so that `fdatasync` may not do.
-    resized: bool,
+    lock: Arc<File>,
 }
 
 /// Bytes on their way to the dirty file, gathered from writes that follow on each other.
@@ -91,7 +50,12 @@ impl Tail {
 impl Files {
     /// The files below `directory`, whose entries, as far as they exist, are durable. Keeps `lock` open.
     pub(crate) fn new(directory: PathBuf, quota: Quota, lock: File) -> Self {
-        Self { directory, quota, open: BTreeMap::new(), dirty: None, tail: Tail::default(), _lock: lock }
+        Self { directory, quota, open: BTreeMap::new(), dirty: None, tail: Tail::default(), lock: Arc::new(lock) }
+    }
+
+    /// Another hand on the same directory, for files that this one does not touch.
+    pub(crate) fn beside(&self) -> Beside {
+        Beside::new(self.directory.clone(), self.quota.clone(), self.lock.clone())
     }
 
     /// Carries out one change. It is durable after [`sync`](Self::sync).
@@ -106,7 +70,7 @@ impl Files {
             FileOp::Write { file, offset, bytes } => self.write(file, *offset, bytes),
             FileOp::Truncate { file, size } => self.truncate(file, *size),
             FileOp::Remove { file } => self.remove(file),
-            FileOp::Rename { .. } => unreachable!("no agent asks for it yet"),
+            FileOp::Rename { file, to } => self.rename(file, to),
         }
     }
 
@@ -114,18 +78,7 @@ impl Files {
     pub(crate) fn sync(&mut self) -> Result<(), FilesError> {
         self.write_tail()?;
         let Some(name) = self.dirty.take() else { return Ok(()) };
-        let open = self.open(&name)?;
-        if open.resized || !open.entry_durable {
-            open.file.sync_all().map_err(failed_sync(&open.path))?;
-        } else {
-            open.file.sync_data().map_err(failed_sync(&open.path))?;
-        }
-        open.resized = false;
-        if !open.entry_durable {
-            sync_directory(parent(&open.path))?;
-            open.entry_durable = true;
-        }
-        Ok(())
+        self.open(&name)?.sync()
     }
 
     fn write(&mut self, name: &FileName, offset: u64, bytes: &[u8]) -> Result<(), FilesError> {
@@ -159,33 +112,14 @@ impl Files {
     }
 
     fn write_at(&mut self, name: &str, offset: u64, bytes: &[u8]) -> Result<(), FilesError> {
-        let end = offset + bytes.len() as u64;
-        let room = self.has_quota(name, end)?;
-        let open = self.open(name)?;
-        let written = if room { open.file.write_all_at(bytes, offset) } else { Err(Errno::DQUOT.into()) };
-        written.map_err(failed("write", &open.path))?;
-        open.size = open.size.max(end);
-        Ok(())
-    }
-
-    /// Whether a file may be so long.
-    fn has_quota(&mut self, name: &str, size: u64) -> Result<bool, FilesError> {
-        let quota = self.quota.bytes();
-        if quota == u64::MAX {
-            return Ok(true);
-        }
-        let open = self.open(name)?;
-        let grows = size.saturating_sub(open.size);
-        Ok(grows == 0 || size_below(parent(&open.path))?.saturating_add(grows) <= quota)
+        let quota = self.quota.clone();
+        self.open(name)?.write_at(&quota, offset, bytes)
     }
 
     fn truncate(&mut self, name: &FileName, size: u64) -> Result<(), FilesError> {
         self.write_tail()?;
         self.dirty = Some(name.clone());
-        let open = self.open(name)?;
-        open.file.set_len(size).map_err(failed("truncate", &open.path))?;
-        (open.size, open.resized) = (size, true);
-        Ok(())
+        self.open(name)?.set_len(size)
     }
 
     /// Durable at once: it is rare, and what follows may rely on it.
@@ -194,11 +128,21 @@ impl Files {
         self.tail.bytes.clear();
         self.dirty = None;
         self.open.remove(name);
-        let path = self.directory.join(name);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(failed("remove", &path)(error)),
-            Ok(()) => sync_directory(parent(&path)),
+        system::remove(&self.directory.join(name))
+    }
+
+    /// Durable at once, as with a removal.
+    fn rename(&mut self, name: &FileName, to: &FileName) -> Result<(), FilesError> {
+        self.sync()?;
+        self.open.remove(name);
+        self.open.remove(to);
+        system::rename(&self.directory.join(name), &self.directory.join(to))
+    }
+
+    /// Lets go of a file that another hand removes: for as long as it is open, the system keeps its content.
+    pub(crate) fn close(&mut self, name: &str) {
+        if self.dirty.as_deref() != Some(name) {
+            self.open.remove(name);
         }
     }
 
@@ -212,8 +156,9 @@ impl Files {
         if size <= before {
             return Ok(true);
         }
-        let allocated = if self.has_quota(name, size)? {
-            let open = self.open(name)?;
+        let quota = self.quota.clone();
+        let open = self.open(name)?;
+        let allocated = if open.has_quota(&quota, size)? {
             open.resized = true;
             allocate(&open.file, before, size)
         } else {
@@ -241,7 +186,7 @@ impl Files {
     fn open(&mut self, name: &str) -> Result<&mut Open, FilesError> {
         if !self.open.contains_key(name) {
             self.close_some();
-            let open = open_or_create(self.directory.join(name))?;
+            let open = Open::open_or_create(self.directory.join(name))?;
             self.open.insert(name.to_owned(), open);
         }
         Ok(self.open.get_mut(name).expect("it was just opened"))
@@ -251,122 +196,9 @@ impl Files {
     /// still to be done for it is known nowhere else.
     fn close_some(&mut self) {
         while self.open.len() >= OPEN_FILES {
-            let idle = self
-                .open
-                .iter()
-                .find(|(name, open)| self.dirty.as_ref() != Some(*name) && open.entry_durable && !open.resized);
+            let idle = self.open.iter().find(|(name, open)| self.dirty.as_ref() != Some(*name) && open.is_settled());
             let Some(name) = idle.map(|(name, _)| name.clone()) else { return };
             self.open.remove(&name);
         }
-    }
-}
-
-fn open_or_create(path: PathBuf) -> Result<Open, FilesError> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).mode(FILE_MODE);
-    match options.open(&path) {
-        Ok(file) => {
-            let size = file.metadata().map_err(failed("look at", &path))?.len();
-            Ok(Open { file, path, entry_durable: true, size, resized: false })
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            create_directory(parent(&path))?;
-            let file = options.create_new(true).open(&path).map_err(failed("create", &path))?;
-            Ok(Open { file, path, entry_durable: false, size: 0, resized: false })
-        }
-        Err(error) => Err(failed("open", &path)(error)),
-    }
-}
-
-/// Makes a directory whose parent is there, and makes it last.
-pub(crate) fn create_directory(path: &Path) -> Result<(), FilesError> {
-    match DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
-        Ok(()) => sync_directory(parent(path)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(failed("create the directory", path)(error)),
-    }
-}
-
-/// Makes a directory's entries survive a power loss.
-pub(crate) fn sync_directory(path: &Path) -> Result<(), FilesError> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(failed_sync(path))
-}
-
-/// The directory that holds `path`.
-pub(crate) fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// The bytes of all files in a directory.
-fn size_below(directory: &Path) -> Result<u64, FilesError> {
-    let mut total = 0;
-    let entries = match std::fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        entries => entries.map_err(failed("read the directory", directory))?,
-    };
-    for entry in entries {
-        let metadata = entry.and_then(|entry| entry.metadata()).map_err(failed("read the directory", directory))?;
-        total += metadata.len();
-    }
-    Ok(total)
-}
-
-/// Makes a file `size` bytes long, with room on disk for all of them.
-fn allocate(file: &File, before: u64, size: u64) -> io::Result<()> {
-    loop {
-        return match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size) {
-            Ok(()) => Ok(()),
-            Err(Errno::INTR) => continue,
-            // A file system that cannot: writing zeros sets space aside on most of them.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => write_zeros(file, before, size),
-            Err(errno) => Err(errno.into()),
-        };
-    }
-}
-
-fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
-    let zeros = vec![0; 256 << 10];
-    let mut at = from;
-    while at < to {
-        let length = zeros.len().min(usize::try_from(to - at).unwrap_or(usize::MAX));
-        file.write_all_at(&zeros[..length], at)?;
-        at += length as u64;
-    }
-    Ok(())
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    // To fill a real disk would take it from everybody else on the machine.
-    #[test]
-    fn the_systems_words_for_no_room_are_understood() {
-        let path = Path::new("raft/wal-1");
-        for errno in [Errno::NOSPC, Errno::DQUOT] {
-            assert!(failed("write", path)(errno.into()).is_full(), "{errno}");
-            assert!(!failed_sync(path)(errno.into()).is_full(), "a failed sync is never tried again");
-        }
-        for errno in [Errno::IO, Errno::ACCESS, Errno::FBIG] {
-            assert!(!is_full(&errno.into()), "{errno}");
-        }
-    }
-
-    #[test]
-    fn space_is_set_aside_by_writing_where_the_system_cannot() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("file");
-        std::fs::write(&path, "abc").unwrap();
-        let file = OpenOptions::new().write(true).open(&path).unwrap();
-        write_zeros(&file, 3, 700_000).unwrap();
-        let found = std::fs::read(&path).unwrap();
-        assert!(found.len() == 700_000 && found.starts_with(b"abc") && found[3..].iter().all(|byte| *byte == 0));
     }
 }

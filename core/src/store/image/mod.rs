@@ -81,7 +81,7 @@ pub enum Damaged {
         kind: u8,
     },
     /// They end before the last piece does.
-    #[error("the snapshot is cut short: it ends within piece {piece}; use another copy")]
+    #[error("the snapshot is cut short: piece {piece} is not all there; use another copy")]
     CutShort {
         /// In which piece, counted from 0.
         piece: u32,
@@ -130,4 +130,79 @@ pub enum Damaged {
         /// What is wrong with it.
         reason: &'static str,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::api::snapshot::Step;
+    use crate::api::{Error, Response};
+    use crate::id::{Index, SessionId};
+    use crate::store::{Command, Store, kv};
+
+    const A: SessionId = SessionId(Uuid::from_u128(0xa));
+    const B: SessionId = SessionId(Uuid::from_u128(0xb));
+
+    fn put(store: &mut Store, key: &'static str, mode: kv::Mode) -> Result<Response, Error> {
+        let put = kv::Command::Put { key: key.into(), value: Bytes::new(), flags: 0, mode };
+        store.apply(store.index().next(), put.into()).response
+    }
+
+    fn locked() -> Store {
+        let mut store = Store::default();
+        store.note_applied(Index(1));
+        store.sessions.ids.extend([B, A]);
+        for (key, session) in [("one", A), ("other", B)] {
+            assert_eq!(put(&mut store, key, kv::Mode::Lock(session)), Ok(Response::Done(true)));
+        }
+        store
+    }
+
+    #[test]
+    fn sessions_and_their_locks_come_back() {
+        for piece_bytes in [0, 60, 1000] {
+            let mut decoder = Decoder::new();
+            Encoder::new(Bytes::new(), locked(), piece_bytes).try_for_each(|piece| decoder.feed(&piece)).unwrap();
+            let (_, store) = decoder.finish().unwrap();
+            assert!(store == locked());
+            assert!(store.session_exists(A) && store.session_exists(B));
+        }
+    }
+
+    #[test]
+    fn a_restoration_replaces_the_sessions_too() {
+        let mut store = Store::default();
+        store.note_applied(Index(1));
+        let own = SessionId(Uuid::from_u128(0xc));
+        store.sessions.ids.insert(own);
+        assert_eq!(put(&mut store, "one", kv::Mode::Lock(own)), Ok(Response::Done(true)));
+        let pieces: Vec<Bytes> = Encoder::new(Bytes::new(), locked(), 60).collect();
+        let id = Uuid::from_u128(1);
+        let count = u32::try_from(pieces.len()).unwrap();
+        let steps = (0..).zip(pieces).map(|(number, bytes)| Step::Piece { number, bytes });
+        for step in steps.chain([Step::Finish { pieces: count }]) {
+            let applied = store.apply(store.index().next(), Command::Restore { id, step });
+            assert_eq!(applied.response, Ok(Response::Done(true)));
+        }
+        assert_eq!(put(&mut store, "new", kv::Mode::Lock(own)), Err(Error::InvalidSession(own.to_string())));
+        assert_eq!(put(&mut store, "one", kv::Mode::Lock(B)), Ok(Response::Done(false)));
+        assert_eq!(put(&mut store, "one", kv::Mode::Unlock(A)), Ok(Response::Done(true)));
+        assert_eq!(put(&mut store, "one", kv::Mode::Lock(B)), Ok(Response::Done(true)));
+    }
+
+    #[test]
+    fn sessions_out_of_order_or_twice_are_refused() {
+        let mut pieces: Vec<Bytes> = Encoder::new(Bytes::new(), locked(), 0).collect();
+        pieces[2] = {
+            let mut doubled = pieces[1].to_vec();
+            frame::Header::seal(2, &mut doubled);
+            doubled.into()
+        };
+        let mut decoder = Decoder::new();
+        let fed = pieces.iter().try_for_each(|piece| decoder.feed(piece));
+        assert_eq!(fed, Err(Damaged::Row { piece: 2, reason: "sessions do not come in their order" }));
+    }
 }

@@ -63,16 +63,16 @@ pub(super) enum BadRow {
 
 /// The numbers of the kinds. They are on disks: new ones come at the end, before [`kind::END`].
 pub(super) mod kind {
-    pub(in super::super) const META: u8 = 0;
-    pub(in super::super) const STATE: u8 = 1;
-    pub(in super::super) const AUTOPILOT: u8 = 2;
-    pub(in super::super) const KV: u8 = 3;
-    pub(in super::super) const RESTORING: u8 = 4;
-    pub(in super::super) const SESSION: u8 = 5;
-    pub(in super::super) const ENTRY: u8 = 6;
-    pub(in super::super) const TOMBSTONE: u8 = 7;
-    pub(in super::super) const STAGED: u8 = 8;
-    pub(in super::super) const END: u8 = 255;
+    pub(in crate::store::image) const META: u8 = 0;
+    pub(in crate::store::image) const STATE: u8 = 1;
+    pub(in crate::store::image) const AUTOPILOT: u8 = 2;
+    pub(in crate::store::image) const KV: u8 = 3;
+    pub(in crate::store::image) const RESTORING: u8 = 4;
+    pub(in crate::store::image) const SESSION: u8 = 5;
+    pub(in crate::store::image) const ENTRY: u8 = 6;
+    pub(in crate::store::image) const TOMBSTONE: u8 = 7;
+    pub(in crate::store::image) const STAGED: u8 = 8;
+    pub(in crate::store::image) const END: u8 = 255;
 }
 
 /// The length of an optional UUID, which is all zeros if there is none.
