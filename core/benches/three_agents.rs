@@ -12,7 +12,7 @@ use lictor_core::api::agent::Settings;
 use lictor_core::api::{Call, kv};
 use lictor_core::config::{Config, Limits, Snapshots};
 use lictor_core::id::{CallId, PeerId};
-use lictor_core::io::{Input, Output};
+use lictor_core::io::{Input, JobOutcome, Output};
 use lictor_core::raft::{self, Configuration, Server};
 use lictor_core::recovery::Recovered;
 use lictor_core::time::{Duration, Instant};
@@ -75,6 +75,9 @@ impl Cluster {
                 match output {
                     Output::Message { to, envelope } => self.inputs.push_back((to, Input::Message(envelope))),
                     Output::Persist(write) => self.inputs.push_back((to, Input::Persisted(write.seq))),
+                    Output::Job(job) => {
+                        self.inputs.push_back((to, Input::JobDone { id: job.id, outcome: JobOutcome::Done }));
+                    }
                     Output::Reserve { file, size } => {
                         self.inputs.push_back((to, Input::Reserved { file, size, granted: true }));
                     }

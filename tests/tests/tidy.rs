@@ -84,19 +84,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["api", "id", "time"]),
     ("snapshot", &["api", "file", "id", "raft", "store", "wire"]),
     ("watch", &["api", "id", "store"]),
-    ("leader", &["id", "store", "time"]),
+    ("leader", &["api", "config", "id", "raft", "store", "time"]),
     ("peer", &["api", "id", "raft"]),
     ("wire", &["peer"]),
     ("wal", &["file", "id", "raft", "time", "wire"]),
     ("recovery", &["file", "id", "raft", "snapshot", "store", "wal", "wire"]),
     ("config", &["api", "id", "raft", "time", "wal"]),
-    ("view", &["api", "config", "id", "raft", "store", "time"]),
+    ("view", &["api", "config", "id", "raft", "snapshot", "store", "time"]),
     ("io", &["api", "file", "id", "peer", "raft", "time", "view", "wire"]),
     (
         "agent",
         &[
-            "api", "config", "error", "id", "io", "leader", "peer", "raft", "rng", "store", "time", "view", "wal",
-            "watch", "wire",
+            "api", "config", "error", "file", "id", "io", "leader", "peer", "raft", "recovery", "rng", "snapshot",
+            "store", "time", "view", "wal", "watch", "wire",
         ],
     ),
 ];

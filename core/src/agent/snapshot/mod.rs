@@ -16,7 +16,7 @@ use send::Senders;
 use super::Agent;
 use crate::api::Error;
 use crate::file::{FileOp, Job, JobOutcome};
-use crate::id::{JobId, PeerId};
+use crate::id::{JobId, PeerId, WriteSeq};
 use crate::io::{Notice, Output, SnapshotNews};
 use crate::raft::{Due, Piece, Position};
 use crate::snapshot::{DRAFT, RECEIVED, Snapshot};
@@ -140,7 +140,10 @@ impl Agent {
     fn maybe_cut(&mut self) {
         let snapshots = &mut self.snapshots;
         let last_bytes = snapshots.kept.newest().map_or(0, |(_, bytes)| bytes);
-        let is_free = snapshots.cut.is_none() && snapshots.receiver.is_none() && snapshots.cuts_under_way() == 0;
+        // A snapshot without any log beside it is none to recovery: this server's votes would be missing.
+        let has_log = self.raft.persisted_seq() > WriteSeq(0);
+        let is_free =
+            has_log && snapshots.cut.is_none() && snapshots.receiver.is_none() && snapshots.cuts_under_way() == 0;
         let is_due = snapshots.growth.is_due(&self.config.snapshots, last_bytes) && snapshots.pause_until <= self.now;
         if is_free && is_due {
             let meta = self.raft.snapshot_meta();
@@ -190,7 +193,8 @@ impl Agent {
 
     fn take_piece(&mut self, leader: PeerId, piece: Piece) {
         let term = self.raft.status().term;
-        if self.raft.leader() != Some(leader) || self.snapshots.pause_until > self.now {
+        let has_log = self.raft.persisted_seq() > WriteSeq(0);
+        if self.raft.leader() != Some(leader) || !has_log || self.snapshots.pause_until > self.now {
             return;
         }
         let position = piece.snapshot;
