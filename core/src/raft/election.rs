@@ -112,16 +112,26 @@ impl Raft {
     /// No leader was heard for too long: ask whether an election would succeed (pre-vote, thesis 9.6).
     pub(super) fn campaign(&mut self) {
         self.arm_election();
-        if !self.membership.latest().is_voter(self.id) {
+        if !self.may_campaign() {
             return;
         }
         self.set_leader(None);
-        self.role = Role::PreCandidate { granted: BTreeSet::from([self.id]) };
+        let own = Some(self.id).filter(|id| self.membership.latest().is_voter(*id));
+        self.role = Role::PreCandidate { granted: own.into_iter().collect() };
         let message = Message { term: self.term.next(), kind: Kind::PreVote { last: self.log.last() } };
         for peer in self.membership.latest().voters().filter(|peer| *peer != self.id) {
             self.outbox.push((peer, message.clone()));
         }
         self.maybe_begin_term();
+    }
+
+    /// Who has a vote may ask for others'. So may one whose vote was taken away by an entry that is perhaps not committed:
+    /// the others may lack it, and then nobody else can win (thesis 4.2.2). It does not vote for itself.
+    fn may_campaign(&self) -> bool {
+        let membership = &self.membership;
+        let taken_at = membership.latest_index();
+        membership.latest().is_voter(self.id)
+            || taken_at > self.log.commit() && membership.at(taken_at.prev()).1.is_voter(self.id)
     }
 
     /// Begins a term once a majority would vote for us.
@@ -201,6 +211,7 @@ impl Raft {
     pub(super) fn count_own_vote(&mut self) {
         if let Role::Candidate { granted } = &mut self.role
             && self.stable.is_vote_durable(self.term, self.id)
+            && self.membership.latest().is_voter(self.id)
         {
             granted.insert(self.id);
             self.maybe_win();
