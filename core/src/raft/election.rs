@@ -50,9 +50,12 @@ impl Raft {
         }
     }
 
-    /// A leader of our term spoke: follow it.
-    pub(super) fn hear_leader(&mut self, leader: PeerId) {
-        assert!(!self.is_leader(), "two leaders in term {}: {} and {leader}", self.term, self.id);
+    /// A leader of our term spoke: follow it. Returns whether it may be believed: a term has one leader, and what comes from
+    /// a second one does not count.
+    pub(super) fn hear_leader(&mut self, leader: PeerId) -> bool {
+        if self.leader.is_some_and(|known| known != leader) {
+            return false;
+        }
         if self.leader != Some(leader) || !matches!(self.role, Role::Follower) {
             self.role = Role::Follower;
             self.set_leader(Some(leader));
@@ -60,6 +63,7 @@ impl Raft {
         self.last_contact = self.now;
         self.sworn_until = self.now + self.config.election_timeout;
         self.arm_election();
+        true
     }
 
     fn set_leader(&mut self, leader: Option<PeerId>) {

@@ -244,7 +244,8 @@ impl Raft {
     /// Something came from a peer.
     pub fn step(&mut self, now: Instant, from: PeerId, message: Message) {
         self.now = now;
-        if !self.accept_term(from, &message) {
+        // We do not talk to ourselves: whoever says so is somebody else.
+        if from == self.id || !self.accept_term(from, &message) {
             return;
         }
         // Only answers show that we are heard, too: to hear one that does not hear us is no use (check-quorum).

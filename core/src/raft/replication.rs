@@ -62,7 +62,9 @@ impl Raft {
     }
 
     pub(super) fn handle_append(&mut self, leader: PeerId, prev: Position, entries: Vec<Entry>, commit: Index) {
-        self.hear_leader(leader);
+        if !self.hear_leader(leader) {
+            return;
+        }
         if prev.index < self.log.commit() {
             // An old message. Everything committed is the same everywhere, so that much is certain.
             let kind = Kind::Appended { matched: self.log.commit() };
@@ -106,7 +108,9 @@ impl Raft {
     }
 
     pub(super) fn handle_heartbeat(&mut self, leader: PeerId, commit: Index, round: crate::id::Round) {
-        self.hear_leader(leader);
+        if !self.hear_leader(leader) {
+            return;
+        }
         // The leader names no more than what it knows us to have, durable and the same as its own.
         self.advance_commit(commit.min(self.log.last().index));
         if self.stable.is_anything_durable() {

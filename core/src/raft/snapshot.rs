@@ -111,7 +111,9 @@ impl Raft {
     }
 
     pub(super) fn handle_piece(&mut self, leader: PeerId, piece: Piece) {
-        self.hear_leader(leader);
+        if !self.hear_leader(leader) {
+            return;
+        }
         if piece.snapshot.index <= self.log.commit() {
             // We have all that it stands for, and perhaps more: it must not take the place of that.
             let kind = Kind::Appended { matched: self.log.commit() };
