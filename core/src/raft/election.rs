@@ -116,7 +116,7 @@ impl Raft {
     /// No leader was heard for too long: ask whether an election would succeed (pre-vote, thesis 9.6).
     pub(super) fn campaign(&mut self) {
         self.arm_election();
-        if !self.membership.latest().is_voter(self.id) {
+        if !self.may_lead() {
             return;
         }
         self.set_leader(None);
@@ -131,9 +131,16 @@ impl Raft {
     /// Begins a term once a majority would vote for us.
     fn maybe_begin_term(&mut self) {
         let Role::PreCandidate { granted } = &self.role else { return };
-        if granted.len() >= quorum::majority(self.membership.latest().voter_count()) {
+        if self.is_majority(granted) {
             self.begin_term(false);
         }
+    }
+
+    /// Whether these are enough. Who has no vote does not count, be it we ourselves: we campaign, too, while our own removal
+    /// is not committed (thesis 4.2.2).
+    fn is_majority(&self, granted: &BTreeSet<PeerId>) -> bool {
+        let members = self.membership.latest();
+        granted.iter().filter(|id| members.is_voter(**id)).count() >= quorum::majority(members.voter_count())
     }
 
     /// Begins a term and asks for votes; `transfer` if the leader of the term before asked us to.
@@ -213,7 +220,7 @@ impl Raft {
 
     fn maybe_win(&mut self) {
         let Role::Candidate { granted } = &self.role else { return };
-        if granted.len() >= quorum::majority(self.membership.latest().voter_count()) {
+        if self.is_majority(granted) {
             self.become_leader();
         }
     }

@@ -66,6 +66,17 @@ impl Membership {
         self.forced = Some((term, Arc::new(configuration)));
     }
 
+    /// Whether `id` has a vote, or had one that nothing committed took. Such a server must be ready to lead: if only its log
+    /// holds the entry that removes it, nobody else can be elected (thesis 4.2.2).
+    #[must_use]
+    pub fn may_lead(&self, id: crate::id::PeerId, commit: Index) -> bool {
+        if self.latest().is_voter(id) || self.forced().is_some() {
+            return self.latest().is_voter(id);
+        }
+        let in_force = self.history.iter().rposition(|named| named.at <= commit).unwrap_or(0);
+        self.history.iter().skip(in_force).any(|named| named.configuration.is_voter(id))
+    }
+
     /// Where `id` is, or was when it last was a member.
     #[must_use]
     pub fn address(&self, id: crate::id::PeerId) -> Option<std::net::SocketAddr> {

@@ -284,6 +284,7 @@ impl Raft {
                 self.check_quorum();
                 self.maybe_give_up_transfer();
                 if heartbeat_due && self.is_leader() {
+                    self.part_from_removed();
                     self.retry_stalled();
                     self.begin_round();
                 }
@@ -299,7 +300,7 @@ impl Raft {
         match &self.role {
             Role::Leader(leader) if leader.progress.is_empty() && leader.transfer.is_none() => None,
             Role::Leader(leader) => Some(leader.next_heartbeat),
-            _ if self.membership.latest().is_voter(self.id) => Some(self.election_deadline),
+            _ if self.may_lead() => Some(self.election_deadline),
             _ => None,
         }
     }
@@ -444,6 +445,10 @@ impl Raft {
 
     fn hard_state(&self) -> HardState {
         HardState { term: self.term, vote: self.vote, commit: self.log.commit() }
+    }
+
+    fn may_lead(&self) -> bool {
+        self.membership.may_lead(self.id, self.log.commit())
     }
 
     fn is_sole_voter(&self) -> bool {

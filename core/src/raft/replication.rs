@@ -96,6 +96,9 @@ impl Raft {
         let Some(progress) = leader.progress.get_mut(&from) else { return };
         if matched <= last && progress.appended(matched, self.now) {
             self.maybe_commit();
+            if !self.membership.latest().is_member(from) {
+                self.part_from_removed();
+            }
         }
     }
 
