@@ -142,6 +142,8 @@ impl Raft {
         if self.is_leader() || position.index <= self.log.commit() || position.term > self.term {
             return false;
         }
+        // Whoever was asked for a vote before was told of another log, and perhaps by other members.
+        self.role = Role::Follower;
         let follows = self.log.install(position);
         self.membership.installed(meta, follows);
         self.stable.installed(position, follows);
