@@ -11,7 +11,7 @@ use crate::id::{Index, Term};
 /// The configurations in the log, so that a cut brings the one before back.
 ///
 /// Invariants: `history` is ordered by index, all at or before `seen`; after any configuration it holds the one that was
-/// in force before, back to what is committed.
+/// in force before, back to what is applied.
 #[derive(Clone, Debug, Default)]
 pub struct Membership {
     history: Vec<Named>,
@@ -106,7 +106,7 @@ impl Membership {
         self.seen = self.seen.min(index.prev());
     }
 
-    /// Everything up to `index` is committed: what was in force before cannot come back.
+    /// Everything up to `index` is committed and applied: what was in force before cannot come back, and nobody asks for it.
     pub fn committed(&mut self, index: Index) {
         let in_force = self.history.iter().rposition(|named| named.at <= index).unwrap_or(0);
         self.history.drain(..in_force);

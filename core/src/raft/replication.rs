@@ -144,7 +144,8 @@ impl Raft {
 
     fn advance_commit(&mut self, to: Index) {
         self.log.advance_commit(to);
-        self.membership.committed(self.log.commit());
+        // A snapshot names the members as of what is applied, which may be less.
+        self.membership.committed(self.log.applied());
     }
 }
 
