@@ -49,6 +49,8 @@ mod read;
 mod replication;
 mod snapshot;
 mod stable;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet};
