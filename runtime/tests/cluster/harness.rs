@@ -1,5 +1,6 @@
 //! Clusters of real agents in this process: real sockets, real disks, and a deadline for everything.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use lictor_core::api::agent::{Itself, Settings};
 use lictor_core::api::kv::{self, Entries, PutMode};
+use lictor_core::api::operator::{self, RaftServer};
 use lictor_core::api::{Call, Consistency, Error, Read, ReadOptions, Response, agent, status};
 use lictor_core::config::{Config, Limits, Snapshots};
 use lictor_core::id::{Index, PeerId};
@@ -17,10 +19,15 @@ use lictor_runtime::{DataDir, Handle, Options, Quota, Runtime, StartError, Stora
 /// Everything that is waited for comes within this time, or the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Servers with fixed peers, some of which may be down.
+/// How a test wants its servers to differ from the others'.
+pub(crate) type Tune = fn(&mut Config);
+
+/// Servers that founded a cluster together and others that came later, some of which may be down.
 pub(crate) struct Cluster {
     root: tempfile::TempDir,
     addresses: Vec<SocketAddr>,
+    founders: Configuration,
+    tune: Tune,
     servers: Vec<Option<Runtime>>,
     pub(crate) quotas: Vec<Quota>,
 }
@@ -28,18 +35,35 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// A cluster of `count` servers, all of which are up.
     pub(crate) async fn start(count: usize) -> Self {
+        Self::start_tuned(count, |_| {}).await
+    }
+
+    /// As [`start`](Self::start), with servers that differ.
+    pub(crate) async fn start_tuned(count: usize, tune: Tune) -> Self {
         let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let addresses: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
         let mut cluster = Self {
             root: tempfile::tempdir().unwrap(),
-            addresses: listeners.iter().map(|listener| listener.local_addr().unwrap()).collect(),
+            founders: Configuration::new(addresses.iter().enumerate().map(|(n, address)| (id(n), *address))),
+            addresses,
+            tune,
             servers: (0..count).map(|_| None).collect(),
-            quotas: vec![Quota::default(); count],
+            quotas: (0..count).map(|_| Quota::default()).collect(),
         };
-        cluster.quotas.iter_mut().for_each(|quota| *quota = Quota::default());
         for (n, listener) in listeners.into_iter().enumerate() {
             cluster.servers[n] = Some(cluster.try_start(n, listener).unwrap());
         }
         cluster
+    }
+
+    /// Starts one more server, on an empty disk, that nobody knows of yet.
+    pub(crate) fn start_another(&mut self) -> usize {
+        let (n, listener) = (self.addresses.len(), TcpListener::bind("127.0.0.1:0").unwrap());
+        self.addresses.push(listener.local_addr().unwrap());
+        self.quotas.push(Quota::default());
+        let server = self.try_start(n, listener).unwrap();
+        self.servers.push(Some(server));
+        n
     }
 
     /// Starts a server that is down, on its old address and in its old directory.
@@ -56,11 +80,20 @@ impl Cluster {
         self.try_start(n, eventually("the old port is free again", bind).await)
     }
 
+    /// Starts a server that is down in its old directory, but on another port.
+    pub(crate) fn restart_elsewhere(&mut self, n: usize) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        self.addresses[n] = listener.local_addr().unwrap();
+        self.servers[n] = Some(self.try_start(n, listener).unwrap());
+    }
+
     fn try_start(&self, n: usize, listener: TcpListener) -> Result<Runtime, StartError> {
         let directory = DataDir::open_as(self.directory(n), id(n))?;
-        let members = self.addresses.iter().enumerate().map(|(n, address)| (id(n), *address));
+        let mut config = config(id(n), self.addresses[n], self.founders.clone());
+        config.bootstrap = config.bootstrap.filter(|founders| founders.is_member(id(n)));
+        (self.tune)(&mut config);
         Runtime::start(Options {
-            config: config(id(n), self.addresses[n], Configuration::new(members)),
+            config,
             storage: Storage::Directory(directory, self.quotas[n].clone()),
             listener,
             seed: n as u64,
@@ -117,7 +150,8 @@ impl Cluster {
     }
 }
 
-fn id(n: usize) -> PeerId {
+/// The ID of a cluster's server.
+pub(crate) fn id(n: usize) -> PeerId {
     PeerId::numbered(n as u64 + 1)
 }
 
@@ -171,6 +205,27 @@ pub(crate) async fn itself(handle: &Handle) -> Itself {
     }
 }
 
+/// Asks something of the cluster's leader, over and over while there is none.
+pub(crate) async fn operate(handle: &Handle, request: operator::Request) -> Response {
+    eventually("the operator is answered", || async {
+        match soon("the operator is answered", handle.call(Call::new(request.clone()))).await {
+            Ok(response) => Some(response),
+            Err(Error::NoLeader | Error::LeaderUnreachable | Error::LeadershipLost) => None,
+            Err(error) => panic!("{request:?}: {error}"),
+        }
+    })
+    .await
+}
+
+/// Who takes part, as the leader has it.
+pub(crate) async fn members(handle: &Handle) -> Vec<RaftServer> {
+    let request = operator::Request::RaftConfiguration { read: ReadOptions::default() };
+    match operate(handle, request).await {
+        Response::RaftConfiguration(configuration) => configuration.servers,
+        other => panic!("unexpected: {other:?}"),
+    }
+}
+
 pub(crate) fn put_call(key: &str, value: impl Into<Vec<u8>>) -> Call {
     let (key, value) = (key.to_owned().into(), value.into().into());
     Call::new(kv::Request::Put { key, value, flags: 0, mode: PutMode::Set })
@@ -209,4 +264,16 @@ pub(crate) async fn get(handle: &Handle, key: &str, consistency: Consistency) ->
 
 pub(crate) fn value(read: &Read<Entries>) -> Option<String> {
     read.value.first().map(|entry| String::from_utf8(entry.value.to_vec()).unwrap())
+}
+
+/// The keys that begin with `prefix`, as far as this very server has come.
+pub(crate) async fn keys_on(handle: &Handle, prefix: &str) -> BTreeSet<String> {
+    let read = ReadOptions { consistency: Consistency::Stale, ..ReadOptions::default() };
+    let request = kv::Request::Keys { prefix: prefix.to_owned().into(), separator: "".into(), read };
+    match handle.call(Call::new(request)).await {
+        Ok(Response::KvKeys(read)) => {
+            read.value.into_iter().map(|key| String::from_utf8(key.to_vec()).unwrap()).collect()
+        }
+        other => panic!("unexpected: {other:?}"),
+    }
 }

@@ -1,5 +1,8 @@
 //! Real agents over real sockets and real disks, all in this process.
 
+mod four;
 mod harness;
+mod load;
 mod one;
+mod recovery;
 mod three;
