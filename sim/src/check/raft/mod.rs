@@ -406,8 +406,9 @@ impl Watcher {
             Kind::Appended { matched } => {
                 let server = &mut self.servers[number];
                 server.promised = server.promised.max(message.term);
+                // What it says to a leader of the past was true when its disk had it, and may be cut off since.
                 ensure!(
-                    matched <= server.durable,
+                    matched <= server.durable || message.term < server.term,
                     "server {number} confirms entries up to {matched}, its disk has them up to {}",
                     server.durable
                 );
