@@ -1,5 +1,5 @@
 //! What snapshots cost the writers: the latency of PUT with three servers on one machine and one disk, undisturbed, while
-//! all three cut a snapshot, and while the leader sends one to a follower that comes back with an empty disk and installs
+//! all three cut a snapshot, and while the leader sends one to a fourth server, which joins with an empty disk and installs
 //! it.
 //!
 //! `cargo run --release -p lictor-runtime --example snapshot_bench -- <directory> [keys] [value bytes] [writes/s] [seconds]`
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use lictor_core::api::agent::Settings;
 use lictor_core::api::kv::{self, PutMode};
-use lictor_core::api::{Call, Response, agent, status};
+use lictor_core::api::{Call, Response, agent, operator, status};
 use lictor_core::config::{Config, Limits, Snapshots};
 use lictor_core::id::PeerId;
 use lictor_core::raft::{self, Configuration};
@@ -27,6 +27,9 @@ use tokio::task::JoinHandle;
 
 /// Writers of the closed loop, and of the filling.
 const WRITERS: u64 = 16;
+
+/// The servers of the cluster, but for one that joins and leaves.
+const FOUNDERS: usize = 3;
 
 struct Parameters {
     directory: PathBuf,
@@ -61,7 +64,7 @@ async fn measure(parameters: &Parameters) {
     let mut cluster = Cluster::start(root.path());
     let begun = Instant::now();
     fill(&cluster.leader().await.1, parameters).await;
-    for n in 0..3 {
+    for n in 0..FOUNDERS {
         while last_snapshot(&cluster.handle(n)).await == 0 {
             grow(&cluster.leader().await.1).await;
         }
@@ -84,11 +87,11 @@ async fn measure(parameters: &Parameters) {
         cluster.all_are_quiet().await;
         load.stop().await.print(&name, "all three cut one", undisturbed.percentile(99));
 
-        let follower = (leader + 1) % 3;
-        cluster.wipe(follower).await;
+        let new = cluster.start_empty();
         let load = Load::start(&handle, pace, parameters);
-        cluster.start_empty(follower).await;
+        cluster.join(new, &handle).await;
         load.stop().await.print(&name, "one is sent and installed", undisturbed.percentile(99));
+        cluster.leave(new, &handle).await;
     }
     cluster.stop().await;
 }
@@ -259,7 +262,7 @@ fn print_row([pace, phase, seconds, rate, median, high, highest, ratio]: [String
     println!("{pace:<14} {phase:<26} {seconds:>8} {rate:>9} {median:>8} {high:>8} {highest:>8} {ratio:>6}");
 }
 
-/// Three servers on one disk.
+/// The servers, on one disk.
 struct Cluster {
     root: PathBuf,
     addresses: Vec<std::net::SocketAddr>,
@@ -268,7 +271,7 @@ struct Cluster {
 
 impl Cluster {
     fn start(root: &Path) -> Self {
-        let listeners: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+        let listeners: Vec<_> = (0..FOUNDERS).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
         let addresses = listeners.iter().map(|listener| listener.local_addr().expect("bound")).collect();
         let mut cluster = Self { root: root.to_owned(), addresses, servers: Vec::new() };
         for (n, listener) in listeners.into_iter().enumerate() {
@@ -279,14 +282,14 @@ impl Cluster {
     }
 
     fn server(&self, n: usize, listener: TcpListener) -> Runtime {
-        let id = PeerId::numbered(n as u64 + 1);
-        let members = (1..).map(PeerId::numbered).zip(self.addresses.iter().copied());
+        let id = id(n);
+        let founders = Configuration::new((0..FOUNDERS).map(|n| (self::id(n), self.addresses[n])));
         let config = Config {
             id,
             name: format!("node-{id}"),
             datacenter: "dc1".to_owned(),
             address: self.addresses[n],
-            bootstrap: Some(Configuration::new(members)),
+            bootstrap: founders.is_member(id).then_some(founders),
             raft: raft::Options::default(),
             snapshots: Snapshots::default(),
             limits: Limits::default(),
@@ -324,28 +327,35 @@ impl Cluster {
 
     /// Waits until nobody cuts a snapshot.
     async fn all_are_quiet(&self) {
-        while (0..3).any(|n| self.is_cutting(n)) {
+        while (0..FOUNDERS).any(|n| self.is_cutting(n)) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    async fn has_a_snapshot(&self, n: usize) {
+    /// Starts another server, on an empty disk.
+    fn start_empty(&mut self) -> usize {
+        let (n, listener) = (self.servers.len(), TcpListener::bind("127.0.0.1:0").expect("a free port"));
+        self.addresses.push(listener.local_addr().expect("bound"));
+        let server = self.server(n, listener);
+        self.servers.push(Some(server));
+        n
+    }
+
+    /// Adds a server, and waits until it has installed a snapshot.
+    async fn join(&self, n: usize, leader: &Handle) {
+        let request = operator::Request::AddPeer { id: id(n), address: self.addresses[n] };
+        leader.call(Call::new(request)).await.expect("it may join");
         while last_snapshot(&self.handle(n)).await == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// Takes a server's disk away.
-    async fn wipe(&mut self, n: usize) {
+    /// Removes a server, with all that it has.
+    async fn leave(&mut self, n: usize, leader: &Handle) {
+        let request = operator::Request::RemovePeer(operator::Peer::Id(id(n).0.to_string()));
+        leader.call(Call::new(request)).await.expect("it may leave");
         self.servers[n].take().expect("it is up").abort().await;
         std::fs::remove_dir_all(self.directory(n)).expect("its directory can be removed");
-    }
-
-    /// Starts it again, and waits until it has installed a snapshot.
-    async fn start_empty(&mut self, n: usize) {
-        let listener = TcpListener::bind(self.addresses[n]).expect("its port is still free");
-        self.servers[n] = Some(self.server(n, listener));
-        self.has_a_snapshot(n).await;
     }
 
     async fn stop(self) {
@@ -353,6 +363,10 @@ impl Cluster {
             server.shutdown().await;
         }
     }
+}
+
+fn id(n: usize) -> PeerId {
+    PeerId::numbered(n as u64 + 1)
 }
 
 async fn last_snapshot(handle: &Handle) -> u64 {
