@@ -1,14 +1,17 @@
 //! A small HTTP client for the commands: one request, one connection.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper::header::{AUTHORIZATION, CONNECTION, HOST};
+use hyper::body::{Body, Frame};
+use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST};
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -20,6 +23,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Where an agent is reached if nothing else is said.
 const DEFAULT_ADDRESS: &str = "127.0.0.1:8500";
 const DEFAULT_PORT: u16 = 8500;
+/// The size of the pieces in which a file is sent.
+const PIECE: usize = 64 << 10;
 
 /// What is not escaped in names and values of a query besides letters and digits.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -69,6 +74,28 @@ pub(crate) enum Error {
     Status { status: StatusCode, text: String },
     #[error("{0}")]
     Unsupported(String),
+    #[error("cannot write what came: {0}")]
+    Output(io::Error),
+}
+
+/// The body of a request, read as it is sent. Nothing else runs meanwhile that could wait for the file.
+struct Upload<R>(R);
+
+impl<R: Read + Unpin> Body for Upload<R> {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let mut piece = vec![0; PIECE];
+        Poll::Ready(match self.0.read(&mut piece) {
+            Ok(0) => None,
+            Ok(length) => {
+                piece.truncate(length);
+                Some(Ok(Frame::data(piece.into())))
+            }
+            Err(error) => Some(Err(error)),
+        })
+    }
 }
 
 struct Parenthesised<'t>(&'t str);
@@ -138,21 +165,67 @@ impl Client {
         self.send(&Method::DELETE, path, query, Bytes::new())
     }
 
+    /// Asks to have something done that needs no more than to be asked for.
+    pub(crate) fn post(&self, path: &str, query: &[(&str, &str)]) -> Result<Answer, Error> {
+        self.send(&Method::POST, path, query, Bytes::new())
+    }
+
+    /// Asks for something that is too large for memory, and writes it to `out`; other answers than 200 come back.
+    pub(crate) fn download(&self, path: &str, out: &mut dyn Write) -> Result<Answer, Error> {
+        let query = if self.stale { vec![("stale", "")] } else { vec![] };
+        let request = self.request(&Method::GET, path, &query, Full::<Bytes>::default())?;
+        self.run(request, Some(out))
+    }
+
+    /// Sends something that is too large for memory, of `length` if that is known.
+    pub(crate) fn upload(
+        &self,
+        path: &str,
+        from: impl Read + Send + Unpin + 'static,
+        length: Option<u64>,
+    ) -> Result<Answer, Error> {
+        let mut request = self.request(&Method::PUT, path, &[], Upload(from))?;
+        if let Some(length) = length {
+            request.headers_mut().insert(CONTENT_LENGTH, length.into());
+        }
+        self.run(request, None)
+    }
+
     fn send(&self, method: &Method, path: &str, query: &[(&str, &str)], body: Bytes) -> Result<Answer, Error> {
+        self.run(self.request(method, path, query, Full::new(body))?, None)
+    }
+
+    fn request<B>(&self, method: &Method, path: &str, query: &[(&str, &str)], body: B) -> Result<Request<B>, Error> {
         let target = self.target(path, query);
         let request = Request::builder().method(method).uri(&target).header(HOST, &self.authority);
         let mut request = request
             .header(CONNECTION, "close")
-            .body(Full::new(body))
+            .body(body)
             .map_err(|error| Error::Unsupported(format!("cannot ask for {target}: {error}")))?;
         self.set_credentials(request.headers_mut())?;
-        let failure = Failure { method: go_name(method), url: format!("http://{}{target}", self.authority) };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Error::Unsupported(format!("cannot use the network: {error}")))?;
-        runtime.block_on(self.exchange(request, &failure))
+        Ok(request)
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>, failure: &Failure) -> Result<Answer, Error> {
+    fn run<B>(&self, request: Request<B>, out: Option<&mut dyn Write>) -> Result<Answer, Error>
+    where
+        B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+    {
+        let url = format!("http://{}{}", self.authority, request.uri());
+        let failure = Failure { method: go_name(request.method()), url };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Error::Unsupported(format!("cannot use the network: {error}")))?;
+        runtime.block_on(self.exchange(request, &failure, out))
+    }
+
+    async fn exchange<B>(
+        &self,
+        request: Request<B>,
+        failure: &Failure,
+        out: Option<&mut dyn Write>,
+    ) -> Result<Answer, Error>
+    where
+        B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+    {
         let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.authority)).await {
             Ok(connected) => connected.map_err(|error| failure.dial(&self.authority, go_reason(&error)))?,
             Err(_) => return Err(failure.dial(&self.authority, "i/o timeout".to_owned())),
@@ -162,7 +235,17 @@ impl Client {
         let driving = tokio::spawn(connection);
         let response = sender.send_request(request).await.map_err(|error| failure.broken(&error))?;
         let status = response.status();
-        let body = response.into_body().collect().await.map_err(|error| failure.broken(&error))?.to_bytes();
+        let mut incoming = response.into_body();
+        let body = match out {
+            Some(out) if status == StatusCode::OK => {
+                while let Some(frame) = incoming.frame().await {
+                    let frame = frame.map_err(|error| failure.broken(&error))?;
+                    out.write_all(frame.data_ref().map_or(&[][..], |data| data)).map_err(Error::Output)?;
+                }
+                Bytes::new()
+            }
+            _ => incoming.collect().await.map_err(|error| failure.broken(&error))?.to_bytes(),
+        };
         driving.abort();
         Ok(Answer { status, body })
     }
@@ -216,7 +299,18 @@ fn go_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "Get",
         Method::PUT => "Put",
+        Method::POST => "Post",
         _ => "Delete",
+    }
+}
+
+/// Why a file cannot be used, as Go puts it.
+pub(crate) fn go_file_reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::IsADirectory => "is a directory".to_owned(),
+        _ => error.to_string(),
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) fn read(definition: &Command, line: Vec<OsString>) -> Result<Asked, S
             return Ok(all_arguments(asked, command, word, line));
         }
     }
-    asked.complete = !command.has_subcommands();
+    asked.complete = does_something(command);
     Ok(asked)
 }
 
@@ -57,8 +57,13 @@ fn all_arguments(mut asked: Asked, command: &Command, first: OsString, rest: imp
     asked.args.push("--".into());
     asked.args.push(first);
     asked.args.extend(rest);
-    asked.complete = !command.has_subcommands();
+    asked.complete = does_something(command);
     asked
+}
+
+/// Whether a command can be run as it is, without one of its subcommands.
+fn does_something(command: &Command) -> bool {
+    !command.has_subcommands() || !command.is_subcommand_required_set()
 }
 
 /// Adds one option in clap's form, with the next word if that is its value.
@@ -124,6 +129,9 @@ fn unknown_option(command: &Command, path: &[String], name: &str) -> String {
 }
 
 fn unknown_command(command: &Command, path: &[String], name: &str) -> String {
+    if path == ["operator"] {
+        return format!("Operator \"{name}\" subcommand failed: unknown subcommand \"{name}\"");
+    }
     let known = command.get_subcommands().map(Command::get_name);
     let hint = nearest(name, known).map_or_else(String::new, |near| format!(" Did you mean \"{near}\"?"));
     let path: String = path.iter().map(|name| format!(" {name}")).collect();

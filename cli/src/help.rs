@@ -11,7 +11,7 @@ use crate::flags;
 /// commands goes to standard error.
 pub(crate) fn show(definition: &Command, path: &[String]) -> ExitCode {
     let command = path.iter().fold(definition, |command, name| command.find_subcommand(name).unwrap_or(command));
-    let text = text(command, path);
+    let text = text(&program(), command, path);
     if path.is_empty() {
         eprint!("{text}");
     } else {
@@ -20,8 +20,13 @@ pub(crate) fn show(definition: &Command, path: &[String]) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn text(command: &Command, path: &[String]) -> String {
-    let name: String = std::iter::once("lictor").chain(path.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
+/// The name by which the program was called: some call it `consul`.
+fn program() -> String {
+    std::env::args_os().next().map_or_else(|| "lictor".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+fn text(program: &str, command: &Command, path: &[String]) -> String {
+    let name: String = std::iter::once(program).chain(path.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
     let mut text = format!("Usage: {name}");
     if command.has_subcommands() {
         text.push_str(" <command> [options] [arguments]");
@@ -78,7 +83,7 @@ mod tests {
         let definition = crate::definition();
         let path = ["kv".to_owned(), "get".to_owned()];
         let get = definition.find_subcommand("kv").unwrap().find_subcommand("get").unwrap();
-        let text = text(get, &path);
+        let text = text("lictor", get, &path);
         assert!(text.starts_with("Usage: lictor kv get [options] [KEY]\n"), "{text}");
         assert!(text.contains("\n  -http-addr=<address>\n      "), "{text}");
         assert!(text.contains("\n  -recurse\n      "), "{text}");
@@ -86,7 +91,7 @@ mod tests {
 
     #[test]
     fn commands_are_listed_in_order() {
-        let text = text(&crate::definition(), &[]);
+        let text = text("lictor", &crate::definition(), &[]);
         let at =
             |name: &str| text.find(&format!("\n    {name}  ")).unwrap_or_else(|| panic!("{name} is not in {text}"));
         assert!(at("agent      ") < at("kv         ") && at("kv         ") < at("version    "));

@@ -2,9 +2,14 @@
 
 mod agent;
 mod client;
+mod failed;
 mod flags;
 mod help;
+mod info;
 mod kv;
+mod operator;
+mod snapshot;
+mod table;
 mod version;
 
 use std::ffi::OsString;
@@ -28,7 +33,10 @@ struct Cli {
 #[command(disable_help_flag = true, disable_help_subcommand = true)]
 enum Commands {
     Agent(agent::Args),
+    Info(info::Args),
     Kv(kv::Args),
+    Operator(operator::Args),
+    Snapshot(snapshot::Args),
     Version(version::Args),
 }
 
@@ -60,7 +68,10 @@ fn run(args: Vec<OsString>) -> ExitCode {
     };
     match cli.command {
         Commands::Agent(args) => agent::run(&args, &agent::ignored(&matches)),
+        Commands::Info(args) => info::run(args),
         Commands::Kv(args) => kv::run(args),
+        Commands::Operator(args) => operator::run(args),
+        Commands::Snapshot(args) => snapshot::run(args),
         Commands::Version(_) => version::run(),
     }
 }

@@ -15,6 +15,7 @@
 //! What must wait for something (a vote for the disk, an answer for a quorum) waits inside.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::api::{Call, Reply};
 pub use crate::file::{FileName, FileOp, Job, JobOutcome, Write};
@@ -103,7 +104,7 @@ pub enum Output {
         size: u64,
     },
     /// A newer picture of the store, for reads that need not enter the core.
-    Publish(View),
+    Publish(Arc<View>),
     /// Something that an operator, a test or a checker may want to know. It asks for nothing.
     Notice(Notice),
 }

@@ -9,11 +9,32 @@ const DELEGATE: (u8, u8, u8) = (2, 4, 4);
 
 /// `/v1/agent/self`.
 pub(crate) fn itself(itself: &Itself) -> Value {
+    let mut stats = json!(itself.stats);
+    stats["runtime"] = runtime();
     json!({
         "Config": config(&itself.config),
         "Coord": coordinate(),
         "Member": member(&itself.member),
-        "Stats": itself.stats,
+        "Stats": stats,
+    })
+}
+
+/// What the process runs on. The names are those of Go's runtime, whose light threads are the tasks of ours.
+fn runtime() -> Value {
+    let tasks = tokio::runtime::Handle::try_current().map_or(0, |handle| handle.metrics().num_alive_tasks());
+    let threads = tokio::runtime::Handle::try_current().map_or(0, |handle| handle.metrics().num_workers());
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    json!({
+        "arch": arch,
+        "cpu_count": std::thread::available_parallelism().map_or(1, usize::from).to_string(),
+        "goroutines": tasks.to_string(),
+        "max_procs": threads.to_string(),
+        "os": std::env::consts::OS,
+        "version": concat!("lictor-", env!("CARGO_PKG_VERSION")),
     })
 }
 
@@ -111,5 +132,6 @@ mod tests {
         assert_eq!(shown["Member"]["Addr"], "10.1.10.12");
         assert_eq!(shown["Member"]["Status"], 1);
         assert_eq!(shown["Stats"]["raft"]["term"], "3");
+        assert_eq!(shown["Stats"]["runtime"]["os"], std::env::consts::OS);
     }
 }

@@ -165,7 +165,7 @@ impl Driver {
     fn carry_out(&mut self, output: Output) {
         match output {
             // Outputs are carried out in order, so a view is always out before the replies that follow it.
-            Output::Publish(view) => self.shared.view.store(Arc::new(view)),
+            Output::Publish(view) => self.shared.view.store(view),
             Output::Reply { id, reply } => {
                 if let Some(caller) = self.callers.remove(&id) {
                     // A caller that left a moment ago has its hang-up on the way.

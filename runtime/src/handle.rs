@@ -27,8 +27,8 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(clock: Clock, view: View) -> Self {
-        Self { clock, view: ArcSwap::from_pointee(view), closed: AtomicBool::new(false), next_call: AtomicU64::new(1) }
+    pub(crate) fn new(clock: Clock, view: Arc<View>) -> Self {
+        Self { clock, view: ArcSwap::new(view), closed: AtomicBool::new(false), next_call: AtomicU64::new(1) }
     }
 }
 

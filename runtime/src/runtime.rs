@@ -102,7 +102,7 @@ impl Runtime {
 
         let clock = Clock::start();
         let agent = Agent::new(config, seed, recovered, clock.now());
-        let shared = Arc::new(Shared::new(clock, agent.view().clone()));
+        let shared = Arc::new(Shared::new(clock, Arc::clone(agent.view())));
         let peers = Peers::new(tokio::runtime::Handle::current());
         let driver = Driver::new(agent, inbox, shared.clone(), link, peers);
         let listening = Listening::start(listener, events.clone()).map_err(StartError::Listen)?;

@@ -19,6 +19,8 @@ pub(crate) enum Concern {
     Disk(usize),
     /// What a client does.
     Client(usize),
+    /// What the operator does.
+    Operator,
 }
 
 /// The stream of a concern.
@@ -30,6 +32,7 @@ pub(crate) fn stream(seed: u64, concern: Concern) -> Rng {
         Concern::Host(n) => (4, n),
         Concern::Disk(n) => (5, n),
         Concern::Client(n) => (6, n),
+        Concern::Operator => (7, 0),
     };
     let mut root = Rng::seeded(seed ^ (kind << 56) ^ ((number as u64) << 40));
     Rng::seeded(root.u64())

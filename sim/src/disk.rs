@@ -8,30 +8,53 @@
 //! - The length of a file, and its entry in the directory, are written when the file system likes, or at the
 //!   sync. A file that was never synced may be gone; a removed one may be back.
 //!
+//! - A renamed file is whole, under its new name or, if the power fails before the directory is synced, under its
+//!   old one; then what had the new name is back.
+//!
 //! If only the process dies, the page cache lives on: whatever the process had handed over is there.
+//!
+//! Jobs go through a queue of their own, one after the other, beside the writes.
 
 mod file;
+mod jobs;
+mod rot;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use lictor_core::id::WriteSeq;
-use lictor_core::io::{FileName, FileOp, Write};
+use lictor_core::io::{FileName, FileOp, Job, Write};
 use lictor_core::rng::Rng;
 
 pub(crate) use file::Survival;
 use file::{Change, File};
 
 /// A host's disk.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
     files: BTreeMap<FileName, File>,
     /// Writes that wait for the disk thread.
     queue: VecDeque<Write>,
     /// The group that the disk thread is writing and syncing.
     active: Vec<Write>,
+    /// Jobs. The first is being done if `is_at_job`.
+    jobs: VecDeque<Job>,
+    is_at_job: bool,
+    /// Renames that a power loss may undo, in their order.
+    renames: Vec<Renamed>,
     /// Bytes that fit; none if it is not limited.
     capacity: Option<u64>,
+}
+
+/// A rename that is not durable yet.
+#[derive(Clone, Debug)]
+struct Renamed {
+    from: FileName,
+    to: FileName,
+    /// What had the new name before.
+    displaced: Option<File>,
 }
 
 /// The disk has no room for a write that was not reserved.
@@ -65,9 +88,8 @@ impl Disk {
         if self.capacity.is_some_and(|capacity| self.used() > capacity) {
             return Err(NoRoom);
         }
-        let touched = group.iter().flat_map(|write| &write.ops).map(FileOp::file);
-        for name in touched {
-            Self::sync(&mut self.files, name);
+        for op in group.iter().flat_map(|write| &write.ops) {
+            self.sync(op);
         }
         Ok(group.last().map(|write| write.seq))
     }
@@ -91,6 +113,7 @@ impl Disk {
     /// The process dies. Its queue dies with it; of the group that was being written, the first few changes
     /// had been handed to the system.
     pub(crate) fn crash_process(&mut self, dice: &mut Rng) {
+        self.break_off_jobs(dice);
         self.queue.clear();
         let ops: Vec<FileOp> = std::mem::take(&mut self.active).into_iter().flat_map(|write| write.ops).collect();
         if ops.is_empty() {
@@ -107,6 +130,7 @@ impl Disk {
     pub(crate) fn lose_power(&mut self, dice: &mut Rng) {
         self.crash_process(dice);
         let survival = Survival::draw(dice);
+        self.undo_renames(survival, dice);
         self.files.retain(|_, file| file.survive(survival, dice));
     }
 
@@ -121,17 +145,23 @@ impl Disk {
     /// written again stays as uncertain as it was.
     pub(crate) fn sync_repairs(&mut self, repairs: &[FileOp]) {
         for op in repairs {
-            Self::sync(&mut self.files, op.file());
+            self.sync(op);
         }
     }
 
-    /// The files as a program reads them.
-    pub(crate) fn read_all(&mut self) -> Vec<(FileName, Bytes)> {
-        self.files
-            .iter_mut()
-            .filter(|(_, file)| !file.is_removed())
-            .map(|(name, file)| (name.clone(), file.read()))
-            .collect()
+    /// Everything is gone.
+    pub(crate) fn wipe(&mut self) {
+        *self = Self { capacity: self.capacity, ..Self::default() };
+    }
+
+    /// The names of all files, as a program lists them.
+    pub(crate) fn list(&self) -> Vec<FileName> {
+        self.files.iter().filter(|(_, file)| !file.is_removed()).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// A file, as a program reads it.
+    pub(crate) fn contents(&mut self, name: &str) -> Option<Bytes> {
+        self.files.get_mut(name).filter(|file| !file.is_removed()).map(File::read)
     }
 
     fn used(&self) -> u64 {
@@ -152,159 +182,53 @@ impl Disk {
                     file.remove();
                 }
             }
-            FileOp::Rename { .. } => unreachable!("no agent asks for it yet"),
+            FileOp::Rename { file, to } => self.rename(file, to),
         }
     }
 
-    fn sync(files: &mut BTreeMap<FileName, File>, name: &FileName) {
-        if let Some(file) = files.get_mut(name)
+    fn rename(&mut self, from: &FileName, to: &FileName) {
+        let moved = self.files.remove(from).filter(|file| !file.is_removed());
+        let mut moved = moved.unwrap_or_else(|| panic!("{from} is to be renamed and does not exist"));
+        // Whatever was written to it is made durable first.
+        moved.sync();
+        let displaced = self.files.insert(to.clone(), moved);
+        self.renames.push(Renamed { from: from.clone(), to: to.clone(), displaced });
+    }
+
+    /// The power fails: each rename that was not synced has happened, or not.
+    fn undo_renames(&mut self, survival: Survival, dice: &mut Rng) {
+        for Renamed { from, to, displaced } in std::mem::take(&mut self.renames).into_iter().rev() {
+            let undone = match survival {
+                Survival::Nothing => true,
+                Survival::Everything => false,
+                Survival::Prefix | Survival::Sectors => dice.one_in(2),
+            };
+            // One whose old name is in use again, or that has moved on, has certainly happened.
+            if undone
+                && !self.files.contains_key(&from)
+                && let Some(moved) = self.files.remove(&to)
+            {
+                self.files.insert(from, moved);
+                if let Some(displaced) = displaced {
+                    self.files.insert(to, displaced);
+                }
+            }
+        }
+    }
+
+    /// What an operation changed becomes durable.
+    fn sync(&mut self, op: &FileOp) {
+        let name = match op {
+            FileOp::Rename { file, to } => {
+                self.renames.retain(|renamed| renamed.from != *file || renamed.to != *to);
+                to
+            }
+            op => op.file(),
+        };
+        if let Some(file) = self.files.get_mut(name)
             && !file.sync()
         {
-            files.remove(name);
+            self.files.remove(name);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LOG: &str = "log";
-
-    fn write(seq: u64, offset: u64, bytes: &[u8]) -> Write {
-        let bytes = Bytes::copy_from_slice(bytes);
-        Write { seq: WriteSeq(seq), ops: vec![FileOp::Write { file: LOG.into(), offset, bytes }] }
-    }
-
-    fn settle(disk: &mut Disk) -> Option<WriteSeq> {
-        disk.begin();
-        disk.complete().expect("the disk is not limited")
-    }
-
-    fn contents(disk: &mut Disk) -> Option<Bytes> {
-        disk.read_all().into_iter().find(|(name, _)| name == LOG).map(|(_, bytes)| bytes)
-    }
-
-    #[test]
-    fn a_group_takes_all_that_waits_and_completes_with_its_last_write() {
-        let mut disk = Disk::default();
-        assert!(disk.submit(write(1, 0, b"a")));
-        assert_eq!(disk.begin(), Some(1));
-        assert!(!disk.submit(write(2, 1, b"b")));
-        assert!(!disk.submit(write(3, 2, b"c")));
-        assert_eq!(disk.complete().unwrap(), Some(WriteSeq(1)));
-        assert_eq!(settle(&mut disk), Some(WriteSeq(3)));
-        assert_eq!(disk.begin(), None);
-        assert_eq!(contents(&mut disk).unwrap().as_ref(), b"abc");
-    }
-
-    #[test]
-    fn what_was_synced_survives_every_power_loss() {
-        for seed in 0..200 {
-            let mut disk = Disk::default();
-            disk.submit(write(1, 0, &[1; 2000]));
-            settle(&mut disk);
-            disk.submit(write(2, 2000, &[2; 2000]));
-            disk.begin();
-            disk.lose_power(&mut Rng::seeded(seed));
-            assert_eq!(&contents(&mut disk).expect("the file was synced")[..2000], &[1; 2000]);
-        }
-    }
-
-    #[test]
-    fn an_unsynced_write_may_be_lost_or_kept_or_torn_at_sectors() {
-        let (mut lost, mut kept, mut torn) = (0, 0, 0);
-        for seed in 0..400 {
-            let mut disk = Disk::default();
-            disk.submit(write(1, 0, &[1; 512]));
-            settle(&mut disk);
-            disk.submit(write(2, 512, &[2; 2048]));
-            disk.begin();
-            disk.lose_power(&mut Rng::seeded(seed));
-            let bytes = contents(&mut disk).expect("the file was synced");
-            let tail = &bytes[512..];
-            for sector in tail.chunks(512) {
-                assert!(sector.iter().all(|b| *b == sector[0]), "a sector is written as a whole");
-            }
-            match tail.iter().filter(|b| **b == 2).count() {
-                0 => lost += 1,
-                2048 => kept += 1,
-                _ => torn += 1,
-            }
-        }
-        assert!(lost > 20 && kept > 20 && torn > 20, "lost {lost}, kept {kept}, torn {torn}");
-    }
-
-    #[test]
-    fn a_later_write_may_survive_an_earlier_one_of_the_same_group() {
-        let overtaken = (0..400).filter(|seed| {
-            let mut disk = Disk::default();
-            disk.submit(write(1, 0, &[0; 2048]));
-            settle(&mut disk);
-            disk.submit(write(2, 0, &[2; 512]));
-            disk.submit(write(3, 1024, &[3; 512]));
-            disk.begin();
-            disk.lose_power(&mut Rng::seeded(*seed));
-            let bytes = contents(&mut disk).expect("the file was synced");
-            bytes[0] == 0 && bytes[1024] == 3
-        });
-        assert!(overtaken.count() > 10);
-    }
-
-    #[test]
-    fn a_file_that_was_never_synced_may_be_gone_and_a_removed_one_may_be_back() {
-        let (mut gone, mut back) = (0, 0);
-        for seed in 0..200 {
-            let mut dice = Rng::seeded(seed);
-            let mut disk = Disk::default();
-            disk.submit(write(1, 0, b"new"));
-            disk.begin();
-            disk.lose_power(&mut dice);
-            gone += usize::from(contents(&mut disk).is_none());
-
-            let mut disk = Disk::default();
-            disk.submit(write(1, 0, b"old"));
-            settle(&mut disk);
-            disk.submit(Write { seq: WriteSeq(2), ops: vec![FileOp::Remove { file: LOG.into() }] });
-            disk.begin();
-            disk.lose_power(&mut dice);
-            back += usize::from(contents(&mut disk).is_some_and(|bytes| bytes.as_ref() == b"old"));
-        }
-        assert!((20..180).contains(&gone), "{gone}");
-        assert!((20..180).contains(&back), "{back}");
-    }
-
-    #[test]
-    fn a_process_that_dies_leaves_what_it_had_handed_over() {
-        let mut all = 0;
-        for seed in 0..100 {
-            let mut disk = Disk::default();
-            disk.submit(write(1, 0, b"a"));
-            disk.submit(write(2, 1, b"b"));
-            disk.begin();
-            disk.submit(write(3, 2, b"c"));
-            disk.crash_process(&mut Rng::seeded(seed));
-            let bytes = contents(&mut disk).unwrap_or_default();
-            assert!(b"ab".starts_with(&bytes), "the queue dies with the process");
-            all += usize::from(bytes.len() == 2);
-        }
-        assert!((40..100).contains(&all), "{all}");
-    }
-
-    #[test]
-    fn room_is_reserved_only_if_there_is_any() {
-        let mut disk = Disk::default();
-        assert!(disk.reserve(&LOG.into(), 4096));
-        disk.limit(Some(100));
-        assert!(disk.reserve(&LOG.into(), 4096), "it is long enough already");
-        assert!(!disk.reserve(&LOG.into(), 4197));
-        disk.submit(write(1, 0, &[1; 4096]));
-        assert_eq!(settle(&mut disk), Some(WriteSeq(1)));
-        disk.submit(write(2, 4096, &[1; 101]));
-        disk.begin();
-        assert!(disk.complete().is_err());
-        disk.limit(None);
-        assert!(disk.reserve(&LOG.into(), 8192));
-        assert_eq!(contents(&mut disk).unwrap().len(), 8192);
     }
 }

@@ -1,10 +1,11 @@
 //! The troubles that befall a cluster, as data. Each carries its own end, so that any of them can be taken
 //! out of a plan without leaving something broken for good.
 
-use lictor_core::rng::Rng;
+mod draw;
+
 use serde::{Deserialize, Serialize};
 
-use crate::dice::Dice as _;
+pub(crate) use draw::{Frame, draw};
 
 /// A fault and when it begins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -138,10 +139,75 @@ pub enum Fault {
         /// How much it gains, in millionths.
         ppm: i32,
     },
+    /// What one host sends gets through badly if it is large.
+    NarrowLink {
+        /// Which host.
+        target: Target,
+        /// Messages of more bytes than this are large.
+        above: usize,
+        /// Of those, how many in a million are lost.
+        loss_ppm: u32,
+        /// How much longer each byte of them takes.
+        byte_us: u64,
+        /// For how long.
+        ms: u64,
+    },
+    /// A disk takes many times longer for all that is not its log.
+    SlowJobs {
+        /// Whose.
+        target: Target,
+        /// How many times.
+        factor: u32,
+        /// For how long.
+        ms: u64,
+    },
+    /// A machine gets an empty disk, and comes back as another server. Only while a quorum's disks are left.
+    Wipe {
+        /// Which.
+        target: Target,
+        /// For how long it is down.
+        down_ms: u64,
+        /// Whether it also comes back elsewhere.
+        moves: bool,
+    },
+    /// A machine loses power, and a bit turns in one of its files. It must not start on that; the operator gives it an
+    /// empty disk. Only while a quorum's disks are left.
+    Rot {
+        /// Whose.
+        target: Target,
+        /// In what.
+        file: Rotten,
+        /// When the operator comes.
+        wipe_ms: u64,
+    },
+    /// A machine goes down and comes back with another address. Only while a quorum is where it was.
+    Move {
+        /// Which.
+        target: Target,
+        /// For how long it is down.
+        down_ms: u64,
+    },
+    /// A host is not wanted as a server for a while; it goes on running.
+    Dismissal {
+        /// Which.
+        target: Target,
+        /// For how long.
+        ms: u64,
+    },
+}
+
+/// What rots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rotten {
+    /// A file of the log.
+    Log,
+    /// Any other file: snapshots.
+    Snapshot,
 }
 
 /// The names of all faults.
-pub const NAMES: [&str; 11] = [
+pub const NAMES: [&str; 17] = [
     "crash",
     "power cut",
     "power loss",
@@ -153,7 +219,16 @@ pub const NAMES: [&str; 11] = [
     "slow disk",
     "full disk",
     "drift",
+    "narrow link",
+    "slow jobs",
+    "wipe",
+    "rot",
+    "move",
+    "dismissal",
 ];
+
+/// How many of them need no operator who looks after the members: the first ones.
+pub const WITHOUT_OPERATOR: usize = 13;
 
 impl Fault {
     /// What it is called in summaries: one of [`NAMES`].
@@ -177,6 +252,12 @@ impl Fault {
             Self::SlowDisk { .. } => 8,
             Self::FullDisk { .. } => 9,
             Self::Drift { .. } => 10,
+            Self::NarrowLink { .. } => 11,
+            Self::SlowJobs { .. } => 12,
+            Self::Wipe { .. } => 13,
+            Self::Rot { .. } => 14,
+            Self::Move { .. } => 15,
+            Self::Dismissal { .. } => 16,
         }
     }
 }
@@ -192,6 +273,12 @@ impl Trouble {
             | Fault::SlowLink { target, .. }
             | Fault::SlowDisk { target, .. }
             | Fault::FullDisk { target, .. }
+            | Fault::NarrowLink { target, .. }
+            | Fault::SlowJobs { target, .. }
+            | Fault::Wipe { target, .. }
+            | Fault::Rot { target, .. }
+            | Fault::Move { target, .. }
+            | Fault::Dismissal { target, .. }
             | Fault::Drift { target, .. } => target.host().into_iter().collect(),
             Fault::Partition { cut, .. } => match cut {
                 Cut::Halves(side) | Cut::OneWay(side) => side.clone(),
@@ -216,91 +303,5 @@ impl Target {
             Self::Host(host) => Some(host),
             Self::Leader | Self::Follower => None,
         }
-    }
-}
-
-/// Draws a schedule. A seed prefers a few kinds of faults, so that some runs are all crashes and some all
-/// partitions; faults overlap as they like.
-pub(crate) fn draw(dice: &mut Rng, hosts: usize, trouble_ms: u64, election_ms: u64) -> Vec<Trouble> {
-    if dice.one_in(20) {
-        // Quiet runs, for what must not happen when nothing does.
-        return Vec::new();
-    }
-    let mut weights = [0; NAMES.len()];
-    for weight in &mut weights {
-        *weight = *dice.pick(&[0, 1, 1, 4]);
-    }
-    weights[2] /= 2;
-    weights[0] += 1;
-    let gap = dice.between(election_ms * 2, election_ms * 20).min(trouble_ms / 3);
-    let mut troubles = Vec::new();
-    let mut at_ms = dice.between(0, gap);
-    while at_ms < trouble_ms {
-        let fault = draw_fault(dice, &weights, hosts, election_ms);
-        troubles.push(Trouble { at_ms, fault });
-        // Sometimes troubles come together.
-        at_ms += if dice.one_in(3) { dice.between(0, 50) } else { dice.between(0, gap * 2) };
-    }
-    troubles
-}
-
-fn draw_fault(dice: &mut Rng, weights: &[u64; NAMES.len()], hosts: usize, election_ms: u64) -> Fault {
-    let target = draw_target(dice, hosts);
-    // Around the election timeout is where the edges are.
-    let ms = match dice.below(4) {
-        0 => dice.between(1, election_ms),
-        1 | 2 => dice.between(election_ms / 2, election_ms * 4),
-        _ => dice.between(election_ms, election_ms * 20),
-    };
-    let down_ms = if dice.one_in(3) { dice.between(0, 50) } else { ms };
-    let mut left = dice.below(weights.iter().sum());
-    let mut kind = 0;
-    while left >= weights[kind] {
-        left -= weights[kind];
-        kind += 1;
-    }
-    match kind {
-        0 => Fault::Crash { target, down_ms },
-        1 => Fault::PowerCut { target, down_ms },
-        2 => Fault::PowerLoss { down_ms },
-        3 => Fault::Pause { target, ms },
-        4 => Fault::Stall { target, ms },
-        5 => Fault::Partition { cut: draw_cut(dice, hosts), ms },
-        6 => Fault::Weather {
-            loss_ppm: *dice.pick(&[0, 10_000, 100_000, 400_000]),
-            duplicate_ppm: *dice.pick(&[0, 10_000, 200_000]),
-            held_ppm: *dice.pick(&[0, 10_000, 200_000]),
-            held_ms: dice.between(1, election_ms * 3),
-            ms,
-        },
-        7 => Fault::SlowLink { target, extra_ms: dice.between(1, election_ms), ms },
-        8 => Fault::SlowDisk { target, factor: *dice.pick(&[10, 100, 1_000]), ms },
-        9 => Fault::FullDisk { target, spare: *dice.pick(&[0, 100, 2_000]), ms },
-        _ => Fault::Drift { target, ppm: *dice.pick(&[-20_000, 20_000, 0, 5_000, -7_000]) },
-    }
-}
-
-fn draw_target(dice: &mut Rng, hosts: usize) -> Target {
-    match dice.below(5) {
-        0 | 1 => Target::Leader,
-        2 => Target::Follower,
-        _ => Target::Host(dice.below(hosts as u64) as usize),
-    }
-}
-
-fn draw_cut(dice: &mut Rng, hosts: usize) -> Cut {
-    let mut side: Vec<usize> = (0..hosts).filter(|_| dice.one_in(2)).collect();
-    if side.is_empty() || side.len() == hosts {
-        side = vec![dice.below(hosts as u64) as usize];
-    }
-    match dice.below(9) {
-        0 | 1 => Cut::Halves(side),
-        2 => Cut::OneWay(side),
-        3 => Cut::Alone(draw_target(dice, hosts)),
-        4 => Cut::Alone(Target::Leader),
-        5 => Cut::Mute(draw_target(dice, hosts)),
-        6 => Cut::Deaf(draw_target(dice, hosts)),
-        7 => Cut::Bridge(dice.below(hosts as u64) as usize),
-        _ => Cut::Ring,
     }
 }

@@ -1,27 +1,31 @@
 //! A host: an agent, the clock it sees, the disk it writes to, and what is on its way into it.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 
-use bytes::Bytes;
 use lictor_core::agent::{Agent, View};
 use lictor_core::config::{self, Config};
 use lictor_core::id::PeerId;
-use lictor_core::io::Input;
+use lictor_core::io::{FileName, Input};
 use lictor_core::raft::Configuration;
+use lictor_core::recovery::{self, Files, Recovered};
 use lictor_core::rng::Rng;
-use lictor_core::time::Instant;
-use lictor_core::wal::{self, Recovered, Recovery};
+use lictor_core::time::{Duration, Instant};
+use lictor_core::wal;
 
+use crate::check::raft::Kept;
 use crate::clock::Clock;
 use crate::dice::{Concern, Dice as _, stream};
 use crate::disk::Disk;
 use crate::history::OpId;
-use crate::plan::{HostPlan, Plan};
+use crate::plan::{HostPlan, Plan, SnapshotPlan};
 
 /// A host.
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) plan: HostPlan,
+    /// The number of the server that it is. Another one once its disk was wiped.
+    pub(crate) server: usize,
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) disk: Disk,
@@ -30,7 +34,7 @@ pub(crate) struct Host {
     /// `None` while it is down.
     pub(crate) agent: Option<Agent>,
     /// What readers see, as last published.
-    pub(crate) view: Option<View>,
+    pub(crate) view: Option<std::sync::Arc<View>>,
     /// Counts its starts: what was meant for an earlier life is dropped.
     pub(crate) life: u64,
     /// What the agent will be told when it runs next.
@@ -45,41 +49,41 @@ pub(crate) struct Host {
     pub(crate) paused_until: Instant,
     /// The agent's thread does not run before this.
     pub(crate) stalled_until: Instant,
-    /// How many times longer the disk takes.
+    /// How many times longer the disk takes for writes of the log.
     pub(crate) disk_factor: u32,
+    /// How many times longer it takes for jobs.
+    pub(crate) job_factor: u32,
+    /// What it holds is damaged, and its agent refuses to start.
+    pub(crate) refuses: bool,
+    /// How often it changed its address.
+    moves: u8,
     /// What was on the disk when the process stopped, and nothing has happened to it since.
     recovered: Option<Recovered>,
 }
 
-/// The name of the host in raft.
-pub(crate) fn peer(host: usize) -> PeerId {
-    PeerId::numbered(host as u64 + 1)
+/// The ID of a server. Servers are numbered from 0 in the order in which they come into being; at first, hosts and servers
+/// have the same numbers.
+pub(crate) fn peer(server: usize) -> PeerId {
+    PeerId::numbered(server as u64 + 1)
 }
 
-/// The host of that name.
-pub(crate) fn host_of(peer: PeerId) -> usize {
-    usize::try_from(peer.0.as_u128()).expect("hosts are few") - 1
+/// The number of the server with that ID.
+pub(crate) fn server_of(peer: PeerId) -> usize {
+    usize::try_from(peer.0.as_u128()).expect("servers are few") - 1
 }
 
-/// Where a host is.
-pub(crate) fn address(host: usize) -> SocketAddr {
+/// Where a host is after so many moves.
+pub(crate) fn address(host: usize, moves: u8) -> SocketAddr {
     let last = u8::try_from(host + 1).expect("hosts are few");
-    SocketAddr::from(([10, 0, 0, last], 8300))
-}
-
-/// The host that is there.
-pub(crate) fn host_at(address: SocketAddr) -> usize {
-    match address {
-        SocketAddr::V4(address) => usize::from(address.ip().octets()[3]) - 1,
-        SocketAddr::V6(_) => unreachable!("hosts have addresses of version 4"),
-    }
+    SocketAddr::from(([10, 0, moves, last], 8300))
 }
 
 impl Host {
     pub(crate) fn new(plan: &Plan, number: usize) -> Self {
         let host = plan.hosts[number].clone();
-        let members = Configuration::new((0..plan.hosts.len()).map(|n| (peer(n), address(n))));
-        let config = config(plan, number, members);
+        let founders = (0..plan.hosts.len()).filter(|n| !plan.hosts[*n].joins);
+        let members = Configuration::new(founders.map(|n| (peer(n), address(n, 0))));
+        let config = config(plan, number, (!host.joins).then_some(members));
         Self {
             config,
             clock: Clock::new(Instant::from_millis(host.clock_ms), host.drift_ppm),
@@ -97,6 +101,10 @@ impl Host {
             paused_until: Instant::ZERO,
             stalled_until: Instant::ZERO,
             disk_factor: 1,
+            job_factor: 1,
+            refuses: false,
+            moves: 0,
+            server: number,
             recovered: None,
         }
     }
@@ -111,28 +119,27 @@ impl Host {
         now.max(self.paused_until).max(self.stalled_until)
     }
 
-    /// What its disk tells: a process that stopped, of what is left; it is kept for the next start.
-    pub(crate) fn recover(&mut self) -> Result<&Recovered, wal::Corrupt> {
+    /// What a process that stopped left on its disk. It is read once, and kept for the next start.
+    pub(crate) fn keeps(&mut self) -> Result<Kept, Refusal> {
         let recovered = self.read_log()?;
-        Ok(self.recovered.insert(recovered))
+        let kept = kept(&recovered);
+        self.recovered = Some(recovered);
+        Ok(kept)
+    }
+
+    /// Something has happened to its disk since it stopped.
+    pub(crate) fn forget_kept(&mut self) {
+        self.recovered = None;
     }
 
     /// What its disk would tell a new process.
-    fn read_log(&mut self) -> Result<Recovered, wal::Corrupt> {
-        let files = self.disk.read_all();
-        let mut segments: Vec<(u64, &str, &Bytes)> =
-            files.iter().filter_map(|(name, bytes)| Some((wal::segment_number(name)?, name.as_str(), bytes))).collect();
-        segments.sort_by_key(|(number, _, _)| *number);
-        let mut recovery = Recovery::new();
-        for (_, name, bytes) in segments {
-            recovery.segment(name, bytes)?;
-        }
-        recovery.finish(None)
+    fn read_log(&mut self) -> Result<Recovered, Refusal> {
+        recover(&mut self.disk)
     }
 
     /// A process is started on what the disk holds. With bad luck the power fails once more while it repairs
     /// its log. The repairs are durable before the agent starts.
-    pub(crate) fn start(&mut self, now: Instant) -> Result<(), wal::Corrupt> {
+    pub(crate) fn start(&mut self, now: Instant) -> Result<(), Refusal> {
         let mut recovered = match self.recovered.take() {
             Some(recovered) => recovered,
             None => self.read_log()?,
@@ -163,9 +170,61 @@ impl Host {
         self.stalled_until = Instant::ZERO;
     }
 
+    /// Its disk is replaced by an empty one: it will be another server, which has to join.
+    pub(crate) fn wipe(&mut self, server: usize) {
+        self.disk.wipe();
+        self.recovered = None;
+        self.refuses = false;
+        self.server = server;
+        self.config.id = peer(server);
+        self.config.name = format!("n{}", server + 1);
+        self.config.bootstrap = None;
+    }
+
+    /// It comes back with another address.
+    pub(crate) fn change_address(&mut self, host: usize) {
+        self.moves += 1;
+        self.config.address = address(host, self.moves);
+    }
+
+    /// Where it is.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.config.address
+    }
+
     /// How long an input lies before the agent sees it.
-    pub(crate) fn step_delay(&mut self) -> lictor_core::time::Duration {
+    pub(crate) fn step_delay(&mut self) -> Duration {
         self.dice.micros(self.plan.step_us)
+    }
+}
+
+fn kept(recovered: &Recovered) -> Kept {
+    let log = &recovered.log;
+    Kept { term: log.hard_state.term, base: log.base, entries: log.entries.clone() }
+}
+
+/// Why a server refuses to start.
+pub(crate) type Refusal = recovery::Failure<Infallible>;
+
+/// What a disk would tell a new process.
+pub(crate) fn recover(disk: &mut Disk) -> Result<Recovered, Refusal> {
+    recovery::recover(disk)
+}
+
+impl Files for Disk {
+    type Error = Infallible;
+
+    fn names(&mut self) -> Result<Vec<FileName>, Infallible> {
+        Ok(self.list())
+    }
+
+    fn read(&mut self, name: &str, take: &mut dyn FnMut(&[u8])) -> Result<(), Infallible> {
+        take(&self.contents(name).unwrap_or_default());
+        Ok(())
+    }
+
+    fn size(&mut self, name: &str) -> Result<u64, Infallible> {
+        Ok(self.contents(name).unwrap_or_default().len() as u64)
     }
 }
 
@@ -181,17 +240,26 @@ fn log_options() -> wal::Options {
     }
 }
 
-fn config(plan: &Plan, number: usize, members: Configuration) -> Config {
+fn config(plan: &Plan, number: usize, bootstrap: Option<Configuration>) -> Config {
     Config {
         id: peer(number),
         name: format!("n{}", number + 1),
         datacenter: "dc1".to_owned(),
-        address: address(number),
-        bootstrap: Some(members),
+        address: address(number, 0),
+        bootstrap,
         raft: lictor_core::raft::Options::with_multiplier(plan.raft_multiplier),
-        snapshots: config::Snapshots::default(),
-        limits: config::Limits::default(),
+        snapshots: plan.snapshots.as_ref().map_or_else(config::Snapshots::default, SnapshotPlan::config),
+        limits: limits(plan),
         wal: log_options(),
         settings: lictor_core::api::agent::Settings::default(),
     }
+}
+
+/// An agent's, but for servers that are dead soon, as runs are short.
+fn limits(plan: &Plan) -> config::Limits {
+    let mut limits = config::Limits::default();
+    if let Some(operator) = &plan.operator {
+        limits.dead_after = Duration::from_millis(operator.dead_ms);
+    }
+    limits
 }

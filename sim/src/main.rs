@@ -33,7 +33,7 @@ enum Command {
         /// The seed.
         #[arg(long)]
         seed: u64,
-        /// What is exercised: kv or bench.
+        /// What is exercised: kv, members or bench.
         #[arg(long, default_value = "kv")]
         scenario: Scenario,
     },
@@ -59,7 +59,7 @@ struct RunArgs {
     /// A file with a plan, as `lictor-sim plan` prints it.
     #[arg(long)]
     plan: Option<PathBuf>,
-    /// What is exercised: kv or bench.
+    /// What is exercised: kv, members or bench.
     #[arg(long, default_value = "kv")]
     scenario: Scenario,
     /// Prints everything that happens.
@@ -78,7 +78,7 @@ struct SwarmArgs {
     /// How many run at the same time; all processors if absent.
     #[arg(long)]
     jobs: Option<usize>,
-    /// What is exercised: kv or bench.
+    /// What is exercised: kv, members or bench.
     #[arg(long, default_value = "kv")]
     scenario: Scenario,
     /// Runs each seed three times, once without madsim, and compares.
@@ -181,7 +181,9 @@ fn summary_of(plan: &Plan) -> String {
 fn replay(plan: &Plan) -> String {
     match plan.scenario {
         Scenario::Kv => format!("lictor-sim run --seed {} --verbose", plan.seed),
-        scenario @ Scenario::Bench => format!("lictor-sim run --seed {} --scenario {scenario} --verbose", plan.seed),
+        scenario @ (Scenario::Members | Scenario::Bench) => {
+            format!("lictor-sim run --seed {} --scenario {scenario} --verbose", plan.seed)
+        }
     }
 }
 

@@ -7,6 +7,9 @@ use lictor_core::time::{Duration, Instant};
 use crate::dice::Dice as _;
 use crate::plan::NetworkPlan;
 
+/// However large a message is and however narrow its way: at some time it arrives.
+const LONGEST: Duration = Duration::from_secs(2);
+
 /// The links between all pairs of hosts.
 #[derive(Debug)]
 pub(crate) struct Net {
@@ -15,6 +18,18 @@ pub(crate) struct Net {
     dice: Rng,
     links: Vec<Link>,
     weather: Vec<Weather>,
+    narrow: Vec<Narrow>,
+}
+
+/// What is large gets through badly from one host.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Narrow {
+    pub(crate) from: usize,
+    /// Larger messages are large.
+    pub(crate) above: usize,
+    pub(crate) loss_ppm: u32,
+    /// What each byte takes.
+    pub(crate) byte: Duration,
 }
 
 /// One direction between two hosts.
@@ -57,7 +72,7 @@ impl Net {
                 last: Instant::ZERO,
             })
             .collect();
-        Self { hosts, plan: plan.clone(), dice, links, weather: Vec::new() }
+        Self { hosts, plan: plan.clone(), dice, links, weather: Vec::new(), narrow: Vec::new() }
     }
 
     /// Whether messages can pass at all.
@@ -65,8 +80,8 @@ impl Net {
         self.links[from * self.hosts + to].blocked == 0
     }
 
-    /// A message is sent now.
-    pub(crate) fn send(&mut self, now: Instant, from: usize, to: usize) -> Fate {
+    /// A message of so many bytes is sent now.
+    pub(crate) fn send(&mut self, now: Instant, from: usize, to: usize, bytes: usize) -> Fate {
         let sum = |base: u32, of: fn(&Weather) -> u32, weather: &[Weather]| {
             weather.iter().map(of).fold(base, u32::saturating_add)
         };
@@ -74,6 +89,14 @@ impl Net {
         if !self.is_open(from, to) || self.dice.chance_ppm(loss) {
             return Fate::default();
         }
+        let mut slower = Duration::ZERO;
+        for narrow in self.narrow.iter().filter(|narrow| narrow.from == from && bytes > narrow.above) {
+            if self.dice.chance_ppm(narrow.loss_ppm) {
+                return Fate::default();
+            }
+            slower = slower + narrow.byte * u32::try_from(bytes).unwrap_or(u32::MAX);
+        }
+        let now = now + slower.min(LONGEST);
         let duplicate = sum(self.plan.duplicate_ppm, |w| w.duplicate_ppm, &self.weather);
         let first = Some(self.arrival(now, from, to));
         let second = self.dice.chance_ppm(duplicate).then(|| self.arrival(now, from, to));
@@ -136,6 +159,21 @@ impl Net {
         }
     }
 
+    pub(crate) fn narrow(&mut self, narrow: Narrow) {
+        self.narrow.push(narrow);
+    }
+
+    pub(crate) fn widen(&mut self, narrow: &Narrow) {
+        if let Some(at) = self.narrow.iter().position(|n| n == narrow) {
+            self.narrow.swap_remove(at);
+        }
+    }
+
+    /// Whether any link is cut.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.links.iter().any(|link| link.blocked > 0)
+    }
+
     /// Everything works: no cuts, no weather, and no losses or damage of the plan either.
     pub(crate) fn heal(&mut self) {
         for link in &mut self.links {
@@ -143,6 +181,7 @@ impl Net {
             link.extra = Duration::ZERO;
         }
         self.weather.clear();
+        self.narrow.clear();
         self.plan.loss_ppm = 0;
         self.plan.damage_ppm = 0;
     }
@@ -164,7 +203,7 @@ mod tests {
     }
 
     fn arrivals(net: &mut Net, count: u64) -> Vec<Instant> {
-        (0..count).flat_map(|n| net.send(Instant::from_nanos(n * 1_000), 0, 1).arrivals).flatten().collect()
+        (0..count).flat_map(|n| net.send(Instant::from_nanos(n * 1_000), 0, 1, 100).arrivals).flatten().collect()
     }
 
     #[test]
@@ -185,6 +224,19 @@ mod tests {
         assert_eq!(arrivals(&mut net, 1000).len(), 1000);
         net.worsen(Weather { loss_ppm: 0, duplicate_ppm: 1_000_000, held_ppm: 0, held_ms: 0 });
         assert_eq!(arrivals(&mut net, 100).len(), 200);
+    }
+
+    #[test]
+    fn what_is_large_gets_lost_on_a_narrow_way() {
+        let mut net = Net::new(&plan(), 2, Rng::seeded(4));
+        let narrow = Narrow { from: 0, above: 99, loss_ppm: 500_000, byte: Duration::from_millis(1) };
+        net.narrow(narrow.clone());
+        let got: Vec<_> = (0..1000).filter_map(|_| net.send(Instant::ZERO, 0, 1, 100).arrivals[0]).collect();
+        assert!((300..700).contains(&got.len()));
+        assert!(got.iter().all(|at| *at >= Instant::from_millis(100)));
+        assert!((0..100).all(|_| net.send(Instant::ZERO, 0, 1, 99).arrivals[0].is_some()));
+        net.widen(&narrow);
+        assert_eq!(arrivals(&mut net, 100).len(), 100);
     }
 
     #[test]

@@ -4,13 +4,14 @@
 //! The seed stays in the plan. What the plan leaves open (each message's latency, each client's next key) is
 //! drawn from streams that the seed starts, one stream for each concern.
 
+mod draw;
+
 use std::fmt;
 use std::str::FromStr;
 
-use lictor_core::rng::Rng;
+use lictor_core::config::Snapshots;
 use serde::{Deserialize, Serialize};
 
-use crate::dice::{Concern, Dice as _, stream};
 use crate::faults::{self, Trouble};
 
 /// A run.
@@ -34,6 +35,12 @@ pub struct Plan {
     pub trouble_ms: u64,
     /// For how long clients work on after that.
     pub calm_ms: u64,
+    /// When the servers' logs are cut off; as in an agent by default if absent.
+    #[serde(default)]
+    pub snapshots: Option<SnapshotPlan>,
+    /// The one who looks after the members; nobody if absent.
+    #[serde(default)]
+    pub operator: Option<OperatorPlan>,
     /// The troubles, by the time at which they begin.
     pub troubles: Vec<Trouble>,
 }
@@ -42,8 +49,10 @@ pub struct Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scenario {
-    /// Clients of the key-value store, all troubles.
+    /// Clients of the key-value store, all troubles of machines that stay members.
     Kv,
+    /// The same, while logs are cut off all the time, and servers join, leave, move and lose their disks.
+    Members,
     /// Always five servers and five clients under troubles: to measure the simulator's speed.
     Bench,
 }
@@ -59,6 +68,67 @@ pub struct HostPlan {
     pub step_us: (u64, u64),
     /// A sync of the disk, from … to.
     pub sync_us: (u64, u64),
+    /// Whether it does not found the cluster, but is added by the operator.
+    #[serde(default)]
+    pub joins: bool,
+    /// Whether the operator has no use for it in the end. It goes on running then.
+    #[serde(default)]
+    pub retires: bool,
+}
+
+/// When a server's log is cut off, as in [`lictor_core::config::Snapshots`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SnapshotPlan {
+    /// A snapshot is due after so many entries …
+    pub entries: u64,
+    /// … or so many bytes.
+    pub bytes: u64,
+    /// Entries that stay behind it.
+    pub trailing_entries: u64,
+    /// Bytes that stay for a server which catches up.
+    pub kept_bytes: usize,
+    /// Bytes of a piece.
+    pub piece_bytes: usize,
+    /// Pieces on their way at a time.
+    pub inflight_pieces: u32,
+}
+
+impl SnapshotPlan {
+    pub(crate) fn config(&self) -> Snapshots {
+        Snapshots {
+            entries: self.entries,
+            bytes: self.bytes,
+            trailing_entries: self.trailing_entries,
+            kept_bytes: self.kept_bytes,
+            piece_bytes: self.piece_bytes,
+            inflight_pieces: self.inflight_pieces,
+        }
+    }
+}
+
+/// The operator, who stands in for what agents do as they find each other, and for people with tools.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OperatorPlan {
+    /// The pause between two calls, from … to.
+    pub pause_ms: (u64, u64),
+    /// How long it waits for an answer, from … to.
+    pub patience_ms: (u64, u64),
+    /// How often, in percent of its calls, it asks any host and not the leader.
+    pub strays_percent: u64,
+    /// How often, in percent of its calls, it hands leadership over.
+    pub transfers_percent: u64,
+    /// How often, in percent of its calls, it does something useless or wrong.
+    pub meddles_percent: u64,
+    /// Whether it leaves it to the leader to remove servers that are dead.
+    pub cleanup_dead_servers: bool,
+    /// After how long a silence a server is dead.
+    pub dead_ms: u64,
+    /// How long a server must be healthy before it gets a vote.
+    pub stabilization_ms: u64,
+    /// For how long a healthy server may be silent.
+    pub last_contact_ms: u64,
+    /// How many entries a healthy server may lack.
+    pub max_trailing_logs: u64,
 }
 
 /// The network in fair weather.
@@ -124,34 +194,6 @@ pub const KEYS: [&str; 6] = ["a/1", "b", "a/2", "a", "c/1/x", "c/1"];
 pub const PREFIXES: [&str; 5] = ["", "a", "a/", "c/", "b"];
 
 impl Plan {
-    /// The plan of a seed.
-    #[must_use]
-    pub fn draw(seed: u64, scenario: Scenario) -> Self {
-        let mut dice = stream(seed, Concern::Plan);
-        let dice = &mut dice;
-        let servers = match scenario {
-            Scenario::Kv => *dice.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7]),
-            Scenario::Bench => 5,
-        };
-        let hosts = (0..servers).map(|_| draw_host(dice)).collect::<Vec<_>>();
-        let network = draw_network(dice);
-        let raft_multiplier = match scenario {
-            Scenario::Kv => *dice.pick(&[1, 1, 1, 2, 3, 5]),
-            Scenario::Bench => 5,
-        };
-        let election_ms = 200 * u64::from(raft_multiplier);
-        let (clients, trouble_ms) = match scenario {
-            Scenario::Kv => (dice.between(2, 8), dice.between(8_000, 40_000)),
-            Scenario::Bench => (5, 60_000),
-        };
-        // Some of the calm passes before anything can be demanded of it.
-        let calm_ms = 2_000 + 15 * election_ms + dice.between(2_000, 6_000);
-        let clients = (0..clients).map(|_| draw_client(dice, servers)).collect();
-        let troubles = faults::draw(dice, servers, trouble_ms, election_ms);
-        let keys = dice.between(1, KEYS.len() as u64) as usize;
-        Self { seed, scenario, raft_multiplier, hosts, network, clients, keys, trouble_ms, calm_ms, troubles }
-    }
-
     /// What is wrong with a plan that was written by hand, if anything.
     ///
     /// # Errors
@@ -169,6 +211,22 @@ impl Plan {
         if let Some(client) = self.clients.iter().find(|client| client.mix.total() == 0) {
             return Err(format!("the mix of a client at host {} has no weight above 0", client.host));
         }
+        if self.hosts.iter().all(|host| host.joins) {
+            return Err("every host joins, and none is there to be joined: let one found the cluster".to_owned());
+        }
+        if self.hosts.iter().all(|host| host.retires) {
+            return Err("every host retires: keep one".to_owned());
+        }
+        if self.operator.is_none() {
+            let needs = self.troubles.iter().find(|trouble| trouble.fault.number() >= faults::WITHOUT_OPERATOR);
+            if let Some(trouble) = needs {
+                let (at_ms, name) = (trouble.at_ms, trouble.fault.name());
+                return Err(format!("the trouble at {at_ms} ms, {name}, needs an operator"));
+            }
+            if self.hosts.iter().any(|host| host.joins || host.retires) {
+                return Err("a host joins or retires, which needs an operator".to_owned());
+            }
+        }
         let fast = |ppm: i32| !(-900_000..=900_000).contains(&ppm);
         if let Some(host) = self.hosts.iter().find(|host| fast(host.drift_ppm)) {
             return Err(format!("a drift of {} ppm is beyond ±900000", host.drift_ppm));
@@ -183,68 +241,11 @@ impl Mix {
     }
 }
 
-fn draw_host(dice: &mut Rng) -> HostPlan {
-    let step = *dice.pick(&[0, 10, 50, 200, 2_000]);
-    let sync = *dice.pick(&[50, 200, 1_000, 5_000, 20_000]);
-    HostPlan {
-        clock_ms: dice.below(100_000),
-        drift_ppm: i32::try_from(dice.below(40_001)).expect("it is below 40001") - 20_000,
-        step_us: (step / 4, step),
-        sync_us: (sync / 4, sync),
-    }
-}
-
-fn draw_network(dice: &mut Rng) -> NetworkPlan {
-    let latency = *dice.pick(&[50, 100, 300, 1_000, 5_000, 15_000]);
-    NetworkPlan {
-        latency_us: (latency / 2, latency),
-        jitter_us: dice.below(latency * 2),
-        in_order: dice.one_in(2),
-        loss_ppm: *dice.pick(&[0, 0, 0, 1_000, 10_000]),
-        duplicate_ppm: *dice.pick(&[0, 0, 1_000, 10_000]),
-        damage_ppm: *dice.pick(&[0, 0, 0, 500]),
-    }
-}
-
-fn draw_client(dice: &mut Rng, servers: usize) -> ClientPlan {
-    let think = *dice.pick(&[20_000, 50_000, 100_000, 300_000]);
-    let patience = *dice.pick(&[100, 1_000, 4_000, 20_000]);
-    // Some only watch, some never do; the rest do everything.
-    let mut mix = Mix {
-        put: 30,
-        cas: dice.below(20) as u32,
-        delete: dice.below(10) as u32,
-        delete_tree: u32::from(dice.one_in(3)),
-        get: 30,
-        list: dice.below(15) as u32,
-        watch: dice.below(10) as u32,
-        stale_percent: dice.below(40),
-        consistent_percent: dice.below(40),
-    };
-    match dice.below(4) {
-        0 => mix = Mix { watch: 1, ..mix.reads_only() },
-        1 => mix = mix.reads_only(),
-        _ => {}
-    }
-    ClientPlan {
-        host: dice.below(servers as u64) as usize,
-        roams_percent: *dice.pick(&[0, 1, 5, 20]),
-        think_us: (think / 10, think),
-        patience_ms: (patience / 2, patience),
-        mix,
-    }
-}
-
-impl Mix {
-    fn reads_only(self) -> Self {
-        Self { put: 0, cas: 0, delete: 0, delete_tree: 0, get: 1, list: u32::from(self.list > 7), watch: 0, ..self }
-    }
-}
-
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Kv => "kv",
+            Self::Members => "members",
             Self::Bench => "bench",
         })
     }
@@ -256,8 +257,9 @@ impl FromStr for Scenario {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "kv" => Ok(Self::Kv),
+            "members" => Ok(Self::Members),
             "bench" => Ok(Self::Bench),
-            _ => Err(format!("there is no scenario `{text}`: use `kv` or `bench`")),
+            _ => Err(format!("there is no scenario `{text}`: use `kv`, `members` or `bench`")),
         }
     }
 }
@@ -269,8 +271,9 @@ mod tests {
     #[test]
     fn a_plan_is_a_function_of_its_seed_and_survives_being_written_down() {
         for seed in 0..50 {
-            let plan = Plan::draw(seed, Scenario::Kv);
-            assert_eq!(plan, Plan::draw(seed, Scenario::Kv));
+            let scenario = if seed % 2 == 0 { Scenario::Kv } else { Scenario::Members };
+            let plan = Plan::draw(seed, scenario);
+            assert_eq!(plan, Plan::draw(seed, scenario));
             assert_eq!(plan.check(), Ok(()));
             let text = serde_json::to_string_pretty(&plan).unwrap();
             assert_eq!(plan, serde_json::from_str(&text).unwrap());
@@ -287,6 +290,10 @@ mod tests {
             kinds.extend(plan.troubles.iter().map(|trouble| trouble.fault.name()));
         }
         assert_eq!(sizes.into_iter().collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(kinds.len(), faults::WITHOUT_OPERATOR, "{kinds:?}");
+        for seed in 0..300 {
+            kinds.extend(Plan::draw(seed, Scenario::Members).troubles.iter().map(|trouble| trouble.fault.name()));
+        }
         assert_eq!(kinds.len(), faults::NAMES.len(), "{kinds:?}");
     }
 
@@ -297,5 +304,12 @@ mod tests {
         assert!(plan.check().unwrap_err().contains("host 9"));
         plan.hosts.clear();
         assert!(plan.check().unwrap_err().contains("1 to 7 hosts"));
+        let mut plan = Plan::draw(1, Scenario::Members);
+        plan.hosts.iter_mut().for_each(|host| host.joins = true);
+        assert!(plan.check().unwrap_err().contains("let one found the cluster"));
+        let mut plan = Plan::draw(1, Scenario::Bench);
+        let fault = faults::Fault::Move { target: faults::Target::Leader, down_ms: 1 };
+        plan.troubles = vec![Trouble { at_ms: 5, fault }];
+        assert!(plan.check().unwrap_err().contains("needs an operator"));
     }
 }

@@ -5,6 +5,7 @@ use std::ops::AddAssign;
 
 use lictor_core::api::Consistency;
 use lictor_core::api::kv::{PutMode, Request};
+use lictor_core::raft::Kind;
 use lictor_core::time::Duration;
 
 use crate::faults;
@@ -64,6 +65,20 @@ pub struct Stats {
     pub disks_full: u64,
     /// Processes that stopped as a write failed.
     pub disk_failures: u64,
+    /// Jobs that were done, with or without room.
+    pub jobs: u64,
+    /// Jobs for which there was no room.
+    pub jobs_without_room: u64,
+    /// What became of logs' beginnings.
+    pub snapshots: Snapshots,
+    /// Changes of who takes part.
+    pub members: Members,
+    /// What the operator asked for.
+    pub orders: Orders,
+    /// Damage that lasted.
+    pub damage: Damage,
+    /// Requests for votes by servers that have none, as far as the cluster has agreed.
+    pub outsiders_campaigns: u64,
     /// Reads that were answered without the agent's thread.
     pub views_asked: u64,
     /// Blocked queries that were woken by a change.
@@ -80,6 +95,110 @@ pub struct Stats {
     pub simulated: Duration,
 }
 
+/// A group of counts: their names, and how groups are summed up.
+macro_rules! counts {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: u64,)+
+        }
+
+        impl $name {
+            /// The counts with what they are called.
+            #[must_use]
+            pub fn named(&self) -> Vec<(&'static str, u64)> {
+                vec![$(($text, self.$field)),+]
+            }
+        }
+
+        impl AddAssign<&Self> for $name {
+            fn add_assign(&mut self, other: &Self) {
+                $(self.$field += other.$field;)+
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let list: Vec<String> = self.named().iter().map(|(name, count)| format!("{count} {name}")).collect();
+                f.write_str(&list.join(", "))
+            }
+        }
+    };
+}
+
+counts! {
+    /// What became of logs' beginnings.
+    Snapshots {
+        /// Snapshots that servers made of their own state.
+        cut: "cut",
+        /// Logs whose beginning was forgotten.
+        compacted: "logs compacted",
+        /// Snapshots for which there was no room.
+        no_room: "without room",
+        /// Snapshots that a leader began to send.
+        begun: "begun to be sent",
+        /// Messages with a piece of a snapshot.
+        pieces: "pieces",
+        /// Snapshots of which the last piece was sent.
+        sent: "sent to the end",
+        /// Snapshots from elsewhere that took the place of a log.
+        installed: "installed",
+        /// Those of them behind which nothing of the log was left.
+        replaced: "in place of another log",
+    }
+}
+
+counts! {
+    /// Changes of who takes part, once they were committed.
+    Members {
+        /// Servers that joined, without a vote.
+        joined: "joined",
+        /// Members that got a vote.
+        promoted: "promoted",
+        /// Members that were removed.
+        removed: "removed",
+        /// Members that have another address.
+        moved: "moved",
+        /// Leaders that told another to take over.
+        transfers: "handovers",
+        /// Requests for votes that followed from that.
+        transferred: "votes asked for by successors",
+    }
+}
+
+counts! {
+    /// What the operator asked for.
+    Orders {
+        /// Orders.
+        asked: "asked",
+        /// Orders that were carried out.
+        done: "done",
+        /// Orders that were refused.
+        refused: "refused",
+        /// Orders of which nothing is known.
+        unknown: "unknown",
+    }
+}
+
+counts! {
+    /// Damage that lasted.
+    Damage {
+        /// Disks that were emptied.
+        wiped: "wiped",
+        /// Disks of which a bit turned that mattered.
+        rotted: "rotted",
+        /// Bits that turned and did not matter.
+        harmless_rot: "turned in vain",
+        /// Starts that were refused on a rotten disk.
+        refused_starts: "refused starts",
+        /// Hosts that came back elsewhere.
+        moved: "moved",
+        /// Damage that was not done, as it could have taken a quorum.
+        spared: "spared",
+    }
+}
+
 impl Stats {
     /// An operation has ended.
     pub(crate) fn count(&mut self, op: &Op, outcome: &Outcome) {
@@ -90,6 +209,19 @@ impl Stats {
             Outcome::Unknown(_) => 3,
         };
         self.operations[kind(op)][end] += 1;
+    }
+
+    /// A message between servers is sent.
+    pub(crate) fn count_message(&mut self, kind: &Kind) {
+        match kind {
+            Kind::Piece(piece) => {
+                self.snapshots.pieces += 1;
+                self.snapshots.sent += u64::from(piece.last);
+            }
+            Kind::TimeoutNow => self.members.transfers += 1,
+            Kind::Vote { transfer, .. } => self.members.transferred += u64::from(*transfer),
+            _ => {}
+        }
     }
 
     /// How many operations were asked for.
@@ -137,6 +269,13 @@ impl AddAssign<&Self> for Stats {
         self.reservations_refused += other.reservations_refused;
         self.disks_full += other.disks_full;
         self.disk_failures += other.disk_failures;
+        self.jobs += other.jobs;
+        self.jobs_without_room += other.jobs_without_room;
+        self.snapshots += &other.snapshots;
+        self.members += &other.members;
+        self.orders += &other.orders;
+        self.damage += &other.damage;
+        self.outsiders_campaigns += other.outsiders_campaigns;
         self.views_asked += other.views_asked;
         self.wakes += other.wakes;
         self.connections_refused += other.connections_refused;
@@ -173,9 +312,18 @@ impl fmt::Display for Stats {
         )?;
         writeln!(
             f,
-            "disk        {} syncs, {} reservations refused, {} times full, {} failed writes",
-            self.syncs, self.reservations_refused, self.disks_full, self.disk_failures
+            "disk        {} syncs, {} reservations refused, {} times full, {} failed writes, {} jobs, {} without room",
+            self.syncs,
+            self.reservations_refused,
+            self.disks_full,
+            self.disk_failures,
+            self.jobs,
+            self.jobs_without_room
         )?;
+        writeln!(f, "snapshots   {}", self.snapshots)?;
+        writeln!(f, "members     {}, {} campaigns of others", self.members, self.outsiders_campaigns)?;
+        writeln!(f, "operator    {}", self.orders)?;
+        writeln!(f, "damage      {}", self.damage)?;
         writeln!(
             f,
             "clients     {} operations, {} answered from views, {} wakes, {} connections refused, {} histories undecided",

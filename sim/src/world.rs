@@ -4,6 +4,9 @@
 mod agents;
 mod calm;
 mod clients;
+mod damage;
+mod disks;
+mod operator;
 mod troubles;
 
 use std::cmp::Reverse;
@@ -21,11 +24,12 @@ use crate::check::stale::Reads;
 use crate::dice::{Concern, stream};
 use crate::history::{Op, OpId};
 use crate::host::Host;
-use crate::net::{Net, Weather};
+use crate::net::{Narrow, Net, Weather};
 use crate::plan::Plan;
 use crate::stats::Stats;
 use crate::trace::Trace;
 use crate::workload::Client;
+use operator::Operator;
 
 /// Something that is to happen.
 #[derive(Debug)]
@@ -40,6 +44,12 @@ pub(super) enum Event {
     Synced { host: usize, life: u64 },
     /// A disk has, or has not, set room aside.
     Reserved { host: usize, life: u64, file: FileName, size: u64, granted: bool },
+    /// A disk has done a job, or found no room for it.
+    JobDone { host: usize, life: u64 },
+    /// The operator looks after the members.
+    Operate,
+    /// The operator's patience with an order ends.
+    OrderLate(u64),
     /// A trouble of the plan begins.
     Trouble(usize),
     /// A trouble is over.
@@ -59,13 +69,35 @@ pub(super) enum Event {
 /// What is over.
 #[derive(Debug)]
 pub(super) enum Over {
-    Down { host: usize },
-    Pause { host: usize },
+    Down {
+        host: usize,
+    },
+    Pause {
+        host: usize,
+    },
     Partition(Vec<(usize, usize)>),
     Weather(Weather),
-    SlowLink { host: usize },
-    SlowDisk { host: usize },
-    FullDisk { host: usize },
+    SlowLink {
+        host: usize,
+    },
+    SlowDisk {
+        host: usize,
+    },
+    FullDisk {
+        host: usize,
+    },
+    NarrowLink(Narrow),
+    SlowJobs {
+        host: usize,
+    },
+    /// The operator has come to a host whose disk is damaged or empty.
+    Replace {
+        host: usize,
+        moves: bool,
+    },
+    Dismissal {
+        host: usize,
+    },
 }
 
 /// When something happens: the time and, of two things at the same time, which was scheduled first. Behind it,
@@ -98,6 +130,9 @@ pub(crate) struct World {
     /// Places in `events` that are free.
     free: Vec<usize>,
     hosts: Vec<Host>,
+    /// Which host each server was or is on.
+    host_of: Vec<usize>,
+    operator: Option<Operator>,
     net: Net,
     clients: Vec<Client>,
     fault_dice: Rng,
@@ -140,6 +175,8 @@ impl World {
             events: Vec::new(),
             free: Vec::new(),
             hosts: (0..servers).map(|n| Host::new(plan, n)).collect(),
+            host_of: (0..servers).collect(),
+            operator: plan.operator.as_ref().map(|operator| Operator::new(operator, servers, seed)),
             net: Net::new(&plan.network, servers, stream(seed, Concern::Network)),
             clients: plan.clients.iter().enumerate().map(client).collect(),
             fault_dice: stream(seed, Concern::Faults),
@@ -168,6 +205,9 @@ impl World {
         }
         for trouble in 0..self.plan.troubles.len() {
             self.at(Instant::from_millis(self.plan.troubles[trouble].at_ms), Event::Trouble(trouble));
+        }
+        if self.operator.is_some() {
+            self.after(Duration::from_millis(1), Event::Operate);
         }
         self.at(Instant::from_millis(self.plan.trouble_ms), Event::Heal);
         Ok(())
@@ -205,6 +245,15 @@ impl World {
                 self.on_reserved(host, life, file, size, granted);
                 Ok(())
             }
+            Event::JobDone { host, life } => {
+                self.on_job_done(host, life);
+                Ok(())
+            }
+            Event::Operate => self.on_operate(),
+            Event::OrderLate(id) => {
+                self.on_order_late(id);
+                Ok(())
+            }
             Event::Trouble(number) => self.on_trouble(number),
             Event::Over(over) => self.on_over(over),
             Event::Ask { client } => self.on_ask(client),
@@ -225,6 +274,9 @@ impl World {
         stats.inherited_logs = self.watcher.inherited;
         stats.entries_cut_off = self.watcher.cut_off;
         stats.committed = self.watcher.commit().0;
+        stats.members += &self.watcher.changes;
+        stats.snapshots.compacted = self.watcher.compactions;
+        stats.snapshots.replaced = self.watcher.installs;
         stats.events = self.trace.events();
         stats.simulated = self.now.since(Instant::ZERO);
     }

@@ -232,7 +232,11 @@ impl Agent {
         let http_addresses = listeners.iter().map(tokio::net::TcpListener::local_addr).collect::<io::Result<Vec<_>>>();
         let http_addresses = http_addresses.map_err(|error| error.to_string())?;
         let config = plan.config(id, server_port, http_addresses.first().map(SocketAddr::port));
-        let limits = lictor_http::Options { value_bytes: config.limits.value_bytes, ..Default::default() };
+        let mut limits = lictor_http::Options { value_bytes: config.limits.value_bytes, ..Default::default() };
+        if let Some(directory) = &plan.data_dir {
+            // What is restored needs its room there anyway, and a system's own directory may be in memory.
+            limits.spool.clone_from(directory);
+        }
         let pid_file = plan.pid_file.as_deref().map(PidFile::write).transpose()?;
 
         let options = Options { config, storage, listener, seed: random_seed() };

@@ -4,10 +4,11 @@ mod delete;
 mod get;
 mod put;
 
-use std::fmt::Display;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+
+use crate::failed::{self, Failed};
 
 /// Reads and writes the key-value store
 #[derive(Debug, clap::Args)]
@@ -30,24 +31,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
         Commands::Put(args) => put::run(args),
         Commands::Delete(args) => delete::run(args),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failed(why)) => {
-            eprintln!("{why}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Why a command did not do what it was asked to, as a text for the user.
-#[derive(Debug, PartialEq, Eq)]
-struct Failed(String);
-
-impl Failed {
-    /// With the opening of most of Consul's error texts.
-    fn error(what: impl Display) -> Self {
-        Self(format!("Error! {what}"))
-    }
+    failed::status(done)
 }
 
 /// The one key that a command takes. No key begins with a slash, though people may write one.

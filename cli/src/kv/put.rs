@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use super::{Failed, path};
-use crate::client::{Answer, Client, Error, Options};
+use crate::client::{Answer, Client, Error, Options, go_file_reason};
 
 /// Stores a value under a key
 #[derive(Debug, clap::Args)]
@@ -108,11 +108,7 @@ fn value(data: OsString) -> Result<Vec<u8>, Failed> {
 
 fn read_file(name: &OsStr) -> Result<Vec<u8>, Failed> {
     std::fs::read(name).map_err(|error| {
-        let reason = match error.kind() {
-            io::ErrorKind::NotFound => "no such file or directory".to_owned(),
-            io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-            _ => error.to_string(),
-        };
+        let reason = go_file_reason(&error);
         Failed::error(format!("Failed to read file: open {}: {reason}", name.display()))
     })
 }

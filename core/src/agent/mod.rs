@@ -58,8 +58,8 @@ pub struct Agent {
     /// Writes of other agents that we have taken on.
     taken: Taken,
     snapshots: Snapshots,
-    /// Where peers said they are: they may have moved since the log named them.
-    addresses: BTreeMap<PeerId, SocketAddr>,
+    /// Where peers said they are, and where the members' list had them then: they may have moved since the log named them.
+    addresses: BTreeMap<PeerId, (SocketAddr, Option<SocketAddr>)>,
     /// When to tell the members where we are, if we know no leader that would find us.
     next_announcement: Instant,
     /// The operator's order of who takes part lies on the disk.
@@ -75,7 +75,7 @@ pub struct Agent {
     replies: Vec<(Caller, Reply)>,
     /// Term and leadership when the last batch was closed.
     office: Office,
-    view: View,
+    view: Arc<View>,
     /// The disk refused us room since then.
     full_since: Option<Instant>,
     /// Bytes that this batch has brought into the log: they need room on the disk, but are not written yet.
@@ -119,7 +119,7 @@ impl Agent {
         let config = Arc::new(config);
         let snapshots = Snapshots::new(recovered.kept);
         let figures = Figures { dropped: 0, snapshot: snapshots.newest() };
-        let view = View::new(&config, &raft, &store, figures);
+        let view = Arc::new(View::new(&config, &raft, &store, figures));
         let mut agent = Self {
             cluster: wire::cluster_tag(&config.datacenter),
             origin: rng.u64(),
@@ -210,7 +210,7 @@ impl Agent {
 
     /// The picture of the store that was last published.
     #[must_use]
-    pub const fn view(&self) -> &View {
+    pub const fn view(&self) -> &Arc<View> {
         &self.view
     }
 
@@ -321,8 +321,8 @@ impl Agent {
     fn publish(&mut self) {
         let view = self.picture();
         if !view.says_the_same_as(&self.view) {
-            self.view = view.clone();
-            self.outputs.push_back(Output::Publish(view));
+            self.view = Arc::new(view);
+            self.outputs.push_back(Output::Publish(Arc::clone(&self.view)));
         }
     }
 
@@ -339,8 +339,10 @@ impl Agent {
     }
 
     fn send(&mut self, to: PeerId, body: Body) {
-        let said = self.addresses.get(&to).copied();
-        if let Some(address) = said.or_else(|| self.raft.address(to)) {
+        let listed = self.raft.address(to);
+        // What it said counts as long as the list says nothing newer.
+        let said = self.addresses.get(&to).filter(|(_, then)| *then == listed).map(|(said, _)| *said);
+        if let Some(address) = said.or(listed) {
             let envelope =
                 Envelope { from: self.config.id, to, address: self.config.address, cluster: self.cluster, body };
             self.outputs.push_back(Output::Message { to: address, envelope });

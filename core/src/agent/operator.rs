@@ -35,7 +35,7 @@ impl Agent {
             Some(known) if known != address => Change::Move { id, address },
             Some(_) => return self.reply(ticket, Ok(Response::Done(true))),
         };
-        self.addresses.insert(id, address);
+        self.addresses.insert(id, (address, self.raft.address(id)));
         let made = self.change_members(change);
         self.await_change(ticket, made, Error::AddressTaken(address.to_string()));
     }
@@ -112,9 +112,7 @@ impl Agent {
         if listed.is_none() && !members.servers.is_empty() && self.raft.leader() != Some(from) {
             return;
         }
-        if self.addresses.get(&from) != Some(&address) {
-            self.addresses.insert(from, address);
-        }
+        self.addresses.insert(from, (address, self.raft.address(from)));
         if self.raft.is_leader() && listed.is_some_and(|listed| listed != address) {
             // Refused now, it is made when the peer speaks again.
             let _ = self.change_members(Change::Move { id: from, address });

@@ -1,5 +1,7 @@
 //! One agent alone, driven by hand.
 
+mod snapshots;
+
 use bytes::Bytes;
 
 use super::Agent;

@@ -161,7 +161,7 @@ fn due(
         return Some(Change::Remove(*gone));
     }
     let dead = voters.iter().copied().find(is_dead).filter(|_| healthy >= quorum::majority(voters.len() - 1));
-    let replaces = if voters.len() % 2 == 0 { healthy == voters.len() - 1 } else { waiting.is_some() };
+    let replaces = if voters.len().is_multiple_of(2) { healthy == voters.len() - 1 } else { waiting.is_some() };
     match (dead, waiting) {
         (Some(dead), _) if replaces => Some(Change::Remove(dead)),
         (_, Some(waiting)) => Some(Change::Promote(waiting)),

@@ -298,7 +298,8 @@ impl Raft {
         match &self.role {
             Role::Leader(leader) if leader.progress.is_empty() && leader.transfer.is_none() => None,
             Role::Leader(leader) => Some(leader.next_heartbeat),
-            _ if self.membership.latest().is_voter(self.id) => Some(self.election_deadline),
+            // Who has no vote must notice, too, that its leader is gone.
+            _ if self.may_campaign() || self.leader.is_some() => Some(self.election_deadline),
             _ => None,
         }
     }

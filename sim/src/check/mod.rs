@@ -3,6 +3,7 @@
 pub(crate) mod linear;
 pub(crate) mod model;
 pub(crate) mod raft;
+pub(crate) mod snapshot;
 pub(crate) mod stale;
 pub(crate) mod watch;
 

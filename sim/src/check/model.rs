@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use lictor_core::api::kv::Entry;
+use lictor_core::api::operator::Autopilot;
 use lictor_core::id::Index;
 use lictor_core::raft::{self, Payload};
 use lictor_core::store::{Command, kv};
@@ -35,6 +36,8 @@ pub(crate) struct Model {
     keys: BTreeMap<Bytes, Vec<Version>>,
     /// Values that were written: each is proposed once, so it is written once.
     written: BTreeSet<usize>,
+    /// The settings of the autopilot, and since when they hold.
+    autopilot: Vec<Autopilot>,
     applied: Index,
 }
 
@@ -45,7 +48,14 @@ impl Model {
         self.applied = entry.index;
         let Payload::Command(bytes) = &entry.payload else { return Ok(()) };
         let command = wire::decode(bytes).map_err(|why| format!("committed entry {}: {why}", entry.index))?;
-        let Command::Kv(command) = command else { return Ok(()) };
+        let command = match command {
+            Command::Kv(command) => command,
+            Command::SetAutopilot { settings, cas } => {
+                self.set_autopilot(settings, cas);
+                return Ok(());
+            }
+            Command::ReapTombstones { .. } | Command::Restore { .. } => return Ok(()),
+        };
         match command {
             kv::Command::Put { key, value, flags, mode } => {
                 let proceed = match mode {
@@ -68,6 +78,30 @@ impl Model {
             }
         }
         Ok(())
+    }
+
+    fn set_autopilot(&mut self, settings: Autopilot, cas: Option<Index>) {
+        let before = self.autopilot(self.applied);
+        if cas.is_none_or(|cas| cas == before.modify_index) {
+            let create_index = if before.modify_index == Index(0) { self.applied } else { before.create_index };
+            self.autopilot.push(Autopilot { create_index, modify_index: self.applied, ..settings });
+        }
+    }
+
+    /// The settings of the autopilot as of an index.
+    pub(crate) fn autopilot(&self, at: Index) -> Autopilot {
+        let known = self.autopilot.partition_point(|settings| settings.modify_index <= at);
+        known.checked_sub(1).map_or_else(Autopilot::default, |last| self.autopilot[last].clone())
+    }
+
+    /// The last change up to `until` of anything that a request reads; 0 if there was none.
+    pub(crate) fn last_change(&self, concerns: impl Fn(&[u8]) -> bool, until: Index) -> Index {
+        let last = |versions: &Vec<Version>| {
+            let known = versions.partition_point(|version| version.index <= until);
+            known.checked_sub(1).map(|last| versions[last].index)
+        };
+        let concerned = self.keys.iter().filter(|(key, _)| concerns(key));
+        concerned.filter_map(|(_, versions)| last(versions)).max().unwrap_or_default()
     }
 
     fn put(&mut self, key: Bytes, value: Bytes, flags: u64) -> Verdict {

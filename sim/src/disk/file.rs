@@ -130,6 +130,23 @@ impl File {
         !self.removed
     }
 
+    /// One durable bit turns. Where it was; mostly where something was written.
+    pub(super) fn rot(&mut self, dice: &mut Rng) -> Option<u64> {
+        let written = self.durable.bytes.len() as u64;
+        let range = if written > 0 && !dice.one_in(16) { written } else { self.durable.length };
+        if range == 0 {
+            return None;
+        }
+        let at = dice.below(range);
+        let end = usize::try_from(at + 1).expect("simulated files are small");
+        if self.durable.bytes.len() < end {
+            self.durable.bytes.resize(end, 0);
+        }
+        self.durable.bytes[end - 1] ^= 1 << dice.below(8);
+        self.cached = None;
+        Some(at)
+    }
+
     /// The power fails. False if the file is no more.
     pub(super) fn survive(&mut self, survival: Survival, dice: &mut Rng) -> bool {
         let pending = std::mem::take(&mut self.pending);

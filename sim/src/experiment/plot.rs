@@ -1,7 +1,7 @@
 //! Pictures of experiments: lines over two axes, in panels below each other, as SVG text.
 //!
-//! Nothing is drawn outside an axis' range, and the background is white, so that a picture reads the same on a
-//! dark page. The same figure gives the same text, always.
+//! What lies outside an axis' range is drawn at its end, and the background is white, so that a picture reads the
+//! same on a dark page. The same figure gives the same text, always.
 
 use std::ops::Range;
 

@@ -1,19 +1,17 @@
 //! Agents at work: what reaches them, when they run, and what becomes of what they want done.
 
 use bytes::Bytes;
-use lictor_core::io::{FileName, Input, Notice, Output, Write};
-use lictor_core::peer::Envelope;
+use lictor_core::id::Index;
+use lictor_core::io::{Input, Notice, Output, SnapshotNews};
+use lictor_core::peer::{Body, Envelope};
 use lictor_core::raft::News;
-use lictor_core::time::{Duration, Instant};
+use lictor_core::time::Instant;
 use lictor_core::wire::{self, HEADER_BYTES, Malformed};
 
-use super::{Event, World, tell};
-use crate::check::{Verdict, watch};
-use crate::dice::Dice as _;
+use super::{Event, World, operator, tell};
+use crate::check::{Verdict, snapshot, watch};
 use crate::history::op_of;
-
-/// Even the slowest disk is done at some time, and well within the calm.
-const SLOWEST_SYNC: Duration = Duration::from_secs(2);
+use crate::host::{Host, peer};
 
 impl World {
     /// An agent has something to do: it gets to it after a moment, or when its host moves again.
@@ -101,7 +99,9 @@ impl World {
         let rest = !target.inbox.is_empty();
         let agent = target.agent.as_mut().expect("only agents that are alive run");
         for input in inputs {
-            if let Input::Call { id, .. } = &input {
+            if let Input::Call { id, .. } = &input
+                && !operator::is_order(*id)
+            {
                 self.history[op_of(*id)].fed = Some(self.now);
             }
             agent.handle_input(local, input);
@@ -126,15 +126,22 @@ impl World {
 
     /// The checkers look at an agent.
     pub(super) fn observe(&mut self, host: usize) -> Verdict {
-        let Some(agent) = &self.hosts[host].agent else { return Ok(()) };
-        let status = agent.raft_status();
-        let log = agent.raft().log();
-        for index in self.watcher.stepped(host, &status, log)? {
-            let entry = log.get(lictor_core::id::Index(index)).expect("the watcher saw it a moment ago");
-            self.model.apply(entry)?;
+        let Host { agent: Some(agent), server, .. } = &self.hosts[host] else { return Ok(()) };
+        let (status, raft) = (agent.raft_status(), agent.raft());
+        let installs = self.watcher.installs;
+        for index in self.watcher.stepped(*server, &status, raft)? {
             self.committed_at.push(self.now);
+            let entry = raft.log().get(Index(index)).expect("the watcher saw it a moment ago");
+            self.model.apply(entry)?;
         }
-        Ok(())
+        if self.watcher.installs != installs { self.check_store(host) } else { Ok(()) }
+    }
+
+    /// What an agent took from a snapshot is what the log says.
+    pub(super) fn check_store(&self, host: usize) -> Verdict {
+        let Host { agent: Some(agent), server, .. } = &self.hosts[host] else { return Ok(()) };
+        snapshot::is_as_the_log_says(agent.store(), &self.model)
+            .map_err(|why| format!("the store of server {server} at {}: {why}", agent.store().index()))
     }
 
     fn check_blocked(&mut self, host: usize) -> Verdict {
@@ -155,26 +162,38 @@ impl World {
 
     fn carry_out(&mut self, host: usize, output: Output) -> Verdict {
         match output {
+            Output::Reply { id, reply } if operator::is_order(id) => self.order_answered(id, reply)?,
             Output::Reply { id, reply } => self.answer(op_of(id), reply, false)?,
             Output::Message { to, envelope } => self.send(host, to, &envelope)?,
             Output::Persist(write) => self.write(host, write),
-            Output::Job(_) => unreachable!("no agent asks for it yet"),
+            Output::Job(job) => self.job(host, job),
             Output::Reserve { file, size } => self.reserve(host, file, size),
             Output::Publish(view) => self.hosts[host].view = Some(view),
-            Output::Notice(notice) => self.hear(host, &notice),
+            Output::Notice(notice) => self.hear(host, &notice)?,
         }
         Ok(())
     }
 
     fn send(&mut self, from: usize, to: std::net::SocketAddr, envelope: &Envelope) -> Verdict {
-        self.watcher.sent(from, envelope)?;
-        let to = crate::host::host_at(to);
+        let server = self.hosts[from].server;
+        assert_eq!(envelope.from, peer(server), "an agent says who it is");
+        self.watcher.sent(server, envelope)?;
+        self.check_outsider(server, envelope)?;
         let frame = wire::encode_frame(envelope);
+        let Some(to) = self.hosts.iter().position(|host| host.address() == to) else {
+            // Nobody is there any more.
+            tell!(self, "{from} -> {to} (nobody is there)");
+            self.note(17, from as u64);
+            self.stats.messages += 1;
+            self.stats.messages_lost += 1;
+            return Ok(());
+        };
         self.note(2, (from * 8 + to) as u64);
         self.trace.word(u64::from(checksum(&frame)) << 32 | frame.len() as u64);
         self.stats.messages += 1;
-        let fate = self.net.send(self.now, from, to);
-        if let lictor_core::peer::Body::Raft(message) = &envelope.body {
+        let fate = self.net.send(self.now, from, to, frame.len());
+        if let Body::Raft(message) = &envelope.body {
+            self.stats.count_message(&message.kind);
             tell!(self, "{from} -> {to} {message}{}", if fate.arrivals[0].is_none() { " (lost)" } else { "" });
         } else {
             tell!(
@@ -206,93 +225,31 @@ impl World {
         self.trace.word(u64::from(checksum(frame)));
         let input = match decode(frame) {
             Ok(envelope) => Input::Message(envelope),
-            Err(reason) => Input::Garbage { from: Some(crate::host::address(from)), reason },
+            Err(reason) => Input::Garbage { from: Some(self.hosts[from].address()), reason },
         };
         self.feed(to, input);
     }
 
-    fn write(&mut self, host: usize, write: Write) {
-        self.note(4, host as u64);
-        for op in &write.ops {
-            if let lictor_core::io::FileOp::Write { offset, bytes, .. } = op {
-                self.trace.word(*offset);
-                self.trace.bytes(bytes);
-            }
-        }
-        tell!(self, "{host} writes {} with {} changes", write.seq, write.ops.len());
-        self.watcher.writing(host, write.seq);
-        if self.hosts[host].disk.submit(write) {
-            self.begin_sync(host);
-        }
-    }
-
-    /// The disk thread takes what waits.
-    fn begin_sync(&mut self, host: usize) {
-        let target = &mut self.hosts[host];
-        let Some(bytes) = target.disk.begin() else { return };
-        // A hundred megabytes a second, and a sync.
-        let transfer = Duration::from_nanos(bytes as u64 * 10);
-        let sync = (target.disk_dice.micros(target.plan.sync_us) * target.disk_factor).min(SLOWEST_SYNC);
-        let life = target.life;
-        self.after(transfer + sync, Event::Synced { host, life });
-    }
-
-    pub(super) fn on_synced(&mut self, host: usize, life: u64) -> Verdict {
-        if self.hosts[host].life != life || self.hosts[host].agent.is_none() {
-            return Ok(());
-        }
-        let at = self.hosts[host].paused_until;
-        if at > self.now {
-            // The disk may be done, but nobody is there to notice.
-            self.at(at, Event::Synced { host, life });
-            return Ok(());
-        }
-        self.note(5, host as u64);
-        match self.hosts[host].disk.complete() {
-            Ok(Some(seq)) => {
-                self.stats.syncs += 1;
-                self.watcher.wrote(host, seq);
-                tell!(self, "{host} has {seq} on disk");
-                self.feed(host, Input::Persisted(seq));
-            }
-            Ok(None) => {}
-            // A write has failed: the process stops rather than to go on with a disk of which it knows nothing.
-            Err(crate::disk::NoRoom) => {
-                self.stats.disk_failures += 1;
-                tell!(self, "{host} cannot write: its disk is full");
-                return self.fail_disk(host);
-            }
-        }
-        self.begin_sync(host);
-        Ok(())
-    }
-
-    fn reserve(&mut self, host: usize, file: FileName, size: u64) {
-        self.note(6, size);
-        let target = &mut self.hosts[host];
-        let granted = target.disk.reserve(&file, size);
-        let wait = target.disk_dice.micros(target.plan.sync_us);
-        let life = target.life;
-        self.stats.reservations_refused += u64::from(!granted);
-        self.after(wait, Event::Reserved { host, life, file, size, granted });
-    }
-
-    pub(super) fn on_reserved(&mut self, host: usize, life: u64, file: FileName, size: u64, granted: bool) {
-        if self.hosts[host].life == life && self.hosts[host].agent.is_some() {
-            self.note(7, host as u64);
-            self.feed(host, Input::Reserved { file, size, granted });
-        }
-    }
-
-    fn hear(&mut self, host: usize, notice: &Notice) {
+    fn hear(&mut self, host: usize, notice: &Notice) -> Verdict {
         tell!(self, "{host} {notice:?}");
         match notice {
             Notice::Raft(News::Campaigning { .. }) => self.stats.campaigns += 1,
             Notice::Raft(News::SteppedDown { .. }) => self.stats.step_downs += 1,
+            Notice::Snapshot(SnapshotNews::Cut { .. }) => self.stats.snapshots.cut += 1,
+            Notice::Snapshot(SnapshotNews::Sending { .. }) => self.stats.snapshots.begun += 1,
+            Notice::Snapshot(SnapshotNews::Installed { .. }) => self.stats.snapshots.installed += 1,
+            Notice::Snapshot(SnapshotNews::NoRoom) => self.stats.snapshots.no_room += 1,
+            // What is damaged on its way is no message; and all servers are of one version.
+            Notice::Snapshot(SnapshotNews::Refused { from, reason }) => {
+                return Err(format!("server {} refuses the snapshot of {from}: {reason}", self.hosts[host].server));
+            }
             Notice::DiskFull => self.stats.disks_full += 1,
             Notice::Dropped { .. } => self.stats.messages_dropped += 1,
-            Notice::Raft(News::BecameLeader { .. } | News::LeaderChanged { .. }) | Notice::DiskHasRoom { .. } => {}
+            Notice::Raft(News::BecameLeader { .. } | News::LeaderChanged { .. })
+            | Notice::DiskHasRoom { .. }
+            | Notice::OrderObeyed => {}
         }
+        Ok(())
     }
 }
 

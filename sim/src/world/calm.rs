@@ -23,34 +23,53 @@ impl World {
         tell!(self, "--- all heals");
         self.net.heal();
         self.phase = Phase::Calm { since: self.now };
+        if let Some(operator) = &mut self.operator {
+            operator.calm_down();
+        }
         for host in 0..self.hosts.len() {
             let target = &mut self.hosts[host];
             target.disk.limit(None);
             target.disk_factor = 1;
+            target.job_factor = 1;
             target.stalled_until = self.now;
             target.paused_until = self.now;
             self.resume(host)?;
-            if self.hosts[host].agent.is_none() {
+            if self.hosts[host].refuses {
+                self.replace_soon(host);
+            } else if self.hosts[host].agent.is_none() {
                 let wait = self.fault_dice.below(100);
                 self.after(Duration::from_millis(wait), Event::Over(Over::Down { host }));
             }
         }
         self.after(LOOK_EVERY, Event::Look);
         for host in 0..self.hosts.len() {
-            self.after(Duration::from_millis(self.plan.calm_ms), Event::Probe { host });
+            if self.is_wanted(host) {
+                self.after(Duration::from_millis(self.plan.calm_ms), Event::Probe { host });
+            }
         }
         Ok(())
     }
 
     /// By then a calm cluster has a leader again, whatever was before.
-    fn settling_time(&self) -> Duration {
+    pub(super) fn settling_time(&self) -> Duration {
         Duration::from_secs(2) + self.election_time() * 15
+    }
+
+    /// By then all members are as wanted and all have the same log: those that lost their disks are sent a snapshot and
+    /// prove themselves, one after the other.
+    fn time_to_agree(&self) -> Duration {
+        let Some(operator) = &self.plan.operator else { return self.settling_time() };
+        let (_, pause) = operator.pause_ms;
+        let (_, patience) = operator.patience_ms;
+        let each = Duration::from_millis(operator.stabilization_ms + patience + 10 * pause) + Duration::from_secs(2);
+        self.settling_time() + each * (2 * self.hosts.len() as u32)
     }
 
     pub(super) fn on_probe(&mut self, host: usize) -> Verdict {
         if let Phase::Calm { .. } = self.phase {
             self.stop_clients();
-            self.phase = Phase::Probing { since: self.now, left: self.hosts.len() };
+            let left = (0..self.hosts.len()).filter(|host| self.is_wanted(*host)).count();
+            self.phase = Phase::Probing { since: self.now, left };
         }
         if self.hosts[host].agent.is_none() {
             return Err(format!("server {host} is down in a calm cluster"));
@@ -105,7 +124,7 @@ impl World {
                     self.phase = Phase::Over;
                     Ok(())
                 }
-                Err(_) if self.now.since(since) <= self.settling_time() => Ok(()),
+                Err(_) if self.now.since(since) <= self.time_to_agree() => Ok(()),
                 Err(why) => Err(format!("liveness: {:?} after the last write, {why}", self.now.since(since))),
             },
         }
@@ -114,7 +133,8 @@ impl World {
     fn look_at_clients(&self, since: Instant) -> Verdict {
         for op in self.clients.iter().filter_map(|client| client.current) {
             let op = &self.history[op];
-            if op.is_open() {
+            // Who is no member hears of no change.
+            if op.is_open() && self.operator.is_none() {
                 let committed = |index: Index| self.committed_at[index.0 as usize - 1];
                 watch::still_open_in_calm(op, self.now, since, CALM_BOUND, &self.model, committed)?;
             }
@@ -124,14 +144,16 @@ impl World {
 
     /// All servers hold the same log and the same store, and the store is the model's.
     fn all_equal(&self) -> Verdict {
+        self.members_are_as_wanted()?;
         self.watcher.all_agree()?;
         let read = ReadOptions { consistency: Consistency::Stale, index: Index(0), wait: None };
         let call = Call::new(Request::List { prefix: Bytes::new(), read });
-        let first = self.hosts[0].agent.as_ref().map(lictor_core::agent::Agent::store);
-        for (host, target) in self.hosts.iter().enumerate() {
+        let mut wanted = self.hosts.iter().enumerate().filter(|(host, _)| self.is_wanted(*host)).peekable();
+        let first = wanted.peek().and_then(|(_, first)| first.agent.as_ref()).map(lictor_core::agent::Agent::store);
+        for (host, target) in wanted {
             ensure!(
                 target.agent.as_ref().map(lictor_core::agent::Agent::store) == first,
-                "the stores of servers 0 and {host} differ"
+                "the store of host {host} is not that of the others"
             );
             let local = target.clock.local(self.now);
             let Some(Ok(response)) = target.view.as_ref().and_then(|view| view.answer(local, &call)) else {

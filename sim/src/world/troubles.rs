@@ -2,12 +2,13 @@
 
 use std::ops::Not as _;
 
+use lictor_core::id::Index;
 use lictor_core::time::{Duration, Instant};
 
 use super::{Event, Over, World, tell};
 use crate::check::Verdict;
 use crate::faults::{Cut, Fault, Target};
-use crate::net::Weather;
+use crate::net::{Narrow, Weather};
 
 impl World {
     pub(super) fn start_host(&mut self, host: usize) -> Verdict {
@@ -16,23 +17,33 @@ impl World {
         }
         self.note(10, host as u64);
         let now = self.now;
-        self.hosts[host].start(now).map_err(|why| format!("server {host} refuses to start: {why}"))?;
-        tell!(self, "{host} starts");
-        let agent = self.hosts[host].agent.as_ref().expect("it has just started");
-        let status = agent.raft_status();
-        let log = agent.raft().log();
-        for index in self.watcher.started(host, &status, log)? {
-            let entry = log.get(lictor_core::id::Index(index)).expect("the watcher saw it a moment ago");
-            self.model.apply(entry)?;
-            self.committed_at.push(self.now);
+        let server = self.hosts[host].server;
+        match (self.hosts[host].start(now), self.hosts[host].refuses) {
+            (Ok(()), false) => {}
+            (Err(why), true) => {
+                tell!(self, "{host} refuses to start: {why}");
+                self.stats.damage.refused_starts += 1;
+                return Ok(());
+            }
+            (Ok(()), true) => return Err(format!("server {server} starts on a disk that is damaged")),
+            (Err(why), false) => return Err(format!("server {server} refuses to start: {why}")),
         }
+        tell!(self, "{host} starts as server {server}");
+        let agent = self.hosts[host].agent.as_ref().expect("it has just started");
+        let (status, raft) = (agent.raft_status(), agent.raft());
+        for index in self.watcher.started(server, &status, raft)? {
+            self.committed_at.push(self.now);
+            let entry = raft.log().get(Index(index)).expect("the watcher saw it a moment ago");
+            self.model.apply(entry)?;
+        }
+        self.check_store(host)?;
         // Its first step, without any input.
         self.schedule_run(host);
         Ok(())
     }
 
     /// A process is gone, and with its machine's power some of what it had not synced.
-    fn stop_host(&mut self, host: usize, power: bool) -> Verdict {
+    pub(super) fn stop_host(&mut self, host: usize, power: bool) -> Verdict {
         let target = &mut self.hosts[host];
         if power {
             target.disk.lose_power(&mut target.disk_dice);
@@ -41,12 +52,16 @@ impl World {
         }
         let was_up = target.agent.is_some();
         target.stop();
+        if target.refuses {
+            return Ok(());
+        }
+        let server = target.server;
         self.note(11, host as u64 | u64::from(power) << 8);
         if was_up || power {
             tell!(self, "{host} goes down{}", if power { ", power lost" } else { "" });
-            let recovered =
-                self.hosts[host].recover().map_err(|why| format!("server {host} will refuse to start: {why}"))?;
-            self.watcher.stopped(host, recovered.hard_state.term, &recovered.entries)?;
+            let kept =
+                self.hosts[host].keeps().map_err(|why| format!("server {server} will refuse to start: {why}"))?;
+            self.watcher.stopped(server, &kept)?;
         }
         if was_up {
             self.break_connections(host);
@@ -73,6 +88,9 @@ impl World {
             Fault::Crash { target, down_ms } => self.take_down(target, down_ms, false),
             Fault::PowerCut { target, down_ms } => self.take_down(target, down_ms, true),
             Fault::PowerLoss { down_ms } => self.lose_all_power(down_ms),
+            Fault::Wipe { target, down_ms, moves } => self.wipe(target, down_ms, moves),
+            Fault::Rot { target, file, wipe_ms } => self.rot(target, file, wipe_ms),
+            Fault::Move { target, down_ms } => self.move_host(target, down_ms),
             fault => {
                 self.disturb(fault);
                 Ok(())
@@ -83,7 +101,30 @@ impl World {
     /// What goes wrong without stopping any process.
     fn disturb(&mut self, fault: Fault) {
         match fault {
-            Fault::Crash { .. } | Fault::PowerCut { .. } | Fault::PowerLoss { .. } => {}
+            Fault::Crash { .. }
+            | Fault::PowerCut { .. }
+            | Fault::PowerLoss { .. }
+            | Fault::Wipe { .. }
+            | Fault::Rot { .. }
+            | Fault::Move { .. } => unreachable!("these stop a process"),
+            Fault::NarrowLink { target, above, loss_ppm, byte_us, ms } => {
+                let from = self.resolve(target);
+                let narrow = Narrow { from, above, loss_ppm, byte: Duration::from_micros(byte_us) };
+                self.net.narrow(narrow.clone());
+                self.over_in(ms, Over::NarrowLink(narrow));
+            }
+            Fault::SlowJobs { target, factor, ms } => {
+                let host = self.resolve(target);
+                self.hosts[host].job_factor = factor;
+                self.over_in(ms, Over::SlowJobs { host });
+            }
+            Fault::Dismissal { target, ms } => {
+                let host = self.resolve(target);
+                if let Some(operator) = &mut self.operator {
+                    operator.dismissed[host] += 1;
+                }
+                self.over_in(ms, Over::Dismissal { host });
+            }
             Fault::Pause { target, ms } => {
                 let (host, until) = (self.resolve(target), self.now + Duration::from_millis(ms));
                 self.hosts[host].paused_until = self.hosts[host].paused_until.max(until);
@@ -128,7 +169,7 @@ impl World {
         }
     }
 
-    fn over_in(&mut self, ms: u64, over: Over) {
+    pub(super) fn over_in(&mut self, ms: u64, over: Over) {
         self.after(Duration::from_millis(ms), Event::Over(over));
     }
 
@@ -143,6 +184,14 @@ impl World {
             Over::SlowLink { host } => self.net.slow_down(host, Duration::ZERO),
             Over::SlowDisk { host } => self.hosts[host].disk_factor = 1,
             Over::FullDisk { host } => self.hosts[host].disk.limit(None),
+            Over::NarrowLink(narrow) => self.net.widen(&narrow),
+            Over::SlowJobs { host } => self.hosts[host].job_factor = 1,
+            Over::Replace { host, moves } => return self.replace_damaged(host, moves),
+            Over::Dismissal { host } => {
+                if let Some(operator) = &mut self.operator {
+                    operator.dismissed[host] = operator.dismissed[host].saturating_sub(1);
+                }
+            }
         }
         Ok(())
     }
@@ -161,10 +210,13 @@ impl World {
         }
         let up: Vec<bool> = self.hosts.iter().map(|host| host.agent.is_some()).collect();
         let mut kept = Vec::new();
-        for (host, target) in self.hosts.iter_mut().enumerate() {
+        for target in &mut self.hosts {
             target.stop();
-            let recovered = target.recover().map_err(|why| format!("server {host} will refuse to start: {why}"))?;
-            kept.push((recovered.hard_state.term, recovered.entries.clone()));
+            if !target.refuses {
+                let server = target.server;
+                let keeps = target.keeps().map_err(|why| format!("server {server} will refuse to start: {why}"))?;
+                kept.push((server, keeps));
+            }
         }
         self.watcher.all_stopped(&kept)?;
         for (host, was_up) in up.into_iter().enumerate() {
@@ -188,17 +240,18 @@ impl World {
         Ok(())
     }
 
-    fn resolve(&mut self, target: Target) -> usize {
+    pub(super) fn resolve(&mut self, target: Target) -> usize {
         let hosts = self.hosts.len() as u64;
+        let leader = self.watcher.leader().map(|server| self.host_of[server]);
         match target {
             Target::Host(host) => host,
             Target::Leader => {
                 let any = self.fault_dice.below(hosts) as usize;
-                self.watcher.leader().unwrap_or(any)
+                leader.unwrap_or(any)
             }
             Target::Follower => {
                 let any = self.fault_dice.below(hosts) as usize;
-                if self.watcher.leader() == Some(any) { (any + 1) % self.hosts.len() } else { any }
+                if leader == Some(any) { (any + 1) % self.hosts.len() } else { any }
             }
         }
     }

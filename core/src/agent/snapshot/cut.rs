@@ -6,17 +6,24 @@ use crate::raft::{Position, SnapshotMeta};
 use crate::snapshot::{self, Encoder};
 use crate::store::Store;
 
-/// Writes a clone of the store, a piece at a time, into a draft that gets its name with the last piece.
+/// Writes a clone of the store, a piece at a time, into a draft that gets its name once all pieces are on the disk.
 #[derive(Debug)]
 pub(super) struct Cut {
     position: Position,
     encoder: Encoder,
     bytes: u64,
+    /// Why it was due.
+    growth: Growth,
 }
 
 impl Cut {
-    pub(super) fn new(meta: &SnapshotMeta, store: Store, piece_bytes: usize) -> Self {
-        Self { position: meta.position, encoder: Encoder::new(meta, store, piece_bytes), bytes: 0 }
+    pub(super) fn new(meta: &SnapshotMeta, store: Store, piece_bytes: usize, growth: Growth) -> Self {
+        Self { position: meta.position, encoder: Encoder::new(meta, store, piece_bytes), bytes: 0, growth }
+    }
+
+    /// What had been applied when it was begun.
+    pub(super) const fn growth(&self) -> Growth {
+        self.growth
     }
 
     /// The entry that it ends with.
@@ -29,8 +36,8 @@ impl Cut {
         self.bytes
     }
 
-    /// What brings the next piece to the disk, and whether it is the last; `None` if that was asked for already.
-    pub(super) fn next_ops(&mut self) -> Option<(Vec<FileOp>, bool)> {
+    /// What brings the next piece to the disk; `None` if the last one was asked for already.
+    pub(super) fn next_ops(&mut self) -> Option<Vec<FileOp>> {
         let bytes = self.encoder.next_piece()?;
         let file = snapshot::DRAFT.to_owned();
         let mut ops = Vec::new();
@@ -40,12 +47,19 @@ impl Cut {
         }
         let offset = self.bytes;
         self.bytes += bytes.len() as u64;
-        ops.push(FileOp::Write { file: file.clone(), offset, bytes });
-        let is_last = self.encoder.is_finished();
-        if is_last {
-            ops.push(FileOp::Rename { file, to: snapshot::file_name(self.position) });
-        }
-        Some((ops, is_last))
+        ops.push(FileOp::Write { file, offset, bytes });
+        Some(ops)
+    }
+
+    /// Whether the last piece was asked for.
+    pub(super) fn is_finished(&self) -> bool {
+        self.encoder.is_finished()
+    }
+
+    /// Gives the draft its name. That must wait until all pieces are on the disk: where one of them found no room, the
+    /// next one may well find some, and recovery trusts the name.
+    pub(super) fn naming(&self) -> FileOp {
+        FileOp::Rename { file: snapshot::DRAFT.to_owned(), to: snapshot::file_name(self.position) }
     }
 }
 
@@ -57,6 +71,12 @@ pub(super) struct Growth {
 }
 
 impl Growth {
+    /// The snapshot that was begun `before` does not come to its end: the next one is due for all that is not in any.
+    pub(super) const fn take_back(&mut self, before: Self) {
+        self.entries += before.entries;
+        self.bytes += before.bytes;
+    }
+
     /// Whether the next snapshot is due; see [`crate::config::Snapshots`].
     pub(super) const fn is_due(self, options: &crate::config::Snapshots, last_bytes: u64) -> bool {
         let grown = self.entries >= options.entries || self.bytes >= options.bytes;

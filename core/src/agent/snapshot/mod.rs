@@ -49,9 +49,13 @@ pub(super) struct Snapshots {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
     /// A piece of our own snapshot.
-    Cut { position: Position, is_last: bool },
+    Cut,
+    /// The name of our own snapshot, which is whole then.
+    CutWhole(Position),
     /// A piece of a leader's snapshot: all before `next` are durable then.
-    Received { position: Position, next: u32, is_last: bool },
+    Received { position: Position, next: u32 },
+    /// The name of a leader's snapshot, which is whole then.
+    ReceivedWhole(Position),
     /// Something goes that nobody needs.
     Tidy,
 }
@@ -81,8 +85,14 @@ impl Snapshots {
         self.kept.newest().map(|(position, _)| position)
     }
 
+    fn give_up_cut(&mut self) {
+        if let Some(cut) = self.cut.take() {
+            self.growth.take_back(cut.growth());
+        }
+    }
+
     fn cuts_under_way(&self) -> usize {
-        self.jobs.values().filter(|purpose| matches!(purpose, Purpose::Cut { .. })).count()
+        self.jobs.values().filter(|purpose| matches!(purpose, Purpose::Cut | Purpose::CutWhole(_))).count()
     }
 }
 
@@ -92,10 +102,10 @@ impl Agent {
         for (leader, piece) in self.raft.take_pieces() {
             self.take_piece(leader, piece);
         }
-        let status = self.raft.status();
-        if self.snapshots.receiver.as_ref().is_some_and(|receiver| receiver.term() != status.term) {
-            self.snapshots.receiver = None;
-        }
+        let (term, commit) = (self.raft.status().term, self.raft.log().commit());
+        // Of an earlier leader; or we have come as far by other ways, and nobody will send the rest.
+        let is_idle = |receiver: &mut Receiver| receiver.term() != term || receiver.position().index <= commit;
+        self.snapshots.receiver.take_if(is_idle);
         self.maybe_cut();
         self.snapshots.senders.retain_wanted(&self.raft);
         while let Some(due) = self.raft.poll_snapshot(self.config.snapshots.inflight_pieces) {
@@ -107,13 +117,16 @@ impl Agent {
     pub(super) fn job_done(&mut self, id: JobId, outcome: JobOutcome) {
         let Some(purpose) = self.snapshots.jobs.remove(&id) else { return };
         match (purpose, outcome) {
-            (Purpose::Cut { position, is_last }, JobOutcome::Done) => self.cut_written(position, is_last),
-            (Purpose::Received { position, next, is_last }, JobOutcome::Done) => {
-                self.piece_written(id, position, next, is_last);
-            }
+            (Purpose::Cut, JobOutcome::Done) => self.maybe_name_cut(),
+            (Purpose::CutWhole(position), JobOutcome::Done) => self.cut_written(position),
+            (Purpose::Received { position, next }, JobOutcome::Done) => self.piece_written(id, position, next),
+            (Purpose::ReceivedWhole(position), JobOutcome::Done) => self.received(id, position),
             (Purpose::Tidy, _) => {}
-            (Purpose::Cut { .. }, JobOutcome::NoRoom) => self.give_up(DRAFT, |snapshots| snapshots.cut = None),
-            (Purpose::Received { .. }, JobOutcome::NoRoom) => {
+            (Purpose::Cut | Purpose::CutWhole(_), JobOutcome::NoRoom) => {
+                self.give_up(DRAFT, Snapshots::give_up_cut);
+            }
+            (Purpose::Received { .. } | Purpose::ReceivedWhole(_), JobOutcome::NoRoom) => {
+                // Even if it was of an earlier attempt: the draft that is removed is that of the latest one.
                 self.give_up(RECEIVED, |snapshots| snapshots.receiver = None);
             }
         }
@@ -147,21 +160,26 @@ impl Agent {
         let is_due = snapshots.growth.is_due(&self.config.snapshots, last_bytes) && snapshots.pause_until <= self.now;
         if is_free && is_due {
             let meta = self.raft.snapshot_meta();
-            snapshots.growth = Growth::default();
-            snapshots.cut = Some(Cut::new(&meta, self.store.clone(), self.config.snapshots.piece_bytes));
+            let growth = std::mem::take(&mut snapshots.growth);
+            snapshots.cut = Some(Cut::new(&meta, self.store.clone(), self.config.snapshots.piece_bytes, growth));
         }
         while self.snapshots.cuts_under_way() < CUT_AHEAD {
-            let Some(cut) = &mut self.snapshots.cut else { return };
-            let position = cut.position();
-            let Some((ops, is_last)) = cut.next_ops() else { return };
-            self.do_job(Purpose::Cut { position, is_last }, ops);
+            let Some(ops) = self.snapshots.cut.as_mut().and_then(Cut::next_ops) else { return };
+            self.do_job(Purpose::Cut, ops);
         }
     }
 
-    fn cut_written(&mut self, position: Position, is_last: bool) {
-        if !is_last {
-            return;
+    /// All pieces of our snapshot that were asked for may be on the disk: if that is all there are, it gets its name.
+    fn maybe_name_cut(&mut self) {
+        if let Some(cut) = self.snapshots.cut.as_ref().filter(|cut| cut.is_finished())
+            && self.snapshots.cuts_under_way() == 0
+        {
+            let (position, naming) = (cut.position(), cut.naming());
+            self.do_job(Purpose::CutWhole(position), vec![naming]);
         }
+    }
+
+    fn cut_written(&mut self, position: Position) {
         let Some(cut) = self.snapshots.cut.take_if(|cut| cut.position() == position) else {
             // A leader's newer one came in between.
             return self.remove_unless_kept(position);
@@ -198,19 +216,19 @@ impl Agent {
             return;
         }
         let position = piece.snapshot;
-        let receiver = &mut self.snapshots.receiver;
-        if !receiver.as_ref().is_some_and(|receiver| receiver.is_of(leader, term, position)) {
+        let receiver = self.snapshots.receiver.as_ref();
+        if !receiver.is_some_and(|receiver| receiver.is_of(leader, term, position)) {
             // Whatever we cut ourselves would be older, and the disk has better things to do.
-            self.snapshots.cut = None;
-            *receiver = Some(Receiver::new(leader, term, position, self.snapshots.last_job));
+            self.snapshots.give_up_cut();
+            self.snapshots.receiver = Some(Receiver::new(leader, term, position, self.snapshots.last_job));
         }
-        let Some(receiver) = receiver else { return };
-        let (next, is_last) = (piece.number.saturating_add(1), piece.last);
+        let Some(receiver) = &mut self.snapshots.receiver else { return };
+        let next = piece.number.saturating_add(1);
         match receiver.take(piece) {
-            Ok(Taken::Write(ops)) => self.do_job(Purpose::Received { position, next, is_last }, ops),
+            Ok(Taken::Write(ops)) => self.do_job(Purpose::Received { position, next }, ops),
             Ok(Taken::OutOfOrder) => {
-                let durable = receiver.durable();
-                self.raft.acknowledge_pieces(leader, position, durable);
+                let next = receiver.acknowledged();
+                self.raft.acknowledge_pieces(leader, position, next);
             }
             Err(damaged) => self.refuse_snapshot(leader, damaged.to_string()),
         }
@@ -224,30 +242,30 @@ impl Agent {
         self.outputs.push_back(Output::Notice(Notice::Snapshot(news)));
     }
 
-    fn piece_written(&mut self, job: JobId, position: Position, next: u32, is_last: bool) {
+    fn piece_written(&mut self, job: JobId, position: Position, next: u32) {
+        // It may be of an attempt that was given up.
         let Some(receiver) = self.snapshots.receiver.as_mut().filter(|receiver| receiver.asked_for(job)) else {
-            // Of an attempt that was given up. If it came to its end all the same, nobody knows of the file.
-            if is_last {
-                self.remove_unless_kept(position);
-            }
             return;
         };
-        let is_whole = receiver.written(next);
-        let leader = receiver.leader();
-        self.raft.acknowledge_pieces(leader, position, next);
-        if is_whole && let Some(receiver) = self.snapshots.receiver.take() {
-            self.install(receiver);
+        let (leader, naming) = (receiver.leader(), receiver.written(next));
+        let next = receiver.acknowledged();
+        match naming {
+            Ok(naming) => {
+                self.raft.acknowledge_pieces(leader, position, next);
+                self.do_job(Purpose::ReceivedWhole(position), naming.into_iter().collect());
+            }
+            Err(reason) => self.refuse_snapshot(leader, reason),
         }
     }
 
     /// The whole snapshot is on our disk: it takes the place of log and store.
-    fn install(&mut self, receiver: Receiver) {
-        let (leader, position, bytes) = (receiver.leader(), receiver.position(), receiver.bytes());
-        let Snapshot { meta, store, .. } = match receiver.finish() {
-            Ok(snapshot) if snapshot.meta.position == position => snapshot,
-            Ok(_) => return self.refuse_snapshot(leader, "it is not the snapshot that was announced".to_owned()),
-            Err(damaged) => return self.refuse_snapshot(leader, damaged.to_string()),
+    fn received(&mut self, job: JobId, position: Position) {
+        let Some(receiver) = self.snapshots.receiver.take_if(|receiver| receiver.asked_for(job)) else {
+            // Of an attempt that was given up: nobody knows of the file.
+            return self.remove_unless_kept(position);
         };
+        let (leader, bytes) = (receiver.leader(), receiver.bytes());
+        let Some(Snapshot { meta, store, .. }) = receiver.into_snapshot() else { return };
         if !self.raft.install(&meta) {
             // We have come further by other ways.
             return self.remove_unless_kept(position);

@@ -22,6 +22,8 @@ pub(super) struct Receiver {
     bytes: u64,
     /// The last piece has come.
     complete: bool,
+    /// What was read, once it is whole.
+    snapshot: Option<Snapshot>,
 }
 
 /// What is to be done with a piece.
@@ -35,7 +37,8 @@ pub(super) enum Taken {
 impl Receiver {
     pub(super) fn new(leader: PeerId, term: Term, position: Position, since: JobId) -> Self {
         let decoder = Decoder::new();
-        Self { leader, term, position, since, decoder, next: 0, durable: 0, bytes: 0, complete: false }
+        let next = 0;
+        Self { leader, term, position, since, decoder, next, durable: 0, bytes: 0, complete: false, snapshot: None }
     }
 
     /// Whether this is how the snapshot at `position` comes, from this leader.
@@ -63,9 +66,10 @@ impl Receiver {
         self.leader
     }
 
-    /// All pieces before this one are durable.
-    pub(super) const fn durable(&self) -> u32 {
-        self.durable
+    /// The leader need not send the pieces before this one again. The last one is never among them: the leader sends it
+    /// until it hears that the snapshot is installed, for that word, too, may get lost.
+    pub(super) const fn acknowledged(&self) -> u32 {
+        if self.complete && self.durable == self.next { self.durable.saturating_sub(1) } else { self.durable }
     }
 
     /// What it takes on the disk.
@@ -92,21 +96,28 @@ impl Receiver {
         self.bytes += piece.bytes.len() as u64;
         self.next += 1;
         self.complete = piece.last;
-        ops.push(FileOp::Write { file: file.clone(), offset, bytes: piece.bytes });
-        if piece.last {
-            ops.push(FileOp::Rename { file, to: snapshot::file_name(self.position) });
-        }
+        ops.push(FileOp::Write { file, offset, bytes: piece.bytes });
         Ok(Taken::Write(ops))
     }
 
-    /// All pieces before `next` are durable. Returns whether that is the whole snapshot.
-    pub(super) fn written(&mut self, next: u32) -> bool {
+    /// All pieces before `next` are durable. Once that is all of them, gives what lends the draft its name. That must wait
+    /// until then, and until the snapshot is known to be what was announced: recovery trusts the name.
+    pub(super) fn written(&mut self, next: u32) -> Result<Option<FileOp>, String> {
         self.durable = next;
-        self.complete && next == self.next
+        if !self.complete || next != self.next {
+            return Ok(None);
+        }
+        let snapshot = std::mem::take(&mut self.decoder).finish().map_err(|damaged| damaged.to_string())?;
+        if snapshot.meta.position != self.position {
+            return Err("it is not the snapshot that was announced".to_owned());
+        }
+        self.snapshot = Some(snapshot);
+        let file = snapshot::RECEIVED.to_owned();
+        Ok(Some(FileOp::Rename { file, to: snapshot::file_name(self.position) }))
     }
 
-    /// The snapshot, once it is whole.
-    pub(super) fn finish(self) -> Result<Snapshot, Damaged> {
-        self.decoder.finish()
+    /// The snapshot, once it was whole and was given its name.
+    pub(super) fn into_snapshot(self) -> Option<Snapshot> {
+        self.snapshot
     }
 }

@@ -1,10 +1,39 @@
 //! Small lies of a server, each of which must be noticed.
 
 use lictor_core::id::PeerId;
-use lictor_core::raft::{Message, Position};
+use lictor_core::raft::{Configuration, Entry, Message, Payload};
 
 use super::*;
-use crate::host::peer;
+use crate::host::{address, peer};
+
+/// A log as it is, behind a base, with the members that its owner acts on if that is to be checked.
+struct Of<'a>(Position, &'a [Entry], Option<(Index, Configuration)>);
+
+impl ReadLog for Of<'_> {
+    fn base(&self) -> Position {
+        self.0
+    }
+
+    fn entry(&self, index: Index) -> Option<&Entry> {
+        self.1.get(usize::try_from(index.0.checked_sub(self.0.index.0 + 1)?).ok()?)
+    }
+
+    fn members(&self) -> Option<(Index, &Configuration)> {
+        self.2.as_ref().map(|(at, members)| (*at, members))
+    }
+}
+
+fn of(entries: &[Entry]) -> Of<'_> {
+    Of(Position::START, entries, None)
+}
+
+fn members(of: impl IntoIterator<Item = usize>) -> Configuration {
+    Configuration::new(of.into_iter().map(|n| (peer(n), address(n, 0))))
+}
+
+fn naming(index: u64, term: u64, of: impl IntoIterator<Item = usize>) -> Entry {
+    Entry { index: Index(index), term: Term(term), payload: Payload::Configuration(members(of)) }
+}
 
 fn entry(index: u64, term: u64, text: &'static str) -> Entry {
     let payload = Payload::Command(bytes::Bytes::from_static(text.as_bytes()));

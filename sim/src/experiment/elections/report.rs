@@ -10,8 +10,9 @@ use crate::experiment::plot::{Axis, Figure, Legend, Line, Panel, Scale};
 /// Both tables, each a graph of the paper, in a form that Markdown shows as a table, too.
 pub(super) fn tables(args: &Args, widths: &[Point], scales: &[Point]) -> String {
     let mut text = format!(
-        "{} elections a row in a cluster of five whose leader crashed, {}, seed {}\n",
+        "{} elections a row in a cluster of five whose leader crashed, {}, {}, seed {}\n",
         args.elections,
+        if args.equal_logs { "with equal logs" } else { "with logs of different lengths" },
         if args.without_pre_vote { "without pre-votes" } else { "with pre-votes" },
         args.seed
     );

@@ -13,7 +13,7 @@ use lictor_core::time::{Duration, Instant};
 
 use super::{Election, Surroundings};
 use crate::dice::{Concern, Dice as _, stream};
-use crate::host::{address, host_of, peer};
+use crate::host::{address, peer, server_of};
 use crate::net::Net;
 use crate::plan::NetworkPlan;
 
@@ -111,7 +111,8 @@ impl<'a> Trial<'a> {
             first_victory: None,
         };
         // Who has which log is drawn, so that no place in the cluster is special.
-        let mut lengths: Vec<u64> = (0..SERVERS as u64 - 1).map(|n| SHORTEST_LOG + n * LONGER_BY).collect();
+        let longer_by = if surroundings.equal_logs { 0 } else { LONGER_BY };
+        let mut lengths: Vec<u64> = (0..SERVERS as u64 - 1).map(|n| SHORTEST_LOG + n * longer_by).collect();
         for server in (0..SERVERS).filter(|server| *server != OLD_LEADER) {
             let length = lengths.swap_remove(dice.below(lengths.len() as u64) as usize);
             let mut dice = stream(seed, Concern::Host(server));
@@ -182,7 +183,8 @@ impl<'a> Trial<'a> {
     fn send(&mut self, from: usize, to: usize, message: &Message) {
         // The old leader hears nothing any more.
         if to != OLD_LEADER {
-            for at in self.net.send(self.now, from, to).arrivals.into_iter().flatten() {
+            // How large a message is matters only to narrow links, of which there are none here.
+            for at in self.net.send(self.now, from, to, 0).arrivals.into_iter().flatten() {
                 self.schedule(at, Event::Deliver { from, to, message: message.clone() });
             }
         }
@@ -196,13 +198,13 @@ impl<'a> Trial<'a> {
             let mut consents = Vec::new();
             for (to, message) in messages {
                 let is_question = matches!(message.kind, Kind::PreVote { .. });
-                if is_question && host_of(to) == OLD_LEADER {
+                if is_question && server_of(to) == OLD_LEADER {
                     self.server(server).attempts += 1;
                 }
                 if is_question && !self.election.pre_vote {
                     consents.push((to, message.term));
                 } else {
-                    self.send(server, host_of(to), &message);
+                    self.send(server, server_of(to), &message);
                 }
             }
             if consents.is_empty() {
@@ -270,7 +272,7 @@ impl Server {
 
 /// What the disk of a server holds that voted for the old leader and has the first `length` of its entries.
 fn follower_of_old_leader(length: u64) -> Start {
-    let members = Configuration::new((0..SERVERS).map(|server| (peer(server), address(server))));
+    let members = Configuration::new((0..SERVERS).map(|server| (peer(server), address(server, 0))));
     let founding = Entry { index: Index(1), term: Term(1), payload: Payload::Configuration(members) };
     let entries = (2..=length).map(|index| Entry { index: Index(index), term: OLD_TERM, payload: Payload::Noop });
     Start {

@@ -1,0 +1,26 @@
+//! How commands end.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+/// Why a command did not do what it was asked to, as a text for the user.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Failed(pub(crate) String);
+
+impl Failed {
+    /// With the opening of most of Consul's error texts.
+    pub(crate) fn error(what: impl Display) -> Self {
+        Self(format!("Error! {what}"))
+    }
+}
+
+/// Says why, if it failed; gives the status to exit with.
+pub(crate) fn status(done: Result<(), Failed>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed(why)) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! `lictor info`.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use crate::client::{Answer, Client, Options};
+use crate::failed::{self, Failed};
+
+/// Prints what the agent counts and knows of itself
+#[derive(Debug, clap::Args)]
+#[command(
+    disable_help_flag = true,
+    long_about = "Prints what the agent counts and knows of itself, by subject. People who look for a fault begin \
+                  here:\n\n    $ lictor info -http-addr=10.0.0.1:8500"
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    client: Options,
+    /// Anything more is ignored.
+    #[arg(hide = true)]
+    _rest: Vec<String>,
+}
+
+pub(crate) fn run(args: Args) -> ExitCode {
+    failed::status(ask(args.client).map(|stats| print!("{stats}")))
+}
+
+fn ask(options: Options) -> Result<String, Failed> {
+    let failed = |why: String| Failed(format!("Error querying agent: {why}"));
+    let client = Client::new(options).map_err(|error| failed(error.to_string()))?;
+    let body = client.get("agent/self", &[]).and_then(Answer::ok).map_err(|error| failed(error.to_string()))?;
+    let itself: Value = serde_json::from_slice(&body).map_err(|error| failed(format!("unreadable answer: {error}")))?;
+    Ok(shown(&itself["Stats"]))
+}
+
+/// Sections and lines in the order of their names.
+fn shown(stats: &Value) -> String {
+    let mut text = String::new();
+    let mut sections: Vec<_> = stats.as_object().into_iter().flatten().collect();
+    sections.sort_unstable_by_key(|(name, _)| *name);
+    for (name, section) in sections {
+        let _ = writeln!(text, "{name}:");
+        let mut lines: Vec<_> = section.as_object().into_iter().flatten().collect();
+        lines.sort_unstable_by_key(|(name, _)| *name);
+        for (name, value) in lines {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let _ = writeln!(text, "\t{name} = {value}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn sections_and_lines_are_sorted() {
+        let stats = json!({ "raft": { "term": "3", "state": "Leader" }, "consul": { "leader_addr": "" } });
+        assert_eq!(shown(&stats), "consul:\n\tleader_addr = \nraft:\n\tstate = Leader\n\tterm = 3\n");
+        assert_eq!(shown(&Value::Null), "");
+    }
+}

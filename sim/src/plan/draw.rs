@@ -1,0 +1,164 @@
+//! Drawing a plan.
+
+use lictor_core::rng::Rng;
+
+use super::{ClientPlan, HostPlan, KEYS, Mix, NetworkPlan, OperatorPlan, Plan, Scenario, SnapshotPlan};
+use crate::dice::{Concern, Dice as _, stream};
+use crate::faults::{self, Frame};
+
+impl Plan {
+    /// The plan of a seed.
+    #[must_use]
+    pub fn draw(seed: u64, scenario: Scenario) -> Self {
+        let mut dice = stream(seed, Concern::Plan);
+        let dice = &mut dice;
+        let servers = match scenario {
+            Scenario::Kv => *dice.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7]),
+            Scenario::Members => *dice.pick(&[2, 3, 4, 4, 5, 5, 6, 7]),
+            Scenario::Bench => 5,
+        };
+        let mut hosts = (0..servers).map(|_| draw_host(dice)).collect::<Vec<_>>();
+        let network = draw_network(dice);
+        let raft_multiplier = match scenario {
+            Scenario::Kv | Scenario::Members => *dice.pick(&[1, 1, 1, 2, 3, 5]),
+            Scenario::Bench => 5,
+        };
+        let election_ms = 200 * u64::from(raft_multiplier);
+        let (clients, trouble_ms) = match scenario {
+            Scenario::Kv => (dice.between(2, 8), dice.between(8_000, 40_000)),
+            Scenario::Members => (dice.between(2, 5), dice.between(8_000, 40_000)),
+            Scenario::Bench => (5, 60_000),
+        };
+        // Some of the calm passes before anything can be demanded of it.
+        let calm_ms = 2_000 + 15 * election_ms + dice.between(2_000, 6_000);
+        let clients = (0..clients).map(|_| draw_client(dice, servers)).collect();
+        let operated = scenario == Scenario::Members;
+        if operated {
+            draw_roles(dice, &mut hosts);
+        }
+        let troubles = faults::draw(dice, Frame { hosts: servers, trouble_ms, election_ms, operated });
+        let keys = dice.between(1, KEYS.len() as u64) as usize;
+        let small = match scenario {
+            Scenario::Kv => dice.one_in(3),
+            Scenario::Members => true,
+            Scenario::Bench => false,
+        };
+        let snapshots = small.then(|| draw_snapshots(dice));
+        let operator = operated.then(|| draw_operator(dice, election_ms));
+        Self {
+            seed,
+            scenario,
+            raft_multiplier,
+            hosts,
+            network,
+            clients,
+            keys,
+            trouble_ms,
+            calm_ms,
+            snapshots,
+            operator,
+            troubles,
+        }
+    }
+}
+
+/// Some hosts join later, and of some there is no use in the end.
+fn draw_roles(dice: &mut Rng, hosts: &mut [HostPlan]) {
+    for host in &mut hosts[1..] {
+        host.joins = dice.one_in(3);
+    }
+    if hosts.len() > 2 && dice.one_in(3) {
+        let retired = dice.below(hosts.len() as u64) as usize;
+        hosts[retired].retires = true;
+    }
+}
+
+fn draw_host(dice: &mut Rng) -> HostPlan {
+    let step = *dice.pick(&[0, 10, 50, 200, 2_000]);
+    let sync = *dice.pick(&[50, 200, 1_000, 5_000, 20_000]);
+    HostPlan {
+        clock_ms: dice.below(100_000),
+        drift_ppm: i32::try_from(dice.below(40_001)).expect("it is below 40001") - 20_000,
+        step_us: (step / 4, step),
+        sync_us: (sync / 4, sync),
+        joins: false,
+        retires: false,
+    }
+}
+
+fn draw_network(dice: &mut Rng) -> NetworkPlan {
+    let latency = *dice.pick(&[50, 100, 300, 1_000, 5_000, 15_000]);
+    NetworkPlan {
+        latency_us: (latency / 2, latency),
+        jitter_us: dice.below(latency * 2),
+        in_order: dice.one_in(2),
+        loss_ppm: *dice.pick(&[0, 0, 0, 1_000, 10_000]),
+        duplicate_ppm: *dice.pick(&[0, 0, 1_000, 10_000]),
+        damage_ppm: *dice.pick(&[0, 0, 0, 500]),
+    }
+}
+
+fn draw_client(dice: &mut Rng, servers: usize) -> ClientPlan {
+    let think = *dice.pick(&[20_000, 50_000, 100_000, 300_000]);
+    let patience = *dice.pick(&[100, 1_000, 4_000, 20_000]);
+    // Some only watch, some never do; the rest do everything.
+    let mut mix = Mix {
+        put: 30,
+        cas: dice.below(20) as u32,
+        delete: dice.below(10) as u32,
+        delete_tree: u32::from(dice.one_in(3)),
+        get: 30,
+        list: dice.below(15) as u32,
+        watch: dice.below(10) as u32,
+        stale_percent: dice.below(40),
+        consistent_percent: dice.below(40),
+    };
+    match dice.below(4) {
+        0 => mix = Mix { watch: 1, ..mix.reads_only() },
+        1 => mix = mix.reads_only(),
+        _ => {}
+    }
+    ClientPlan {
+        host: dice.below(servers as u64) as usize,
+        roams_percent: *dice.pick(&[0, 1, 5, 20]),
+        think_us: (think / 10, think),
+        patience_ms: (patience / 2, patience),
+        mix,
+    }
+}
+
+/// Small, so that logs are cut off all the time, and even a small store has several pieces.
+fn draw_snapshots(dice: &mut Rng) -> SnapshotPlan {
+    SnapshotPlan {
+        entries: *dice.pick(&[5, 20, 60, 300]),
+        bytes: *dice.pick(&[300, 2_000, 50_000]),
+        trailing_entries: *dice.pick(&[0, 3, 20, 100]),
+        kept_bytes: *dice.pick(&[0, 2_000, 50_000]),
+        piece_bytes: *dice.pick(&[64, 300, 2_000, 20_000]),
+        inflight_pieces: *dice.pick(&[1, 2, 8]),
+    }
+}
+
+fn draw_operator(dice: &mut Rng, election_ms: u64) -> OperatorPlan {
+    let pause = *dice.pick(&[50, 200, 800]);
+    let patience = *dice.pick(&[300, 1_000, 5_000]);
+    OperatorPlan {
+        pause_ms: (pause / 4, pause),
+        patience_ms: (patience / 2, patience),
+        strays_percent: *dice.pick(&[0, 10, 50]),
+        transfers_percent: *dice.pick(&[0, 5, 20]),
+        meddles_percent: *dice.pick(&[0, 5, 20]),
+        dead_ms: *dice.pick(&[election_ms * 5, 4_000, 15_000]),
+        cleanup_dead_servers: dice.one_in(2),
+        stabilization_ms: *dice.pick(&[0, 100, 1_000]),
+        // A healthy server answers every heartbeat, and may have a slow disk and a slow link.
+        last_contact_ms: election_ms.max(200),
+        max_trailing_logs: *dice.pick(&[5, 50, 250]),
+    }
+}
+
+impl Mix {
+    fn reads_only(self) -> Self {
+        Self { put: 0, cas: 0, delete: 0, delete_tree: 0, get: 1, list: u32::from(self.list > 7), watch: 0, ..self }
+    }
+}
