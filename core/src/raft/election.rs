@@ -329,6 +329,7 @@ mod tests {
         assert!(granted.is_empty());
         let granted = Message { term: Term(6), kind: Kind::PreVoteReply { granted: true } };
         raft.step(due, PeerId::numbered(2), granted);
+        assert!(raft.flush(WriteSeq(9)).write.is_some());
         raft.persisted(due, WriteSeq(9));
         let Role::Candidate { granted } = &raft.role else { panic!("{:?}", raft.role) };
         assert!(granted.is_empty());
