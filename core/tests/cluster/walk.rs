@@ -13,7 +13,7 @@ impl Cluster {
     /// A walk of so many steps. Panics if anything goes wrong, and says what led to it.
     pub(crate) fn walk(seed: u64, steps: u32) -> Self {
         let mut rng = Rng::seeded(seed);
-        let mut cluster = Self::new(3, rng.u64() % 2 == 0, rng.u64() % 4 == 0);
+        let mut cluster = Self::new(3, rng.one_in(2), rng.one_in(4));
         (4..=SERVERS).for_each(|n| cluster.join(PeerId::numbered(n)));
         for _ in 0..steps {
             cluster.wander(&mut rng);
