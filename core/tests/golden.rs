@@ -24,6 +24,16 @@ fn scripts() {
     }
 }
 
+/// Beside what somebody thought of: whatever comes to pass at random, with messages late, lost, twice and out of order, slow
+/// disks, crashes, partitions, changes of the members, transfers and snapshots.
+#[test]
+fn walks() {
+    for seed in 0..200 {
+        println!("seed {seed}");
+        Cluster::walk(seed, 2000);
+    }
+}
+
 #[derive(Default)]
 struct Script {
     cluster: Cluster,

@@ -3,6 +3,7 @@
 mod disk;
 mod owner;
 mod show;
+mod walk;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
