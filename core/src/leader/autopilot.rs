@@ -141,7 +141,8 @@ fn condition(id: PeerId, now: Instant, config: &Config, raft: &Raft, settings: &
     Condition {
         contact,
         last,
-        healthy: contact <= patience && trailing <= settings.max_trailing_logs,
+        // One that has not said a word yet is none of which anything is known.
+        healthy: last > Index(0) && contact <= patience && trailing <= settings.max_trailing_logs,
         dead: contact >= config.limits.dead_after,
     }
 }
