@@ -127,6 +127,20 @@ impl World {
         let host = self.hosts.get_mut(&id).unwrap();
         host.agent = None;
         host.disk_free = self.now;
+        // The disk was somewhere in its queues: one of the log, and one of all else.
+        let of_host = |(_, to, _): &(Instant, PeerId, u64)| *to == id;
+        let queued = self.events.iter().filter(|(key, _)| of_host(key)).map(|(_, event)| event);
+        let (mut log, mut other) = (Vec::new(), Vec::new());
+        for event in queued {
+            match event {
+                Event::Written(life, write) if *life == host.life => log.extend(&write.ops),
+                Event::Worked(life, job) if *life == host.life => other.extend(&job.ops),
+                _ => {}
+            }
+        }
+        for ops in [log, other] {
+            break_off(&mut host.files, &ops, &mut self.rng);
+        }
         // Their calls go with them: whether their writes took place is not known.
         for (call, op) in &self.ops {
             if op.ended.is_none() && call.0 % HOSTS == host_number(id) {
@@ -209,8 +223,14 @@ impl World {
                     inputs.push(Input::Persisted(write.seq));
                 }
                 Event::Worked(life, job) if life == host.life && host.agent.is_some() => {
-                    job.ops.iter().for_each(|op| carry_out(&mut host.files, op));
-                    inputs.push(Input::JobDone { id: job.id, outcome: JobOutcome::Done });
+                    let outcome = if !self.calm && self.rng.one_in(40) {
+                        break_off(&mut host.files, &job.ops.iter().collect::<Vec<_>>(), &mut self.rng);
+                        JobOutcome::NoRoom
+                    } else {
+                        job.ops.iter().for_each(|op| carry_out(&mut host.files, op));
+                        JobOutcome::Done
+                    };
+                    inputs.push(Input::JobDone { id: job.id, outcome });
                 }
                 Event::Input(..) | Event::Written(..) | Event::Worked(..) => {}
             }
@@ -325,6 +345,11 @@ impl World {
         for (id, host) in &self.hosts {
             assert_eq!(host.agent.as_ref().unwrap().open_calls(), (0, 0), "{id} has open calls");
         }
+        let leading = self.hosts[&self.leader()].agent.as_ref().unwrap().store();
+        for (id, host) in &self.hosts {
+            let agent = host.agent.as_ref().unwrap();
+            assert!(agent.store() == leading, "{id} is not as the leader is: {}", agent.raft_status());
+        }
     }
 
     /// Compares what the clients saw with the log.
@@ -422,6 +447,16 @@ fn carry_out(files: &mut BTreeMap<String, Vec<u8>>, op: &FileOp) {
             let bytes = files.remove(file).unwrap();
             files.insert(to.clone(), bytes);
         }
+    }
+}
+
+/// Some of the changes are carried out, in their order, and perhaps one in part.
+fn break_off(files: &mut BTreeMap<String, Vec<u8>>, ops: &[&FileOp], rng: &mut Rng) {
+    let done = usize::try_from(rng.below(ops.len() as u64 + 1)).unwrap();
+    ops[..done].iter().for_each(|op| carry_out(files, op));
+    if let Some(FileOp::Write { file, offset, bytes }) = ops.get(done) {
+        let part = bytes.slice(..usize::try_from(rng.below(bytes.len() as u64)).unwrap());
+        carry_out(files, &FileOp::Write { file: file.clone(), offset: *offset, bytes: part });
     }
 }
 
