@@ -2,17 +2,20 @@
 //! Each seed is one schedule. What the clients saw is compared with the order in which the log put their writes, and in
 //! the end, once all is whole again, every call must have been answered.
 
+mod disk;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use disk::{InMemory, break_off, carry_out};
 use lictor_core::agent::Agent;
 use lictor_core::api::{self, Call, Consistency, ReadOptions, Reply, Response, kv};
 use lictor_core::config::{Config, Limits, Snapshots};
 use lictor_core::id::{CallId, Index, PeerId};
-use lictor_core::io::{FileOp, Input, Job, JobOutcome, Output, Write};
+use lictor_core::io::{Input, Job, JobOutcome, Output, Write};
 use lictor_core::peer::Envelope;
 use lictor_core::raft::{Configuration, Entry, Payload};
-use lictor_core::recovery::{Files, recover};
+use lictor_core::recovery::recover;
 use lictor_core::rng::Rng;
 use lictor_core::store::{self, Command};
 use lictor_core::time::{Duration, Instant};
@@ -413,51 +416,8 @@ impl World {
     }
 }
 
-/// The files of a host that starts.
-struct InMemory<'a>(&'a BTreeMap<String, Vec<u8>>);
-
-impl Files for InMemory<'_> {
-    type Error = std::convert::Infallible;
-
-    fn names(&mut self) -> Result<Vec<String>, Self::Error> {
-        Ok(self.0.keys().cloned().collect())
-    }
-
-    fn read(&mut self, name: &str, take: &mut dyn FnMut(&[u8])) -> Result<(), Self::Error> {
-        take(&self.0[name]);
-        Ok(())
-    }
-}
-
 fn host_number(id: PeerId) -> u64 {
     u64::try_from(id.0.as_u128()).unwrap() % HOSTS
-}
-
-fn carry_out(files: &mut BTreeMap<String, Vec<u8>>, op: &FileOp) {
-    let bytes = files.entry(op.file().clone()).or_default();
-    match op {
-        FileOp::Write { offset, bytes: new, .. } => {
-            let at = usize::try_from(*offset).unwrap();
-            bytes.resize(bytes.len().max(at + new.len()), 0);
-            bytes[at..at + new.len()].copy_from_slice(new);
-        }
-        FileOp::Truncate { size, .. } => bytes.truncate(usize::try_from(*size).unwrap()),
-        FileOp::Remove { file } => drop(files.remove(file)),
-        FileOp::Rename { file, to } => {
-            let bytes = files.remove(file).unwrap();
-            files.insert(to.clone(), bytes);
-        }
-    }
-}
-
-/// Some of the changes are carried out, in their order, and perhaps one in part.
-fn break_off(files: &mut BTreeMap<String, Vec<u8>>, ops: &[&FileOp], rng: &mut Rng) {
-    let done = usize::try_from(rng.below(ops.len() as u64 + 1)).unwrap();
-    ops[..done].iter().for_each(|op| carry_out(files, op));
-    if let Some(FileOp::Write { file, offset, bytes }) = ops.get(done) {
-        let part = bytes.slice(..usize::try_from(rng.below(bytes.len() as u64)).unwrap());
-        carry_out(files, &FileOp::Write { file: file.clone(), offset: *offset, bytes: part });
-    }
 }
 
 /// A new leader needs room for its first entry before it can answer anything.
