@@ -2,17 +2,20 @@
 //! Each seed is one schedule. What the clients saw is compared with the order in which the log put their writes, and in
 //! the end, once all is whole again, every call must have been answered.
 
+mod disk;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use disk::{InMemory, break_off, carry_out};
 use lictor_core::agent::Agent;
 use lictor_core::api::{self, Call, Consistency, ReadOptions, Reply, Response, kv};
 use lictor_core::config::{Config, Limits, Snapshots};
 use lictor_core::id::{CallId, Index, PeerId};
-use lictor_core::io::{FileOp, Input, Job, JobOutcome, Output, Write};
+use lictor_core::io::{Input, Job, JobOutcome, Output, Write};
 use lictor_core::peer::Envelope;
 use lictor_core::raft::{Configuration, Entry, Payload};
-use lictor_core::recovery::{Files, recover};
+use lictor_core::recovery::recover;
 use lictor_core::rng::Rng;
 use lictor_core::store::{self, Command};
 use lictor_core::time::{Duration, Instant};
@@ -127,6 +130,20 @@ impl World {
         let host = self.hosts.get_mut(&id).unwrap();
         host.agent = None;
         host.disk_free = self.now;
+        // The disk was somewhere in its queues: one of the log, and one of all else.
+        let of_host = |(_, to, _): &(Instant, PeerId, u64)| *to == id;
+        let queued = self.events.iter().filter(|(key, _)| of_host(key)).map(|(_, event)| event);
+        let (mut log, mut other) = (Vec::new(), Vec::new());
+        for event in queued {
+            match event {
+                Event::Written(life, write) if *life == host.life => log.extend(&write.ops),
+                Event::Worked(life, job) if *life == host.life => other.extend(&job.ops),
+                _ => {}
+            }
+        }
+        for ops in [log, other] {
+            break_off(&mut host.files, &ops, &mut self.rng);
+        }
         // Their calls go with them: whether their writes took place is not known.
         for (call, op) in &self.ops {
             if op.ended.is_none() && call.0 % HOSTS == host_number(id) {
@@ -209,8 +226,14 @@ impl World {
                     inputs.push(Input::Persisted(write.seq));
                 }
                 Event::Worked(life, job) if life == host.life && host.agent.is_some() => {
-                    job.ops.iter().for_each(|op| carry_out(&mut host.files, op));
-                    inputs.push(Input::JobDone { id: job.id, outcome: JobOutcome::Done });
+                    let outcome = if !self.calm && self.rng.one_in(40) {
+                        break_off(&mut host.files, &job.ops.iter().collect::<Vec<_>>(), &mut self.rng);
+                        JobOutcome::NoRoom
+                    } else {
+                        job.ops.iter().for_each(|op| carry_out(&mut host.files, op));
+                        JobOutcome::Done
+                    };
+                    inputs.push(Input::JobDone { id: job.id, outcome });
                 }
                 Event::Input(..) | Event::Written(..) | Event::Worked(..) => {}
             }
@@ -325,6 +348,11 @@ impl World {
         for (id, host) in &self.hosts {
             assert_eq!(host.agent.as_ref().unwrap().open_calls(), (0, 0), "{id} has open calls");
         }
+        let leading = self.hosts[&self.leader()].agent.as_ref().unwrap().store();
+        for (id, host) in &self.hosts {
+            let agent = host.agent.as_ref().unwrap();
+            assert!(agent.store() == leading, "{id} is not as the leader is: {}", agent.raft_status());
+        }
     }
 
     /// Compares what the clients saw with the log.
@@ -388,41 +416,8 @@ impl World {
     }
 }
 
-/// The files of a host that starts.
-struct InMemory<'a>(&'a BTreeMap<String, Vec<u8>>);
-
-impl Files for InMemory<'_> {
-    type Error = std::convert::Infallible;
-
-    fn names(&mut self) -> Result<Vec<String>, Self::Error> {
-        Ok(self.0.keys().cloned().collect())
-    }
-
-    fn read(&mut self, name: &str, take: &mut dyn FnMut(&[u8])) -> Result<(), Self::Error> {
-        take(&self.0[name]);
-        Ok(())
-    }
-}
-
 fn host_number(id: PeerId) -> u64 {
     u64::try_from(id.0.as_u128()).unwrap() % HOSTS
-}
-
-fn carry_out(files: &mut BTreeMap<String, Vec<u8>>, op: &FileOp) {
-    let bytes = files.entry(op.file().clone()).or_default();
-    match op {
-        FileOp::Write { offset, bytes: new, .. } => {
-            let at = usize::try_from(*offset).unwrap();
-            bytes.resize(bytes.len().max(at + new.len()), 0);
-            bytes[at..at + new.len()].copy_from_slice(new);
-        }
-        FileOp::Truncate { size, .. } => bytes.truncate(usize::try_from(*size).unwrap()),
-        FileOp::Remove { file } => drop(files.remove(file)),
-        FileOp::Rename { file, to } => {
-            let bytes = files.remove(file).unwrap();
-            files.insert(to.clone(), bytes);
-        }
-    }
 }
 
 /// A new leader needs room for its first entry before it can answer anything.

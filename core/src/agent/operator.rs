@@ -35,8 +35,10 @@ impl Agent {
             Some(known) if known != address => Change::Move { id, address },
             Some(_) => return self.reply(ticket, Ok(Response::Done(true))),
         };
-        self.addresses.insert(id, (address, self.raft.address(id)));
         let made = self.change_members(change);
+        if made.is_ok() {
+            self.addresses.insert(id, (address, self.raft.address(id)));
+        }
         self.await_change(ticket, made, Error::AddressTaken(address.to_string()));
     }
 
@@ -98,10 +100,16 @@ impl Agent {
         self.calls.enter(ticket, Stage::HandingOver, Some(give_up));
     }
 
-    /// Leadership has passed to another, or to us anew: whoever asked for that has it.
+    /// Leadership has passed to another, if one is known: whoever asked for that has it.
     pub(super) fn answer_handed_over(&mut self) {
+        let Some(leader) = self.raft.leader() else { return };
+        let wanted = |call: &api::Call| match call.request {
+            api::Request::Operator(Request::TransferLeader { to }) => to.unwrap_or(leader) == leader,
+            _ => false,
+        };
         for ticket in self.calls.in_stage(|open| open.stage == Stage::HandingOver) {
-            self.reply(ticket, Ok(Response::Done(true)));
+            let done = leader != self.config.id && self.calls.get(ticket).is_some_and(|open| wanted(&open.call));
+            self.reply(ticket, if done { Ok(Response::Done(true)) } else { Err(Error::NoSuccessor) });
         }
     }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::Agent;
 use super::calls::Stage;
+use crate::api::snapshot::Step;
 use crate::api::{Error, Request, Response, kv, operator, snapshot};
 use crate::error::Busy;
 use crate::id::{SessionId, Ticket};
@@ -14,10 +15,19 @@ use crate::store::Command;
 use crate::store::kv::{Command as Kv, Mode};
 use crate::wire;
 
+/// The most of an image that one step of a restoration may bring: it is one entry of the log.
+const PIECE_BYTES: usize = 1 << 20;
+
 impl Agent {
     /// Refuses what is too large, wherever it would run.
     pub(super) fn check_limits(&self, request: &Request) -> Result<(), Error> {
         let limits = &self.config.limits;
+        if let Request::Snapshot(snapshot::Request::Restore { step: Step::Piece { bytes, .. }, .. }) = request
+            && bytes.len() > PIECE_BYTES
+        {
+            let text = format!("a step of {} bytes is over the limit of {PIECE_BYTES}; take smaller ones", bytes.len());
+            return Err(Error::MalformedImage(text));
+        }
         let Request::Kv(request) = request else { return Ok(()) };
         let (key, value) = match request {
             kv::Request::Put { key, value, .. } => (key, value.len()),

@@ -72,6 +72,11 @@ impl Agent {
     /// Answers a read that never blocks.
     fn show(&mut self, ticket: Ticket) {
         let Some(open) = self.calls.get(ticket) else { return };
+        let commit = self.raft.log().commit();
+        if self.store.index() < commit {
+            // Who the members were as of what is applied is forgotten once more is committed. It is a matter of this batch.
+            return self.calls.enter(ticket, Stage::CatchingUp(commit), None);
+        }
         let reply = match (&open.call.request, &open.caller) {
             // It makes its own copy, when it has got as far as we are now.
             (Request::Snapshot(_), Caller::Peer { .. }) => Some(Response::CaughtUpAt(self.store.index())),

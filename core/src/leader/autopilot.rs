@@ -19,6 +19,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Autopilot {
     next_look: Instant,
+    /// We have looked in time since then. Who was not heard before may have spoken while we were not there to listen.
+    awake_since: Instant,
     seen: BTreeMap<PeerId, Seen>,
 }
 
@@ -42,7 +44,7 @@ struct Condition {
 impl Autopilot {
     pub(super) fn new(now: Instant) -> Self {
         // A leader that was just elected has heard nobody yet.
-        Self { next_look: now + LONGEST_PAUSE, seen: BTreeMap::new() }
+        Self { next_look: now + LONGEST_PAUSE, awake_since: now, seen: BTreeMap::new() }
     }
 
     /// When to look again; a server that is alone need not.
@@ -61,7 +63,10 @@ impl Autopilot {
         if self.next_look > now {
             return None;
         }
-        let pause = (settings.server_stabilization_time / 4).clamp(config.raft.heartbeat_interval, LONGEST_PAUSE);
+        if now.since(self.next_look) >= config.raft.election_timeout {
+            self.awake_since = now;
+        }
+        let pause = (settings.server_stabilization_time / 4).min(LONGEST_PAUSE).max(config.raft.heartbeat_interval);
         self.next_look = now + pause;
         let members = raft.members();
         self.seen.retain(|id, _| members.is_member(*id));
@@ -86,7 +91,8 @@ impl Autopilot {
                 .is_some_and(|seen| seen.healthy && now.since(seen.since) >= settings.server_stabilization_time)
         };
         let waiting = members.servers.keys().find(|id| !members.is_voter(**id) && is_stable(id)).copied();
-        due(members, &conditions, waiting, settings.cleanup_dead_servers)
+        let may_clean_up = settings.cleanup_dead_servers && now.since(self.awake_since) >= config.limits.dead_after;
+        due(members, &conditions, waiting, may_clean_up)
     }
 
     /// How the servers are.
@@ -141,7 +147,7 @@ fn condition(id: PeerId, now: Instant, config: &Config, raft: &Raft, settings: &
     Condition {
         contact,
         last,
-        // One that has not said a word yet is none of which anything is known.
+        // Who has said nothing at all yet may not even exist.
         healthy: last > Index(0) && contact <= patience && trailing <= settings.max_trailing_logs,
         dead: contact >= config.limits.dead_after,
     }

@@ -26,6 +26,9 @@ use crate::time::{Duration, Instant};
 /// How long to wait after the disk had no room for a snapshot.
 const NO_ROOM_PAUSE: Duration = Duration::from_secs(5);
 
+/// What is on its way to a follower that was not heard for so many election timeouts is given up.
+const FORGET_AFTER: u32 = 10;
+
 /// How many pieces of our own snapshot are on their way to the disk: one is being written while the next one waits.
 const CUT_AHEAD: usize = 2;
 
@@ -85,6 +88,12 @@ impl Snapshots {
         self.kept.newest().map(|(position, _)| position)
     }
 
+    /// How many snapshots are on their way to followers.
+    #[cfg(test)]
+    pub(super) fn sending(&self) -> usize {
+        self.senders.len()
+    }
+
     fn give_up_cut(&mut self) {
         if let Some(cut) = self.cut.take() {
             self.growth.take_back(cut.growth());
@@ -107,7 +116,7 @@ impl Agent {
         let is_idle = |receiver: &mut Receiver| receiver.term() != term || receiver.position().index <= commit;
         self.snapshots.receiver.take_if(is_idle);
         self.maybe_cut();
-        self.snapshots.senders.retain_wanted(&self.raft);
+        self.snapshots.senders.retain_wanted(&self.raft, self.config.raft.election_timeout * FORGET_AFTER);
         while let Some(due) = self.raft.poll_snapshot(self.config.snapshots.inflight_pieces) {
             self.send_due(due);
         }

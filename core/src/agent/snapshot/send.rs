@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use crate::id::PeerId;
-use crate::raft::{Position, Raft, SnapshotMeta};
+use crate::raft::{Position, Raft, Role, SnapshotMeta};
 use crate::snapshot::Encoder;
 use crate::store::Store;
+use crate::time::Duration;
 
 /// One snapshot for one follower. It is a clone of the store, read piece by piece: nothing of it is on our disk.
 #[derive(Debug)]
@@ -45,8 +46,19 @@ impl Senders {
         Some((bytes, is_last))
     }
 
-    /// Forgets the snapshots that are not wanted any more.
-    pub(super) fn retain_wanted(&mut self, raft: &Raft) {
-        self.by_peer.retain(|peer, sender| raft.snapshot_on_its_way(*peer) == Some(sender.position));
+    /// Forgets the snapshots that are not wanted any more, and those for followers that were not heard for `patience`:
+    /// each keeps alive what the store was when it began. A follower that comes back is sent another.
+    pub(super) fn retain_wanted(&mut self, raft: &Raft, patience: Duration) {
+        let Role::Leader(leader) = raft.role() else { return self.by_peer.clear() };
+        let heard = |peer: &PeerId| {
+            leader.progress.get(peer).is_some_and(|progress| raft.now().since(progress.heard) < patience)
+        };
+        self.by_peer.retain(|peer, sender| heard(peer) && raft.snapshot_on_its_way(*peer) == Some(sender.position));
+    }
+
+    /// How many there are.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.by_peer.len()
     }
 }

@@ -28,7 +28,7 @@ struct Server {
 impl Server {
     fn of(servers: u64) -> Self {
         let members = (1..=servers).map(|n| (PeerId::numbered(n), format!("127.0.0.{n}:8300").parse().unwrap()));
-        let snapshots = Snapshots { entries: 10, piece_bytes: 100, ..Snapshots::default() };
+        let snapshots = Snapshots { entries: 10, trailing_entries: 0, piece_bytes: 100, ..Snapshots::default() };
         let lone = Config::clone(&Lone::new().agent.config);
         let config = Config { bootstrap: Some(Configuration::new(members)), snapshots, ..lone };
         let agent = Agent::new(config, 7, Recovered::default(), Instant::ZERO);
@@ -56,9 +56,13 @@ impl Server {
     }
 
     fn hear(&mut self, term: u64, kind: Kind) {
+        self.hear_from(2, term, kind);
+    }
+
+    fn hear_from(&mut self, from: u64, term: u64, kind: Kind) {
         let body = Body::Raft(Message { term: Term(term), kind });
-        let (from, to) = (PeerId::numbered(2), PeerId::numbered(1));
-        let address = "127.0.0.2:8300".parse().unwrap();
+        let (from, to) = (PeerId::numbered(from), PeerId::numbered(1));
+        let address = self.agent.raft().address(from).unwrap();
         self.input(Input::Message(Envelope { from, to, address, cluster: wire::cluster_tag("dc1"), body }));
     }
 
@@ -120,6 +124,23 @@ impl Server {
             FileOp::Remove { file } => drop(self.files.remove(file)),
             FileOp::Truncate { .. } => panic!("nobody cuts a file: {op:?}"),
         }
+    }
+
+    /// Is elected, and goes on for so long with the answers of the second server alone.
+    fn lead(&mut self, seconds: u64) {
+        if !self.agent.raft().is_leader() {
+            self.now = self.agent.poll_timeout().unwrap();
+            self.input(Input::Timeout);
+            self.hear(2, Kind::PreVoteReply { granted: true });
+            self.hear(2, Kind::VoteReply { granted: true });
+        }
+        for _ in 0..seconds * 10 {
+            self.now = self.now + Duration::from_millis(100);
+            let matched = self.agent.raft().log().last().index;
+            self.hear(2, Kind::Appended { matched });
+            self.finish_all_jobs();
+        }
+        assert!(self.agent.raft().is_leader());
     }
 
     fn is_writing(&self, file: &str) -> bool {
@@ -281,4 +302,54 @@ fn our_own_snapshot_gets_its_name_only_when_all_of_it_is_on_the_disk_and_is_trie
 
 fn is_small(op: &FileOp) -> bool {
     matches!(op, FileOp::Write { bytes, .. } if bytes.len() < 60)
+}
+
+#[test]
+fn what_is_sent_to_a_follower_that_falls_silent_is_forgotten() {
+    let mut server = Server::of(3);
+    server.lead(11);
+    for key in 1..40 {
+        server.put(key);
+        server.lead(1);
+    }
+    assert!(server.agent.raft().log().base().index > Index(1), "the log is cut off");
+    let rejected = |server: &mut Server| {
+        let prev = server.agent.raft().log().last().index;
+        server.hear_from(3, 2, Kind::Rejected { prev, hint: Position::START });
+    };
+    rejected(&mut server);
+    server.lead(1);
+    rejected(&mut server);
+    assert_eq!(server.agent.snapshots.sending(), 1);
+    server.lead(8);
+    assert_eq!(server.agent.snapshots.sending(), 1);
+    server.lead(3);
+    assert_eq!(server.agent.snapshots.sending(), 0);
+    // It is back.
+    server.hear_from(3, 2, Kind::HeartbeatReply { round: crate::id::Round(1) });
+    assert_eq!(server.agent.snapshots.sending(), 1);
+}
+
+/// What is committed in a batch, but not applied yet, may have named other members.
+#[test]
+fn a_copy_that_is_asked_for_while_members_change_names_them() {
+    let mut server = Server::of(3);
+    let read = crate::api::ReadOptions { consistency: crate::api::Consistency::Stale, ..Default::default() };
+    let save = crate::api::Call::new(crate::api::snapshot::Request::Save { read });
+    server.hear(2, heartbeat());
+    let body =
+        Body::Raft(Message { term: Term(2), kind: Kind::Heartbeat { commit: Index(1), round: crate::id::Round(2) } });
+    let (from, to) = (PeerId::numbered(2), PeerId::numbered(1));
+    let address = "127.0.0.2:8300".parse().unwrap();
+    let commit = Input::Message(Envelope { from, to, address, cluster: wire::cluster_tag("dc1"), body });
+    server.agent.handle_input(server.now, commit);
+    server.agent.handle_input(server.now, Input::Call { id: crate::id::CallId(1), call: save });
+    let image = std::iter::from_fn(|| server.agent.poll_output()).find_map(|output| match output {
+        Output::Reply { reply: Ok(crate::api::Response::Snapshot(read)), .. } => Some(read.value),
+        _ => None,
+    });
+    let mut decoder = Decoder::new();
+    image.expect("a copy").pieces().for_each(|piece| decoder.feed(&piece).unwrap());
+    let meta = decoder.finish().unwrap().meta;
+    assert_eq!((meta.position.index, meta.configuration.voter_count()), (Index(1), 3));
 }
