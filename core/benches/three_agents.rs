@@ -85,7 +85,7 @@ impl Cluster {
                         reply.expect("a healthy cluster takes writes");
                         self.replies += 1;
                     }
-                    Output::Publish(_) | Output::Notice(_) => {}
+                    Output::Publish(_) | Output::Discard(_) | Output::Notice(_) => {}
                 }
             }
         }

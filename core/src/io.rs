@@ -22,6 +22,7 @@ pub use crate::file::{FileName, FileOp, Job, JobOutcome, Write};
 use crate::id::{CallId, JobId, PeerId, WriteSeq};
 use crate::peer::Envelope;
 use crate::raft;
+use crate::store::Store;
 use crate::time::Duration;
 use crate::view::View;
 use crate::wire::Malformed;
@@ -103,6 +104,9 @@ pub enum Output {
         /// Its size in bytes.
         size: u64,
     },
+    /// A state that nobody needs any more. To drop it takes time in proportion to what it alone still holds: for a large
+    /// one that is better done on a thread that nobody waits for.
+    Discard(Store),
     /// A newer picture of the store, for reads that need not enter the core.
     Publish(Arc<View>),
     /// Something that an operator, a test or a checker may want to know. It asks for nothing.

@@ -43,6 +43,14 @@ pub enum Body {
     /// "Here I am", of a member that hears of no leader: the envelope says where. The leader finds it by that, should it
     /// have come back with another address.
     Announce,
+    /// A member was heard from an address that is not in the members' list. Told to the leader, whom that member may not
+    /// find, nor it the member, when both have moved.
+    Moved {
+        /// Which member.
+        id: PeerId,
+        /// Where it was heard from.
+        address: SocketAddr,
+    },
     /// The client of a forwarded call has gone.
     Abandon {
         /// The sender's call, as in [`Forward::id`].

@@ -196,7 +196,7 @@ impl World {
                     let granted = Input::Reserved { file, size, granted: !self.full };
                     self.schedule(id, self.now + ms(1), Event::Input(life, granted));
                 }
-                Output::Publish(_) | Output::Notice(_) => {}
+                Output::Publish(_) | Output::Discard(_) | Output::Notice(_) => {}
             }
         }
     }

@@ -91,7 +91,7 @@ impl Cluster {
                             self.messages.insert((self.now + Duration::from_millis(1), self.count), envelope);
                         }
                     }
-                    Output::Publish(_) | Output::Notice(_) => {}
+                    Output::Publish(_) | Output::Discard(_) | Output::Notice(_) => {}
                 }
             }
         }

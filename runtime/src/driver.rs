@@ -10,6 +10,7 @@ use lictor_core::agent::Agent;
 use lictor_core::api::{Error, Reply};
 use lictor_core::id::{CallId, WriteSeq};
 use lictor_core::io::{Input, Output};
+use lictor_core::store::Store;
 use lictor_core::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -178,6 +179,7 @@ impl Driver {
                 self.disk.submit(Task::Write(write));
             }
             Output::Job(job) => self.disk.submit_job(job),
+            Output::Discard(store) => drop_elsewhere(store),
             Output::Reserve { file, size } => self.disk.submit(Task::Reserve { file, size }),
             Output::Notice(notice) => self.notices.log(self.shared.clock.now(), &notice),
         }
@@ -200,4 +202,11 @@ pub(crate) fn stop(shared: &Shared, events: &std::sync::mpsc::Sender<Event>, how
     shared.closed.store(true, Ordering::Release);
     // Without a receiver it has stopped already.
     let _ = events.send(how);
+}
+
+/// Drops a store where nobody waits for it. That is rare enough for a thread of its own each time.
+fn drop_elsewhere(store: Store) {
+    let dropping = std::thread::Builder::new().name("lictor-drop".to_owned()).spawn(move || drop(store));
+    // Without a thread it is dropped here, which takes a moment.
+    dropping.map_or_else(|error| tracing::debug!("no thread to free memory on: {error}"), drop);
 }

@@ -261,6 +261,7 @@ impl Agent {
             Body::Forward(forward) => self.handle_forward(from, forward),
             Body::Answer { id, origin, outcome } => self.handle_answer(from, id, origin, outcome),
             Body::Announce => {}
+            Body::Moved { id, address } => self.note_address(id, address),
             Body::Abandon { id, origin } => self.hang_up(Caller::Peer { peer: from, origin, id }),
         }
     }
@@ -297,6 +298,7 @@ impl Agent {
         self.outputs.extend(flushed.news.into_iter().map(|news| Output::Notice(Notice::Raft(news))));
         // Before anything leaves that others may act on: an older view may claim a lease that we have given up.
         self.publish();
+        self.discard_needless();
         self.send_replies();
         if let Some(unwritten) = flushed.write {
             let entries: Vec<_> = self.raft.log().from(unwritten.first).cloned().collect();

@@ -120,10 +120,18 @@ impl Agent {
         if listed.is_none() && !members.servers.is_empty() && self.raft.leader() != Some(from) {
             return;
         }
+        let moved = listed.is_some_and(|listed| listed != address);
         self.addresses.insert(from, (address, self.raft.address(from)));
-        if self.raft.is_leader() && listed.is_some_and(|listed| listed != address) {
+        if !moved {
+            return;
+        }
+        match self.raft.leader() {
             // Refused now, it is made when the peer speaks again.
-            let _ = self.change_members(Change::Move { id: from, address });
+            Some(leader) if leader == self.config.id => {
+                let _ = self.change_members(Change::Move { id: from, address });
+            }
+            Some(leader) if leader != from => self.send(leader, Body::Moved { id: from, address }),
+            _ => {}
         }
     }
 

@@ -63,7 +63,7 @@ impl Lone {
                     }
                     Output::Job(job) => inputs.push(Input::JobDone { id: job.id, outcome: JobOutcome::Done }),
                     Output::Message { .. } => panic!("a lone server has nobody to talk to"),
-                    Output::Publish(_) | Output::Notice(_) => {}
+                    Output::Publish(_) | Output::Discard(_) | Output::Notice(_) => {}
                 }
             }
         }

@@ -42,6 +42,9 @@ pub enum Due {
     },
 }
 
+/// How many entries are forgotten at a time, at most.
+const FORGET_AT_ONCE: u64 = 4096;
+
 /// A follower that was not heard for so many election timeouts holds nothing back, and its transfer is given up.
 const FORGET_AFTER: u32 = 10;
 
@@ -155,8 +158,9 @@ impl Raft {
     }
 
     /// A durable snapshot stands for everything up to `snapshot`: forgets the entries that nobody needs any more. The last
-    /// `trailing` of them stay, and so does what a follower lacks that is catching up, within `kept_bytes`.
-    pub fn compact(&mut self, snapshot: Index, trailing: u64, kept_bytes: usize) {
+    /// `trailing` of them stay, and so does what a follower lacks that is catching up, within `kept_bytes`. Forgets so many
+    /// at a time that it does not take long, and returns whether there is more to be forgotten.
+    pub fn compact(&mut self, snapshot: Index, trailing: u64, kept_bytes: usize) -> bool {
         let mut from = Index(snapshot.0.saturating_sub(trailing)).next();
         if let Role::Leader(leader) = &self.role {
             let forget = self.forget_after();
@@ -167,9 +171,12 @@ impl Raft {
             }
         }
         let up_to = from.prev().min(self.log.applied());
-        if up_to > self.log.base().index {
-            self.log.compact(up_to);
+        let base = self.log.base().index;
+        let now = up_to.min(Index(base.0.saturating_add(FORGET_AT_ONCE)));
+        if now > base {
+            self.log.compact(now);
         }
+        now < up_to
     }
 
     fn forget_after(&self) -> Duration {

@@ -103,6 +103,12 @@ impl Encoder {
         self.0.pieces()
     }
 
+    /// The store, which is not to be written any further.
+    #[must_use]
+    pub fn into_store(self) -> Store {
+        self.0.into_store()
+    }
+
     /// Whether the last piece was written.
     #[must_use]
     pub fn is_finished(&self) -> bool {

@@ -189,6 +189,7 @@ impl World {
             Output::Job(job) => self.job(host, job),
             Output::Reserve { file, size } => self.reserve(host, file, size),
             Output::Publish(view) => self.hosts[host].view = Some(view),
+            Output::Discard(store) => drop(store),
             Output::Notice(notice) => self.hear(host, &notice)?,
         }
         Ok(())

@@ -21,6 +21,11 @@ impl Cut {
         Self { position: meta.position, encoder: Encoder::new(meta, store, piece_bytes), bytes: 0, growth }
     }
 
+    /// The clone of the store, which is not needed any more.
+    pub(super) fn into_store(self) -> Store {
+        self.encoder.into_store()
+    }
+
     /// What had been applied when it was begun.
     pub(super) const fn growth(&self) -> Growth {
         self.growth

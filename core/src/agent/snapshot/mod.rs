@@ -20,7 +20,7 @@ use crate::id::{JobId, PeerId, WriteSeq};
 use crate::io::{Notice, Output, SnapshotNews};
 use crate::raft::{Due, Piece, Position};
 use crate::snapshot::{DRAFT, RECEIVED, Snapshot};
-use crate::store::Touch;
+use crate::store::{Store, Touch};
 use crate::time::{Duration, Instant};
 
 /// How long to wait after the disk had no room for a snapshot.
@@ -46,6 +46,10 @@ pub(super) struct Snapshots {
     last_job: JobId,
     /// No room was left a moment ago: until then none is looked for.
     pause_until: Instant,
+    /// The snapshot whose part of the log is being forgotten.
+    compacting: Option<Position>,
+    /// Stores to be dropped elsewhere.
+    needless: Vec<Store>,
 }
 
 /// What a job is good for.
@@ -74,6 +78,8 @@ impl Snapshots {
             jobs: BTreeMap::new(),
             last_job: JobId(0),
             pause_until: Instant::ZERO,
+            compacting: None,
+            needless: Vec::new(),
         }
     }
 
@@ -97,6 +103,7 @@ impl Snapshots {
     fn give_up_cut(&mut self) {
         if let Some(cut) = self.cut.take() {
             self.growth.take_back(cut.growth());
+            self.needless.push(cut.into_store());
         }
     }
 
@@ -116,11 +123,31 @@ impl Agent {
         let is_idle = |receiver: &mut Receiver| receiver.term() != term || receiver.position().index <= commit;
         self.snapshots.receiver.take_if(is_idle);
         self.maybe_cut();
-        self.snapshots.senders.retain_wanted(&self.raft, self.config.raft.election_timeout * FORGET_AFTER);
+        let patience = self.config.raft.election_timeout * FORGET_AFTER;
+        let gone = self.snapshots.senders.retain_wanted(&self.raft, patience);
+        self.snapshots.needless.extend(gone);
         while let Some(due) = self.raft.poll_snapshot(self.config.snapshots.inflight_pieces) {
             self.send_due(due);
         }
+        self.maybe_compact();
         self.maybe_drop_order();
+    }
+
+    /// Hands over the stores that nobody needs any more. To be called once the view of the current one is published, as
+    /// the one before may hold what is handed over.
+    pub(super) fn discard_needless(&mut self) {
+        self.outputs.extend(self.snapshots.needless.drain(..).map(Output::Discard));
+    }
+
+    /// Forgets the log that the newest snapshot covers, a part in each batch: to free a million entries at once would take
+    /// longer than clients like to wait.
+    fn maybe_compact(&mut self) {
+        let options = &self.config.snapshots;
+        if let Some(position) = self.snapshots.compacting
+            && !self.raft.compact(position.index, options.trailing_entries, options.kept_bytes)
+        {
+            self.snapshots.compacting = None;
+        }
     }
 
     pub(super) fn job_done(&mut self, id: JobId, outcome: JobOutcome) {
@@ -196,10 +223,10 @@ impl Agent {
         let mut ops = self.snapshots.kept.cut(position, cut.bytes());
         ops.extend(self.writer.discard(self.snapshots.kept.needless_log()));
         self.do_job(Purpose::Tidy, ops);
-        let options = &self.config.snapshots;
-        self.raft.compact(position.index, options.trailing_entries, options.kept_bytes);
+        self.snapshots.compacting = Some(position);
         let news = SnapshotNews::Cut { position, bytes: cut.bytes() };
         self.outputs.push_back(Output::Notice(Notice::Snapshot(news)));
+        self.snapshots.needless.push(cut.into_store());
     }
 
     fn send_due(&mut self, due: Due) {
@@ -279,7 +306,9 @@ impl Agent {
             // We have come further by other ways.
             return self.remove_unless_kept(position);
         }
-        self.store = store;
+        let old = std::mem::replace(&mut self.store, store);
+        self.snapshots.needless.push(old);
+        self.snapshots.compacting = None;
         self.snapshots.growth = Growth::default();
         let mut ops = self.snapshots.kept.received(position, bytes);
         ops.extend(self.writer.discard(self.snapshots.kept.needless_log()));

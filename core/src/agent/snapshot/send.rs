@@ -48,12 +48,20 @@ impl Senders {
 
     /// Forgets the snapshots that are not wanted any more, and those for followers that were not heard for `patience`:
     /// each keeps alive what the store was when it began. A follower that comes back is sent another.
-    pub(super) fn retain_wanted(&mut self, raft: &Raft, patience: Duration) {
-        let Role::Leader(leader) = raft.role() else { return self.by_peer.clear() };
+    /// Gives the clones of the store that are not needed any more.
+    pub(super) fn retain_wanted(&mut self, raft: &Raft, patience: Duration) -> Vec<Store> {
+        if self.by_peer.is_empty() {
+            return Vec::new();
+        }
         let heard = |peer: &PeerId| {
+            let Role::Leader(leader) = raft.role() else { return false };
             leader.progress.get(peer).is_some_and(|progress| raft.now().since(progress.heard) < patience)
         };
-        self.by_peer.retain(|peer, sender| heard(peer) && raft.snapshot_on_its_way(*peer) == Some(sender.position));
+        let wanted = |peer: &PeerId, sender: &mut Sender| {
+            heard(peer) && raft.snapshot_on_its_way(*peer) == Some(sender.position)
+        };
+        let gone = self.by_peer.extract_if(.., |peer, sender| !wanted(peer, sender));
+        gone.filter_map(|(_, mut sender)| Some(sender.places.pop_front()?.1.into_store())).collect()
     }
 
     /// How many there are.

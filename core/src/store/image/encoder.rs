@@ -50,6 +50,12 @@ impl Encoder {
         self.pieces
     }
 
+    /// The store, which is not to be written any further.
+    #[must_use]
+    pub fn into_store(self) -> Store {
+        self.store
+    }
+
     /// Whether the last piece was written.
     #[must_use]
     pub fn is_finished(&self) -> bool {
