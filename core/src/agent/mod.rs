@@ -176,6 +176,10 @@ impl Agent {
         }
         self.do_duties();
         self.maybe_announce();
+        if self.raft.is_leader() {
+            // Peers that moved say so to us; that we did ourselves, nobody else can tell.
+            self.note_address(self.config.id, self.config.address);
+        }
     }
 
     /// The next thing to be done. The first call after an input closes the batch.

@@ -50,9 +50,12 @@ impl Raft {
         }
     }
 
-    /// A leader of our term spoke: follow it.
-    pub(super) fn hear_leader(&mut self, leader: PeerId) {
-        assert!(!self.is_leader(), "two leaders in term {}: {} and {leader}", self.term, self.id);
+    /// A leader of our term spoke: follow it. Returns whether it may be believed: a term has one leader, and what comes from
+    /// a second one does not count.
+    pub(super) fn hear_leader(&mut self, leader: PeerId) -> bool {
+        if self.leader.is_some_and(|known| known != leader) {
+            return false;
+        }
         if self.leader != Some(leader) || !matches!(self.role, Role::Follower) {
             self.role = Role::Follower;
             self.set_leader(Some(leader));
@@ -60,6 +63,7 @@ impl Raft {
         self.last_contact = self.now;
         self.sworn_until = self.now + self.config.election_timeout;
         self.arm_election();
+        true
     }
 
     fn set_leader(&mut self, leader: Option<PeerId>) {
@@ -113,7 +117,7 @@ impl Raft {
     pub(super) fn campaign(&mut self) {
         self.arm_election();
         self.set_leader(None);
-        if !self.may_campaign() {
+        if !self.may_lead() {
             return;
         }
         let own = Some(self.id).filter(|id| self.membership.latest().is_voter(*id));
@@ -125,21 +129,19 @@ impl Raft {
         self.maybe_begin_term();
     }
 
-    /// Who has a vote may ask for others'. So may one whose vote was taken away by an entry that is perhaps not committed:
-    /// the others may lack it, and then nobody else can win (thesis 4.2.2). It does not vote for itself.
-    pub(super) fn may_campaign(&self) -> bool {
-        let membership = &self.membership;
-        let taken_at = membership.latest_index();
-        membership.latest().is_voter(self.id)
-            || taken_at > self.log.commit() && membership.at(taken_at.prev()).1.is_voter(self.id)
-    }
-
     /// Begins a term once a majority would vote for us.
     fn maybe_begin_term(&mut self) {
         let Role::PreCandidate { granted } = &self.role else { return };
-        if granted.len() >= quorum::majority(self.membership.latest().voter_count()) {
+        if self.is_majority(granted) {
             self.begin_term(false);
         }
+    }
+
+    /// Whether these are enough. Who has no vote does not count, be it we ourselves: we campaign, too, while our own removal
+    /// is not committed (thesis 4.2.2).
+    fn is_majority(&self, granted: &BTreeSet<PeerId>) -> bool {
+        let members = self.membership.latest();
+        granted.iter().filter(|id| members.is_voter(**id)).count() >= quorum::majority(members.voter_count())
     }
 
     /// Begins a term and asks for votes; `transfer` if the leader of the term before asked us to.
@@ -220,7 +222,7 @@ impl Raft {
 
     fn maybe_win(&mut self) {
         let Role::Candidate { granted } = &self.role else { return };
-        if granted.len() >= quorum::majority(self.membership.latest().voter_count()) {
+        if self.is_majority(granted) {
             self.become_leader();
         }
     }
@@ -327,6 +329,7 @@ mod tests {
         assert!(granted.is_empty());
         let granted = Message { term: Term(6), kind: Kind::PreVoteReply { granted: true } };
         raft.step(due, PeerId::numbered(2), granted);
+        assert!(raft.flush(WriteSeq(9)).write.is_some());
         raft.persisted(due, WriteSeq(9));
         let Role::Candidate { granted } = &raft.role else { panic!("{:?}", raft.role) };
         assert!(granted.is_empty());
