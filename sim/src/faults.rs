@@ -179,6 +179,8 @@ pub enum Fault {
         file: Rotten,
         /// When the operator comes.
         wipe_ms: u64,
+        /// Whether the machine then also gets another address.
+        moves: bool,
     },
     /// A machine goes down and comes back with another address. Only while a quorum is where it was.
     Move {

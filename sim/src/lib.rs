@@ -1,7 +1,7 @@
 //! Seeded disasters for Lictor's agents.
 //!
 //! A run is a function of a [`plan`] and the code: the plan follows from a seed (or is read from a file) and
-//! says which servers there are, what their clients do and which troubles befall them, as plain data. The
+//! says which servers there are, what their clients and their operator do and which troubles befall them, as plain data. The
 //! `world` carries it out on virtual time: one heap of events, one agent for each host, a network that sees
 //! bytes only, and disks that forget what was not synced. Checkers watch from outside: some look into the
 //! agents after every step (raft's safety), some at what clients asked and were told (linearizability, stale

@@ -94,7 +94,7 @@ impl Net {
             if self.dice.chance_ppm(narrow.loss_ppm) {
                 return Fate::default();
             }
-            slower = slower + narrow.byte * u32::try_from(bytes).unwrap_or(u32::MAX);
+            slower += narrow.byte * u32::try_from(bytes).unwrap_or(u32::MAX);
         }
         let now = now + slower.min(LONGEST);
         let duplicate = sum(self.plan.duplicate_ppm, |w| w.duplicate_ppm, &self.weather);

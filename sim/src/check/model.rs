@@ -51,7 +51,7 @@ impl Model {
         let command = match command {
             Command::Kv(command) => command,
             Command::SetAutopilot { settings, cas } => {
-                self.set_autopilot(settings, cas);
+                self.set_autopilot(&settings, cas);
                 return Ok(());
             }
             Command::ReapTombstones { .. } | Command::Restore { .. } => return Ok(()),
@@ -80,11 +80,11 @@ impl Model {
         Ok(())
     }
 
-    fn set_autopilot(&mut self, settings: Autopilot, cas: Option<Index>) {
+    fn set_autopilot(&mut self, settings: &Autopilot, cas: Option<Index>) {
         let before = self.autopilot(self.applied);
         if cas.is_none_or(|cas| cas == before.modify_index) {
             let create_index = if before.modify_index == Index(0) { self.applied } else { before.create_index };
-            self.autopilot.push(Autopilot { create_index, modify_index: self.applied, ..settings });
+            self.autopilot.push(Autopilot { create_index, modify_index: self.applied, ..settings.clone() });
         }
     }
 

@@ -89,7 +89,12 @@ fn draw_fault(dice: &mut Rng, weights: &[u64; NAMES.len()], hosts: usize, electi
         },
         12 => Fault::SlowJobs { target, factor: *dice.pick(&[10, 100, 1_000]), ms },
         13 => Fault::Wipe { target, down_ms, moves: dice.one_in(3) },
-        14 => Fault::Rot { target, file: *dice.pick(&[Rotten::Log, Rotten::Snapshot]), wipe_ms: ms },
+        14 => Fault::Rot {
+            target,
+            file: *dice.pick(&[Rotten::Log, Rotten::Snapshot]),
+            wipe_ms: ms,
+            moves: dice.one_in(3),
+        },
         15 => Fault::Move { target, down_ms },
         _ => Fault::Dismissal { target, ms: ms * 3 },
     }

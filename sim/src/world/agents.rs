@@ -182,7 +182,7 @@ impl World {
 
     fn carry_out(&mut self, host: usize, output: Output) -> Verdict {
         match output {
-            Output::Reply { id, reply } if operator::is_order(id) => self.order_answered(id, reply)?,
+            Output::Reply { id, reply } if operator::is_order(id) => self.order_answered(id, &reply)?,
             Output::Reply { id, reply } => self.answer(op_of(id), reply, false)?,
             Output::Message { to, envelope } => self.send(host, to, &envelope)?,
             Output::Persist(write) => self.write(host, write),

@@ -66,7 +66,7 @@ impl World {
 
     /// A machine loses power, and a bit of its disk turns. Whatever it then starts with must be what it had; where that
     /// cannot be, it must refuse. Only the end of a log is out of bounds: no one can tell a rotten one from a torn one.
-    pub(super) fn rot(&mut self, target: Target, file: Rotten, wipe_ms: u64) -> Verdict {
+    pub(super) fn rot(&mut self, target: Target, file: Rotten, wipe_ms: u64, moves: bool) -> Verdict {
         let host = self.resolve(target);
         if self.hosts[host].refuses || !self.can_do_without(host) {
             self.stats.damage.spared += 1;
@@ -92,7 +92,7 @@ impl World {
                     self.hosts[host].refuses = true;
                     self.stop_for_good(host)?;
                     self.over_in(wipe_ms / 2, Over::Down { host });
-                    self.over_in(wipe_ms, Over::Replace { host, moves: wipe_ms % 3 == 0 });
+                    self.over_in(wipe_ms, Over::Replace { host, moves });
                     return Ok(());
                 }
                 Ok(after) if said(&after) == said(&before) => {

@@ -280,9 +280,9 @@ impl World {
         }
     }
 
-    pub(super) fn order_answered(&mut self, id: CallId, reply: Reply) -> Verdict {
+    pub(super) fn order_answered(&mut self, id: CallId, reply: &Reply) -> Verdict {
         self.note(19, id.0);
-        self.trace.bytes(&wire::encode(&reply));
+        self.trace.bytes(&wire::encode(reply));
         let until = self.now + FORGOTTEN;
         let Some(operator) = &mut self.operator else { return Ok(()) };
         let Some(order) = operator.open.remove(&id.0) else { return Ok(()) };
@@ -297,7 +297,7 @@ impl World {
             operator.has_configured = true;
         }
         let orders = &mut self.stats.orders;
-        match &reply {
+        match reply {
             _ if is_unknown => orders.unknown += 1,
             Ok(_) => orders.done += 1,
             Err(_) => orders.refused += 1,

@@ -89,7 +89,7 @@ impl World {
             Fault::PowerCut { target, down_ms } => self.take_down(target, down_ms, true),
             Fault::PowerLoss { down_ms } => self.lose_all_power(down_ms),
             Fault::Wipe { target, down_ms, moves } => self.wipe(target, down_ms, moves),
-            Fault::Rot { target, file, wipe_ms } => self.rot(target, file, wipe_ms),
+            Fault::Rot { target, file, wipe_ms, moves } => self.rot(target, file, wipe_ms, moves),
             Fault::Move { target, down_ms } => self.move_host(target, down_ms),
             fault => {
                 self.disturb(fault);
