@@ -246,6 +246,8 @@ impl View {
             ("server", self.config.settings.server.to_string()),
             ("known_datacenters", "1".to_owned()),
         ]);
+        // Nothing is registered with an agent yet, and nothing is checked.
+        let agent = ["check_monitors", "check_ttls", "checks", "services"].map(|name| (name, "0".to_owned()));
         let peers = table(&[("dropped_messages", self.figures.dropped.to_string())]);
         let build = table(&[
             ("prerelease", String::new()),
@@ -253,6 +255,7 @@ impl View {
             ("revision", self.config.settings.revision.clone()),
         ]);
         BTreeMap::from([
+            ("agent".to_owned(), table(&agent)),
             ("raft".to_owned(), raft),
             ("consul".to_owned(), server),
             ("peers".to_owned(), peers),

@@ -1,9 +1,11 @@
 //! `/v1/operator/*`: the cluster itself, for its operators.
 
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use lictor_core::api::operator::{Autopilot, Health, Peer, RaftConfiguration, RaftServer, Request, ServerHealth};
+use lictor_core::api::operator::{Autopilot, Health, Peer, RaftConfiguration, Request, ServerHealth};
 use lictor_core::id::{Index, PeerId};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use warp::http::{Method, StatusCode};
@@ -155,65 +157,130 @@ fn decoded(body: &[u8]) -> Result<Map<String, Value>, String> {
     serde_json::from_slice(body).map_err(|error| error.to_string())
 }
 
-/// Who takes part in raft.
-pub(crate) fn raft_configuration(configuration: &RaftConfiguration) -> Value {
-    let servers: Vec<_> = configuration.servers.iter().map(raft_server).collect();
-    json!({ "Servers": servers, "Index": configuration.index.0 })
+/// Who takes part in raft, as JSON; the fields of all these in the order that people know.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct ShownConfiguration<'c> {
+    servers: Vec<ShownServer<'c>>,
+    index: u64,
 }
 
-fn raft_server(server: &RaftServer) -> Value {
-    json!({
-        "ID": server.id.0,
-        "Node": server.node.as_deref().unwrap_or(UNKNOWN),
-        "Address": server.address,
-        "Leader": server.leader,
-        "ProtocolVersion": RAFT_PROTOCOL,
-        "Voter": server.voter,
-    })
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ShownServer<'c> {
+    #[serde(rename = "ID")]
+    id: Uuid,
+    node: &'c str,
+    address: SocketAddr,
+    leader: bool,
+    protocol_version: &'static str,
+    voter: bool,
 }
 
-/// How the leader looks after the servers.
-pub(crate) fn autopilot(settings: &Autopilot) -> Value {
-    json!({
-        "CleanupDeadServers": settings.cleanup_dead_servers,
-        "LastContactThreshold": duration::format(settings.last_contact_threshold),
-        "MaxTrailingLogs": settings.max_trailing_logs,
-        "ServerStabilizationTime": duration::format(settings.server_stabilization_time),
-        "RedundancyZoneTag": "",
-        "DisableUpgradeMigration": false,
-        "UpgradeVersionTag": "",
-        "CreateIndex": settings.create_index.0,
-        "ModifyIndex": settings.modify_index.0,
-    })
+impl<'c> From<&'c RaftConfiguration> for ShownConfiguration<'c> {
+    fn from(configuration: &'c RaftConfiguration) -> Self {
+        let servers = configuration.servers.iter().map(|server| ShownServer {
+            id: server.id.0,
+            node: server.node.as_deref().unwrap_or(UNKNOWN),
+            address: server.address,
+            leader: server.leader,
+            protocol_version: RAFT_PROTOCOL,
+            voter: server.voter,
+        });
+        Self { servers: servers.collect(), index: configuration.index.0 }
+    }
 }
 
-/// How the servers are.
-pub(crate) fn health(health: &Health, now: SystemTime) -> Value {
-    let servers: Vec<_> = health.servers.iter().map(|server| server_health(server, now)).collect();
-    json!({ "Healthy": health.healthy, "FailureTolerance": health.failure_tolerance, "Servers": servers })
+/// How the leader looks after the servers, as JSON. The fields of what Consul sells are there, and off.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct ShownAutopilot {
+    cleanup_dead_servers: bool,
+    last_contact_threshold: String,
+    max_trailing_logs: u64,
+    server_stabilization_time: String,
+    redundancy_zone_tag: &'static str,
+    disable_upgrade_migration: bool,
+    upgrade_version_tag: &'static str,
+    create_index: u64,
+    modify_index: u64,
 }
 
-fn server_health(server: &ServerHealth, now: SystemTime) -> Value {
-    let since = now.checked_sub(server.stable_for).unwrap_or(SystemTime::UNIX_EPOCH);
-    json!({
-        "ID": server.id.0,
-        "Name": server.node.as_deref().unwrap_or(UNKNOWN),
-        "Address": server.address,
-        "SerfStatus": if server.dead { "failed" } else { "alive" },
-        // Servers do not tell each other what release they are.
-        "Version": "",
-        "Leader": server.leader,
-        "LastContact": duration::format(server.last_contact),
-        "LastTerm": server.last_term.0,
-        "LastIndex": server.last_index.0,
-        "Healthy": server.healthy,
-        "Voter": server.voter,
-        "StableSince": time::rfc3339(since),
-    })
+impl From<&Autopilot> for ShownAutopilot {
+    fn from(settings: &Autopilot) -> Self {
+        Self {
+            cleanup_dead_servers: settings.cleanup_dead_servers,
+            last_contact_threshold: duration::format(settings.last_contact_threshold),
+            max_trailing_logs: settings.max_trailing_logs,
+            server_stabilization_time: duration::format(settings.server_stabilization_time),
+            redundancy_zone_tag: "",
+            disable_upgrade_migration: false,
+            upgrade_version_tag: "",
+            create_index: settings.create_index.0,
+            modify_index: settings.modify_index.0,
+        }
+    }
+}
+
+/// How the servers are, as JSON.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct ShownHealth<'h> {
+    healthy: bool,
+    failure_tolerance: usize,
+    servers: Vec<ShownServerHealth<'h>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ShownServerHealth<'h> {
+    #[serde(rename = "ID")]
+    id: Uuid,
+    name: &'h str,
+    address: SocketAddr,
+    serf_status: &'static str,
+    /// Empty: servers do not tell each other what release they are.
+    version: &'static str,
+    leader: bool,
+    last_contact: String,
+    last_term: u64,
+    last_index: u64,
+    healthy: bool,
+    voter: bool,
+    stable_since: String,
+}
+
+impl<'h> ShownHealth<'h> {
+    /// As it is at `now`.
+    pub(crate) fn new(health: &'h Health, now: SystemTime) -> Self {
+        let servers = health.servers.iter().map(|server| ShownServerHealth::new(server, now)).collect();
+        Self { healthy: health.healthy, failure_tolerance: health.failure_tolerance, servers }
+    }
+}
+
+impl<'h> ShownServerHealth<'h> {
+    fn new(server: &'h ServerHealth, now: SystemTime) -> Self {
+        let since = now.checked_sub(server.stable_for).unwrap_or(SystemTime::UNIX_EPOCH);
+        Self {
+            id: server.id.0,
+            name: server.node.as_deref().unwrap_or(UNKNOWN),
+            address: server.address,
+            serf_status: if server.dead { "failed" } else { "alive" },
+            version: "",
+            leader: server.leader,
+            last_contact: duration::format(server.last_contact),
+            last_term: server.last_term.0,
+            last_index: server.last_index.0,
+            healthy: server.healthy,
+            voter: server.voter,
+            stable_since: time::rfc3339(since),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use lictor_core::api::operator::RaftServer;
     use lictor_core::api::{Consistency, ReadOptions};
     use lictor_core::id::Term;
 
@@ -318,28 +385,30 @@ mod tests {
         assert!(status == 400 && text.starts_with("Error parsing cas value: "), "{text}");
     }
 
+    fn text(shown: &impl Serialize) -> String {
+        serde_json::to_string(shown).unwrap()
+    }
+
     #[test]
     fn settings_are_shown_as_consul_shows_them() {
-        assert_eq!(autopilot(&Autopilot::default()), {
-            json!({
-                "CleanupDeadServers": true, "LastContactThreshold": "200ms", "MaxTrailingLogs": 250,
-                "ServerStabilizationTime": "10s", "RedundancyZoneTag": "", "DisableUpgradeMigration": false,
-                "UpgradeVersionTag": "", "CreateIndex": 0, "ModifyIndex": 0
-            })
-        });
+        assert_eq!(
+            text(&ShownAutopilot::from(&Autopilot::default())),
+            "{\"CleanupDeadServers\":true,\"LastContactThreshold\":\"200ms\",\"MaxTrailingLogs\":250,\
+             \"ServerStabilizationTime\":\"10s\",\"RedundancyZoneTag\":\"\",\"DisableUpgradeMigration\":false,\
+             \"UpgradeVersionTag\":\"\",\"CreateIndex\":0,\"ModifyIndex\":0}"
+        );
     }
 
     #[test]
     fn servers_are_shown_as_consul_shows_them() {
         let id = PeerId(Uuid::from_u128(7));
         let server = RaftServer { id, node: None, address: ([10, 0, 0, 1], 8300).into(), leader: false, voter: true };
-        let shown = raft_configuration(&RaftConfiguration { servers: vec![server], index: Index(22) });
-        assert_eq!(shown, {
-            json!({ "Servers": [{
-                "ID": "00000000-0000-0000-0000-000000000007", "Node": "(unknown)", "Address": "10.0.0.1:8300",
-                "Leader": false, "ProtocolVersion": "3", "Voter": true
-            }], "Index": 22 })
-        });
+        let configuration = RaftConfiguration { servers: vec![server], index: Index(22) };
+        assert_eq!(
+            text(&ShownConfiguration::from(&configuration)),
+            "{\"Servers\":[{\"ID\":\"00000000-0000-0000-0000-000000000007\",\"Node\":\"(unknown)\",\
+             \"Address\":\"10.0.0.1:8300\",\"Leader\":false,\"ProtocolVersion\":\"3\",\"Voter\":true}],\"Index\":22}"
+        );
     }
 
     #[test]
@@ -358,14 +427,14 @@ mod tests {
             stable_for: Duration::from_secs(60),
         };
         let all = Health { healthy: false, failure_tolerance: 0, servers: vec![server] };
-        let shown = health(&all, SystemTime::UNIX_EPOCH + Duration::from_secs(1_480_000_060));
-        assert_eq!(shown, {
-            json!({ "Healthy": false, "FailureTolerance": 0, "Servers": [{
-                "ID": "00000000-0000-0000-0000-000000000007", "Name": "a", "Address": "10.0.0.1:8300",
-                "SerfStatus": "failed", "Version": "", "Leader": false, "LastContact": "1.5s", "LastTerm": 3,
-                "LastIndex": 9, "Healthy": false, "Voter": true, "StableSince": "2016-11-24T15:06:40Z"
-            }] })
-        });
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_480_000_060);
+        assert_eq!(
+            text(&ShownHealth::new(&all, now)),
+            "{\"Healthy\":false,\"FailureTolerance\":0,\"Servers\":[{\
+             \"ID\":\"00000000-0000-0000-0000-000000000007\",\"Name\":\"a\",\"Address\":\"10.0.0.1:8300\",\
+             \"SerfStatus\":\"failed\",\"Version\":\"\",\"Leader\":false,\"LastContact\":\"1.5s\",\"LastTerm\":3,\
+             \"LastIndex\":9,\"Healthy\":false,\"Voter\":true,\"StableSince\":\"2016-11-24T15:06:40Z\"}]}"
+        );
     }
 
     #[test]

@@ -19,7 +19,7 @@ use warp::http::request::Parts;
 use warp::http::{Method, Request, StatusCode, Uri};
 
 use crate::body::{self, Announced};
-use crate::operator::{self, Tool};
+use crate::operator::{self, ShownAutopilot, ShownConfiguration, ShownHealth, Tool};
 use crate::params::Params;
 use crate::reply::{self, HttpResponse, Layout, Refusal};
 use crate::server::Options;
@@ -293,12 +293,10 @@ fn respond(reply: Reply, layout: Layout) -> HttpResponse {
         Response::Leader(leader) => reply::json(&status::leader(leader), layout),
         Response::Peers(peers) => reply::json(&peers, layout),
         Response::Itself(itself) => reply::json(&agent::itself(&itself), layout),
-        Response::RaftConfiguration(configuration) => {
-            reply::json(&operator::raft_configuration(&configuration), layout)
-        }
-        Response::Autopilot(settings) => reply::json(&operator::autopilot(&settings), layout),
+        Response::RaftConfiguration(configuration) => reply::json(&ShownConfiguration::from(&configuration), layout),
+        Response::Autopilot(settings) => reply::json(&ShownAutopilot::from(&settings), layout),
         Response::Health(health) => {
-            let mut response = reply::json(&operator::health(&health, SystemTime::now()), layout);
+            let mut response = reply::json(&ShownHealth::new(&health, SystemTime::now()), layout);
             if !health.healthy {
                 *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
             }

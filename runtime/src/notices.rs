@@ -22,7 +22,7 @@ impl NoticeLog {
             Notice::Raft(news) => log_news(news),
             Notice::Snapshot(news) => log_snapshot(news),
             Notice::OrderObeyed => {
-                tracing::warn!("{PEERS}: the members that it names are committed and in force; the file is removed")
+                tracing::warn!("{PEERS}: the members that it names are committed and in force; the file is removed");
             }
             Notice::Dropped { from, reason } => {
                 if let Some(unsaid) = self.may_say_dropped(now) {

@@ -134,6 +134,15 @@ impl Disk {
         self.files.retain(|_, file| file.survive(survival, dice));
     }
 
+    /// What would be left if the power failed now, at the worst: only what was synced.
+    pub(crate) fn durable(&self) -> Self {
+        let mut left = Self { files: self.files.clone(), renames: self.renames.clone(), ..Self::default() };
+        let mut dice = Rng::seeded(0);
+        left.undo_renames(Survival::Nothing, &mut dice);
+        left.files.retain(|_, file| file.survive(Survival::Nothing, &mut dice));
+        left
+    }
+
     /// Carries out what recovery asks for, without making it durable.
     pub(crate) fn repair(&mut self, repairs: &[FileOp]) {
         for op in repairs {

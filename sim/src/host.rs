@@ -198,7 +198,8 @@ impl Host {
     }
 }
 
-fn kept(recovered: &Recovered) -> Kept {
+/// As much of it as the checkers want to know.
+pub(crate) fn kept(recovered: &Recovered) -> Kept {
     let log = &recovered.log;
     Kept { term: log.hard_state.term, base: log.base, entries: log.entries.clone() }
 }

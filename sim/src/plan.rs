@@ -81,7 +81,7 @@ pub struct HostPlan {
 pub struct SnapshotPlan {
     /// A snapshot is due after so many entries …
     pub entries: u64,
-    /// … and so many bytes.
+    /// … or so many bytes.
     pub bytes: u64,
     /// Entries that stay behind it.
     pub trailing_entries: u64,

@@ -1,5 +1,6 @@
 //! A run is a function of its plan and the code, and nothing else.
 
+use lictor_sim::faults::WITHOUT_OPERATOR;
 use lictor_sim::plan::{Plan, Scenario};
 use lictor_sim::run::{Kernel, run};
 use lictor_sim::swarm::{Options, swarm};
@@ -53,6 +54,31 @@ fn a_few_seeds_pass_and_exercise_what_they_should() {
     let stats = &summary.stats;
     assert_eq!(stats.runs, 24);
     assert!(stats.elections > 24 && stats.wakes > 100 && stats.views_asked > 1_000, "{stats}");
-    assert!(stats.faults.iter().all(|count| *count > 0), "{stats}");
+    assert!(stats.faults[..WITHOUT_OPERATOR].iter().all(|count| *count > 0), "{stats}");
     assert!(stats.operations() > 10_000 && stats.inherited_logs > 0 && stats.messages_doubled > 0, "{stats}");
+}
+
+#[test]
+fn members_and_snapshots_are_deterministic_too() {
+    for seed in [2, 5] {
+        let plan = Plan::draw(seed, Scenario::Members);
+        let first = run(&plan, Kernel::Madsim, false);
+        assert_eq!(first.failure, None, "seed {seed}");
+        assert_eq!(first.trace, run(&plan, Kernel::Plain, false).trace, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_few_hundred_seeds_of_members_pass_and_exercise_what_they_should() {
+    let options =
+        Options { seeds: 0..200, jobs: 2, scenario: Scenario::Members, check_determinism: false, most_failures: 1 };
+    let summary = swarm(&options, |_| {});
+    let failures: Vec<_> = summary.failures.iter().map(|report| (report.seed, report.failure.clone())).collect();
+    assert!(failures.is_empty(), "{failures:?}");
+    let stats = &summary.stats;
+    assert!(stats.faults.iter().all(|count| *count > 0), "{stats}");
+    let groups = [stats.snapshots.named(), stats.members.named(), stats.orders.named(), stats.damage.named()];
+    for (name, count) in groups.concat() {
+        assert!(count > 0, "{name}: {stats}");
+    }
 }

@@ -104,6 +104,12 @@ impl Agent {
         self.process.output()
     }
 
+    /// The process ID.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);

@@ -135,12 +135,40 @@ impl Http {
         let head = String::from_utf8(head).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
         let status = head.get(9..12).unwrap_or_default().parse().map_err(malformed)?;
         let mut answer = Answer { status, head, body: Vec::new() };
+        if answer.header("transfer-encoding") == Some("chunked") {
+            answer.body = self.read_chunks()?;
+            return Ok(answer);
+        }
         let length: usize = answer.header("content-length").unwrap_or("0").parse().map_err(malformed)?;
         while self.unread.len() < length {
             self.fill()?;
         }
         answer.body = self.unread.drain(..length).collect();
         Ok(answer)
+    }
+
+    /// A body in chunks. One that is cut off before its last chunk is an error.
+    fn read_chunks(&mut self) -> io::Result<Vec<u8>> {
+        let malformed = || io::Error::from(io::ErrorKind::InvalidData);
+        let mut body = Vec::new();
+        loop {
+            let end = loop {
+                match self.unread.windows(2).position(|window| window == b"\r\n") {
+                    Some(at) => break at,
+                    None => self.fill()?,
+                }
+            };
+            let line: Vec<u8> = self.unread.drain(..end + 2).collect();
+            let digits = std::str::from_utf8(&line).map_err(|_| malformed())?.trim();
+            let length = usize::from_str_radix(digits, 16).map_err(|_| malformed())?;
+            while self.unread.len() < length + 2 {
+                self.fill()?;
+            }
+            body.extend(self.unread.drain(..length + 2).take(length));
+            if length == 0 {
+                return Ok(body);
+            }
+        }
     }
 
     fn fill(&mut self) -> io::Result<()> {

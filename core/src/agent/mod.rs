@@ -58,8 +58,8 @@ pub struct Agent {
     /// Writes of other agents that we have taken on.
     taken: Taken,
     snapshots: Snapshots,
-    /// Where peers said they are: they may have moved since the log named them.
-    addresses: BTreeMap<PeerId, SocketAddr>,
+    /// Where peers said they are, and where the members' list had them then: they may have moved since the log named them.
+    addresses: BTreeMap<PeerId, (SocketAddr, Option<SocketAddr>)>,
     /// When to tell the members where we are, if we know no leader that would find us.
     next_announcement: Instant,
     /// The operator's order of who takes part lies on the disk.
@@ -176,6 +176,10 @@ impl Agent {
         }
         self.do_duties();
         self.maybe_announce();
+        if self.raft.is_leader() {
+            // Peers that moved say so to us; that we did ourselves, nobody else can tell.
+            self.note_address(self.config.id, self.config.address);
+        }
     }
 
     /// The next thing to be done. The first call after an input closes the batch.
@@ -335,8 +339,10 @@ impl Agent {
     }
 
     fn send(&mut self, to: PeerId, body: Body) {
-        let said = self.addresses.get(&to).copied();
-        if let Some(address) = said.or_else(|| self.raft.address(to)) {
+        let listed = self.raft.address(to);
+        // What it said counts as long as the list says nothing newer.
+        let said = self.addresses.get(&to).filter(|(_, then)| *then == listed).map(|(said, _)| *said);
+        if let Some(address) = said.or(listed) {
             let envelope =
                 Envelope { from: self.config.id, to, address: self.config.address, cluster: self.cluster, body };
             self.outputs.push_back(Output::Message { to: address, envelope });

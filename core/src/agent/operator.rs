@@ -37,7 +37,7 @@ impl Agent {
         };
         let made = self.change_members(change);
         if made.is_ok() {
-            self.addresses.insert(id, address);
+            self.addresses.insert(id, (address, self.raft.address(id)));
         }
         self.await_change(ticket, made, Error::AddressTaken(address.to_string()));
     }
@@ -120,9 +120,7 @@ impl Agent {
         if listed.is_none() && !members.servers.is_empty() && self.raft.leader() != Some(from) {
             return;
         }
-        if self.addresses.get(&from) != Some(&address) {
-            self.addresses.insert(from, address);
-        }
+        self.addresses.insert(from, (address, self.raft.address(from)));
         if self.raft.is_leader() && listed.is_some_and(|listed| listed != address) {
             // Refused now, it is made when the peer speaks again.
             let _ = self.change_members(Change::Move { id: from, address });

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::configuration::{Configuration, Server};
 use super::log::{Payload, Position};
+use super::message::{Kind, Message};
 use super::progress::Progress;
 use super::{Raft, Role};
 use crate::id::PeerId;
@@ -84,18 +85,40 @@ impl Raft {
         }
     }
 
-    /// Something was committed: if that settles who takes part, those who do not are left alone, and a leader that is one of
-    /// them resigns (thesis 4.2.2).
+    /// Something was committed: if that settles who takes part, those who do not may go, and a leader that is one of them
+    /// resigns (thesis 4.2.2).
     pub(super) fn settle_change(&mut self) {
         if self.membership.latest_index() > self.log.commit() {
             return;
         }
-        let members = Arc::clone(self.membership.latest());
-        let Role::Leader(leader) = &mut self.role else { return };
-        leader.progress.retain(|id, _| members.is_member(*id));
-        if !members.is_voter(self.id) {
+        self.part_from_removed();
+        if !self.membership.latest().is_voter(self.id) {
             self.hand_over_for_good();
         }
+    }
+
+    /// Those who are members no more are looked after until they know that, so that they need not ask for votes; or until they
+    /// are not heard any more.
+    pub(super) fn part_from_removed(&mut self) {
+        let (settled, commit) = (self.membership.latest_index(), self.log.commit());
+        if settled > commit {
+            return;
+        }
+        let members = Arc::clone(self.membership.latest());
+        let Role::Leader(leader) = &mut self.role else { return };
+        let round = leader.rounds.current();
+        leader.progress.retain(|id, progress| {
+            if members.is_member(*id) {
+                return true;
+            }
+            let knows = progress.matched() >= settled;
+            if knows {
+                // The last word.
+                let kind = Kind::Heartbeat { commit: commit.min(progress.matched()), round };
+                self.outbox.push((*id, Message { term: self.term, kind }));
+            }
+            !knows && progress.snapshot().is_none() && self.now.since(progress.heard) < self.config.election_timeout
+        });
     }
 }
 

@@ -50,9 +50,12 @@ impl Raft {
         }
     }
 
-    /// A leader of our term spoke: follow it.
-    pub(super) fn hear_leader(&mut self, leader: PeerId) {
-        assert!(!self.is_leader(), "two leaders in term {}: {} and {leader}", self.term, self.id);
+    /// A leader of our term spoke: follow it. Returns whether it may be believed: a term has one leader, and what comes from
+    /// a second one does not count.
+    pub(super) fn hear_leader(&mut self, leader: PeerId) -> bool {
+        if self.leader.is_some_and(|known| known != leader) {
+            return false;
+        }
         if self.leader != Some(leader) || !matches!(self.role, Role::Follower) {
             self.role = Role::Follower;
             self.set_leader(Some(leader));
@@ -60,6 +63,7 @@ impl Raft {
         self.last_contact = self.now;
         self.sworn_until = self.now + self.config.election_timeout;
         self.arm_election();
+        true
     }
 
     fn set_leader(&mut self, leader: Option<PeerId>) {
@@ -112,11 +116,12 @@ impl Raft {
     /// No leader was heard for too long: ask whether an election would succeed (pre-vote, thesis 9.6).
     pub(super) fn campaign(&mut self) {
         self.arm_election();
-        if !self.membership.latest().is_voter(self.id) {
+        self.set_leader(None);
+        if !self.may_lead() {
             return;
         }
-        self.set_leader(None);
-        self.role = Role::PreCandidate { granted: BTreeSet::from([self.id]) };
+        let own = Some(self.id).filter(|id| self.membership.latest().is_voter(*id));
+        self.role = Role::PreCandidate { granted: own.into_iter().collect() };
         let message = Message { term: self.term.next(), kind: Kind::PreVote { last: self.log.last() } };
         for peer in self.membership.latest().voters().filter(|peer| *peer != self.id) {
             self.outbox.push((peer, message.clone()));
@@ -127,9 +132,16 @@ impl Raft {
     /// Begins a term once a majority would vote for us.
     fn maybe_begin_term(&mut self) {
         let Role::PreCandidate { granted } = &self.role else { return };
-        if granted.len() >= quorum::majority(self.membership.latest().voter_count()) {
+        if self.is_majority(granted) {
             self.begin_term(false);
         }
+    }
+
+    /// Whether these are enough. Who has no vote does not count, be it we ourselves: we campaign, too, while our own removal
+    /// is not committed (thesis 4.2.2).
+    fn is_majority(&self, granted: &BTreeSet<PeerId>) -> bool {
+        let members = self.membership.latest();
+        granted.iter().filter(|id| members.is_voter(**id)).count() >= quorum::majority(members.voter_count())
     }
 
     /// Begins a term and asks for votes; `transfer` if the leader of the term before asked us to.
@@ -201,6 +213,7 @@ impl Raft {
     pub(super) fn count_own_vote(&mut self) {
         if let Role::Candidate { granted } = &mut self.role
             && self.stable.is_vote_durable(self.term, self.id)
+            && self.membership.latest().is_voter(self.id)
         {
             granted.insert(self.id);
             self.maybe_win();
@@ -209,7 +222,7 @@ impl Raft {
 
     fn maybe_win(&mut self) {
         let Role::Candidate { granted } = &self.role else { return };
-        if granted.len() >= quorum::majority(self.membership.latest().voter_count()) {
+        if self.is_majority(granted) {
             self.become_leader();
         }
     }
@@ -289,5 +302,48 @@ mod tests {
         assert_eq!(ask(free, 6, 1, 3), None, "shorter");
         assert_eq!(ask(free, 6, 9, 2), None, "longer, but older");
         assert_eq!(ask(free, 6, 2, 3), Some(PeerId::numbered(2)));
+    }
+
+    fn member_of(log: Vec<Entry>, commit: u64) -> Raft {
+        let hard_state = HardState { term: Term(5), vote: None, commit: Index(commit) };
+        let start =
+            Start { hard_state, entries: log, last_seq: WriteSeq(1), bootstrap: None, snapshot: None, forced: None };
+        Raft::new(PeerId::numbered(1), Options::default(), Rng::seeded(1), start, Instant::ZERO)
+    }
+
+    fn naming(index: u64, voters: &[u64]) -> Entry {
+        let address = "127.0.0.1:8300".parse().unwrap();
+        let voters = voters.iter().map(|id| (PeerId::numbered(*id), address));
+        let payload = Payload::Configuration(Configuration::new(voters));
+        Entry { index: Index(index), term: Term(5), payload }
+    }
+
+    /// The other server of two lacks the entry that removed us, and cannot win against our longer log: we must.
+    #[test]
+    fn a_server_whose_removal_may_be_unknown_campaigns_and_does_not_vote_for_itself() {
+        let log = vec![naming(1, &[1, 2]), naming(2, &[2])];
+        let mut raft = member_of(log.clone(), 1);
+        let due = raft.poll_timeout().expect("it asks for votes");
+        raft.tick(due);
+        let Role::PreCandidate { granted } = &raft.role else { panic!("{:?}", raft.role) };
+        assert!(granted.is_empty());
+        let granted = Message { term: Term(6), kind: Kind::PreVoteReply { granted: true } };
+        raft.step(due, PeerId::numbered(2), granted);
+        assert!(raft.flush(WriteSeq(9)).write.is_some());
+        raft.persisted(due, WriteSeq(9));
+        let Role::Candidate { granted } = &raft.role else { panic!("{:?}", raft.role) };
+        assert!(granted.is_empty());
+        assert_eq!(member_of(log, 2).poll_timeout(), None, "its removal is known to all");
+    }
+
+    #[test]
+    fn a_server_without_a_vote_notices_that_its_leader_is_gone() {
+        let mut raft = member_of(vec![naming(1, &[2])], 1);
+        let heartbeat = Kind::Heartbeat { commit: Index(1), round: crate::id::Round(1) };
+        raft.step(Instant::ZERO, PeerId::numbered(2), Message { term: Term(5), kind: heartbeat });
+        assert_eq!(raft.leader(), Some(PeerId::numbered(2)));
+        let due = raft.poll_timeout().expect("it listens");
+        raft.tick(due);
+        assert_eq!((raft.leader(), raft.poll_timeout()), (None, None));
     }
 }

@@ -11,7 +11,7 @@ use crate::id::{Index, Term};
 /// The configurations in the log, so that a cut brings the one before back.
 ///
 /// Invariants: `history` is ordered by index, all at or before `seen`; after any configuration it holds the one that was
-/// in force before, back to what is committed.
+/// in force before, back to what is applied.
 #[derive(Clone, Debug, Default)]
 pub struct Membership {
     history: Vec<Named>,
@@ -66,6 +66,17 @@ impl Membership {
         self.forced = Some((term, Arc::new(configuration)));
     }
 
+    /// Whether `id` has a vote, or had one that nothing committed took. Such a server must be ready to lead: if only its log
+    /// holds the entry that removes it, nobody else can be elected (thesis 4.2.2).
+    #[must_use]
+    pub fn may_lead(&self, id: crate::id::PeerId, commit: Index) -> bool {
+        if self.latest().is_voter(id) || self.forced().is_some() {
+            return self.latest().is_voter(id);
+        }
+        let in_force = self.history.iter().rposition(|named| named.at <= commit).unwrap_or(0);
+        self.history.iter().skip(in_force).any(|named| named.configuration.is_voter(id))
+    }
+
     /// Where `id` is, or was when it last was a member.
     #[must_use]
     pub fn address(&self, id: crate::id::PeerId) -> Option<std::net::SocketAddr> {
@@ -95,7 +106,7 @@ impl Membership {
         self.seen = self.seen.min(index.prev());
     }
 
-    /// Everything up to `index` is committed: what was in force before cannot come back.
+    /// Everything up to `index` is committed and applied: what was in force before cannot come back, and nobody asks for it.
     pub fn committed(&mut self, index: Index) {
         let in_force = self.history.iter().rposition(|named| named.at <= index).unwrap_or(0);
         self.history.drain(..in_force);

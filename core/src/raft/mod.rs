@@ -49,6 +49,8 @@ mod read;
 mod replication;
 mod snapshot;
 mod stable;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -244,7 +246,8 @@ impl Raft {
     /// Something came from a peer.
     pub fn step(&mut self, now: Instant, from: PeerId, message: Message) {
         self.now = now;
-        if !self.accept_term(from, &message) {
+        // We do not talk to ourselves: whoever says so is somebody else.
+        if from == self.id || !self.accept_term(from, &message) {
             return;
         }
         // Only answers show that we are heard, too: to hear one that does not hear us is no use (check-quorum).
@@ -283,6 +286,7 @@ impl Raft {
                 self.check_quorum();
                 self.maybe_give_up_transfer();
                 if heartbeat_due && self.is_leader() {
+                    self.part_from_removed();
                     self.retry_stalled();
                     self.begin_round();
                 }
@@ -298,7 +302,8 @@ impl Raft {
         match &self.role {
             Role::Leader(leader) if leader.progress.is_empty() && leader.transfer.is_none() => None,
             Role::Leader(leader) => Some(leader.next_heartbeat),
-            _ if self.membership.latest().is_voter(self.id) => Some(self.election_deadline),
+            // Who has no vote must notice, too, that its leader is gone.
+            _ if self.may_lead() || self.leader.is_some() => Some(self.election_deadline),
             _ => None,
         }
     }
@@ -443,6 +448,10 @@ impl Raft {
 
     fn hard_state(&self) -> HardState {
         HardState { term: self.term, vote: self.vote, commit: self.log.commit() }
+    }
+
+    fn may_lead(&self) -> bool {
+        self.membership.may_lead(self.id, self.log.commit())
     }
 
     fn is_sole_voter(&self) -> bool {

@@ -229,6 +229,14 @@ impl Progress {
             transfer.next = transfer.acked;
             transfer.end = None;
             transfer.stalled_since = now;
+        } else if let Mode::Snapshot(Some(transfer)) = &self.mode
+            && transfer.end == Some(transfer.acked)
+            && now.since(transfer.stalled_since) >= patience * 2
+        {
+            // It has every piece and does not say that it took them: the word was lost, or the follower crashed over it. The
+            // entry behind the snapshot shows which; if it is refused, there will be another snapshot.
+            self.next = transfer.position.index.max(self.matched).next();
+            self.mode = Mode::Probe { quiet_until: Instant::ZERO };
         }
         if let Mode::Replicate { inflight, .. } = &self.mode
             && !inflight.is_empty()

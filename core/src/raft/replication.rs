@@ -62,7 +62,9 @@ impl Raft {
     }
 
     pub(super) fn handle_append(&mut self, leader: PeerId, prev: Position, entries: Vec<Entry>, commit: Index) {
-        self.hear_leader(leader);
+        if !self.hear_leader(leader) {
+            return;
+        }
         if prev.index < self.log.commit() {
             // An old message. Everything committed is the same everywhere, so that much is certain.
             let kind = Kind::Appended { matched: self.log.commit() };
@@ -94,6 +96,9 @@ impl Raft {
         let Some(progress) = leader.progress.get_mut(&from) else { return };
         if matched <= last && progress.appended(matched, self.now) {
             self.maybe_commit();
+            if !self.membership.latest().is_member(from) {
+                self.part_from_removed();
+            }
         }
     }
 
@@ -106,7 +111,9 @@ impl Raft {
     }
 
     pub(super) fn handle_heartbeat(&mut self, leader: PeerId, commit: Index, round: crate::id::Round) {
-        self.hear_leader(leader);
+        if !self.hear_leader(leader) {
+            return;
+        }
         // The leader names no more than what it knows us to have, durable and the same as its own.
         self.advance_commit(commit.min(self.log.last().index));
         if self.stable.is_anything_durable() {
@@ -137,7 +144,8 @@ impl Raft {
 
     fn advance_commit(&mut self, to: Index) {
         self.log.advance_commit(to);
-        self.membership.committed(self.log.commit());
+        // A snapshot names the members as of what is applied, which may be less.
+        self.membership.committed(self.log.applied());
     }
 }
 

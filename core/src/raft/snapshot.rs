@@ -111,7 +111,9 @@ impl Raft {
     }
 
     pub(super) fn handle_piece(&mut self, leader: PeerId, piece: Piece) {
-        self.hear_leader(leader);
+        if !self.hear_leader(leader) {
+            return;
+        }
         if piece.snapshot.index <= self.log.commit() {
             // We have all that it stands for, and perhaps more: it must not take the place of that.
             let kind = Kind::Appended { matched: self.log.commit() };
@@ -140,6 +142,8 @@ impl Raft {
         if self.is_leader() || position.index <= self.log.commit() || position.term > self.term {
             return false;
         }
+        // Whoever was asked for a vote before was told of another log, and perhaps by other members.
+        self.role = Role::Follower;
         let follows = self.log.install(position);
         self.membership.installed(meta, follows);
         self.stable.installed(position, follows);

@@ -1,46 +1,28 @@
 //! A cluster of raft machines whose messages and disks move only when a script says so.
 
+mod disk;
+mod owner;
+mod show;
+mod walk;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt::Write as _;
+use std::net::SocketAddr;
 
 use lictor_core::id::{Index, PeerId, Term, WriteSeq};
-use lictor_core::raft::{
-    Configuration, Entry, HardState, Message, News, Options, Payload, Position, Raft, Role, Start,
-};
+use lictor_core::raft::{Change, Configuration, Message, Options, Payload, Position, Raft, Start};
 use lictor_core::rng::Rng;
 use lictor_core::time::{Duration, Instant};
 
-/// A write on its way to a disk.
-struct Write {
-    seq: WriteSeq,
-    hard_state: HardState,
-    entries: Vec<Entry>,
-}
+use disk::{Disk, Write};
+use owner::Transfers;
 
-/// What a node's disk holds, and what is under way to it.
 #[derive(Default)]
-struct Disk {
-    hard_state: HardState,
-    log: Vec<Entry>,
-    last_seq: WriteSeq,
-    under_way: VecDeque<Write>,
-}
-
-impl Disk {
-    fn complete(&mut self, write: Write) {
-        self.hard_state = write.hard_state;
-        if let Some(first) = write.entries.first() {
-            self.log.truncate(usize::try_from(first.index.0 - 1).unwrap());
-        }
-        self.log.extend(write.entries);
-        self.last_seq = write.seq;
-    }
-}
-
 struct Node {
     /// None while it is down.
     raft: Option<Raft>,
     disk: Disk,
+    transfers: Transfers,
+    founder: bool,
     seq: WriteSeq,
     applied: Vec<Position>,
 }
@@ -64,34 +46,36 @@ impl Cluster {
         let mut cluster = Self { slow_disk, one_by_one, ..Self::default() };
         for id in (1..=nodes).map(PeerId::numbered) {
             cluster.inboxes.insert(id, VecDeque::new());
-            let disk = Disk::default();
-            cluster.nodes.insert(id, Node { raft: None, disk, seq: WriteSeq(0), applied: Vec::new() });
+            cluster.nodes.insert(id, Node { founder: true, ..Node::default() });
         }
         let ids: Vec<PeerId> = cluster.nodes.keys().copied().collect();
         for id in ids {
-            cluster.start(id);
+            cluster.start(id, None);
             // Founding the cluster is not what the scripts are about.
             cluster.flush(id);
-            cluster.persist(id);
+            cluster.persist(id, usize::MAX);
         }
         cluster.out.clear();
         cluster
     }
 
-    fn start(&mut self, id: PeerId) {
-        let members = Configuration::new(self.nodes.keys().map(|id| (*id, "127.0.0.1:8300".parse().unwrap())));
+    fn start(&mut self, id: PeerId, forced: Option<Configuration>) {
+        let founders = self.nodes.iter().filter(|(_, node)| node.founder).map(|(id, _)| (*id, address(*id)));
+        let members = Configuration::new(founders);
         let node = self.nodes.get_mut(&id).unwrap();
+        let entries = node.disk.recover();
         let start = Start {
             hard_state: node.disk.hard_state,
-            entries: node.disk.log.clone(),
+            entries,
             last_seq: node.disk.last_seq,
-            bootstrap: Some(members),
-            snapshot: None,
-            forced: None,
+            bootstrap: node.founder.then_some(members),
+            snapshot: node.disk.snapshot.as_ref().map(|snapshot| snapshot.meta.clone()),
+            forced,
         };
         let rng = Rng::seeded(u64::try_from(id.0.as_u128()).unwrap());
         node.seq = node.disk.last_seq;
-        node.applied.clear();
+        node.applied = node.disk.snapshot.as_ref().map_or_else(Vec::new, |snapshot| snapshot.applied.clone());
+        node.transfers = Transfers::default();
         let mut config = Options::default();
         if self.one_by_one {
             config.append_bytes = 0;
@@ -160,62 +144,59 @@ impl Cluster {
                 lines.push(format!("{id} applies {} {}", entry.position(), String::from_utf8_lossy(value)));
             }
         }
+        let (told, installed) = node.transfers.receive(raft, &mut node.disk);
+        lines.extend(told.into_iter().map(|line| format!("{id} {line}")));
+        if let Some(snapshot) = installed {
+            node.applied = snapshot.applied;
+            assert!(
+                node.applied.iter().all(|at| self.history.get(&at.index) == Some(at)),
+                "{id} installs another past"
+            );
+        }
+        node.transfers.send(raft, &node.applied);
         let seq = node.seq.next();
         let flushed = raft.flush(seq);
         if let Some(unwritten) = flushed.write {
             let entries = raft.log().from(unwritten.first).cloned().collect();
-            node.disk.under_way.push_back(Write { seq, hard_state: unwritten.hard_state, entries });
+            node.disk.under_way.push_back(Write {
+                seq,
+                hard_state: unwritten.hard_state,
+                base: unwritten.base,
+                entries,
+            });
             node.seq = seq;
         }
         let messages: Vec<_> = raft.drain_messages().collect();
         for news in flushed.news {
-            match news {
-                News::BecameLeader { term } => {
-                    let first = *self.leaders.entry(term).or_insert(id);
-                    assert_eq!(first, id, "two leaders in term {term}");
-                    lines.push(format!("{id} leads term {term}"));
-                }
-                News::SteppedDown { term, reason } => {
-                    lines.push(format!("{id} resigns from term {term}: {reason:?}"));
-                }
-                News::Campaigning { term } => lines.push(format!("{id} campaigns for term {term}")),
-                _ => {}
-            }
+            lines.extend(self.tell(id, news));
         }
         for (to, message) in messages {
             if self.cut_off.contains(&id) == self.cut_off.contains(&to) {
-                self.inboxes.get_mut(&to).unwrap().push_back((id, message));
+                self.inboxes.entry(to).or_default().push_back((id, message));
             }
         }
         lines.iter().for_each(|line| self.say(line));
         if !self.slow_disk {
-            self.persist(id);
+            self.persist(id, usize::MAX);
         }
     }
 
-    pub(crate) fn persist(&mut self, id: PeerId) {
+    pub(crate) fn persist(&mut self, id: PeerId, writes: usize) {
         let now = self.now;
         let node = self.nodes.get_mut(&id).unwrap();
         let Some(raft) = &mut node.raft else { return };
-        let Some(last) = node.disk.under_way.back().map(|write| write.seq) else { return };
-        while let Some(write) = node.disk.under_way.pop_front() {
+        let writes = writes.min(node.disk.under_way.len());
+        for write in node.disk.under_way.drain(..writes).collect::<Vec<_>>() {
             node.disk.complete(write);
         }
-        raft.persisted(now, last);
-        self.flush(id);
+        if writes > 0 {
+            raft.persisted(now, node.disk.last_seq);
+            self.flush(id);
+        }
     }
 
-    pub(crate) fn deliver(&mut self, to: &[PeerId], from: Option<PeerId>) {
-        let mut arriving = Vec::new();
-        for (id, inbox) in &mut self.inboxes {
-            if to.is_empty() || to.contains(id) {
-                let (now, later) = inbox.drain(..).partition(|(sender, _)| from.is_none_or(|from| from == *sender));
-                *inbox = later;
-                let now: VecDeque<(PeerId, Message)> = now;
-                arriving.extend(now.into_iter().map(|(sender, message)| (*id, sender, message)));
-            }
-        }
-        for (id, sender, message) in arriving {
+    pub(crate) fn deliver(&mut self, chosen: &Chosen) {
+        for (id, sender, message) in self.pick(chosen) {
             self.say(&format!("{sender} → {id} {message}"));
             let now = self.now;
             if let Some(raft) = self.raft(id) {
@@ -223,6 +204,18 @@ impl Cluster {
                 self.flush(id);
             }
         }
+    }
+
+    /// Takes these messages out of the inboxes.
+    fn pick(&mut self, chosen: &Chosen) -> Vec<(PeerId, PeerId, Message)> {
+        let mut picked = Vec::new();
+        for (id, inbox) in &mut self.inboxes {
+            let (now, later): (VecDeque<_>, VecDeque<_>) =
+                inbox.drain(..).partition(|(sender, message)| chosen.has(*id, *sender, message));
+            *inbox = later;
+            picked.extend(now.into_iter().map(|(sender, message)| (*id, sender, message)));
+        }
+        picked
     }
 
     pub(crate) fn settle(&mut self) {
@@ -233,8 +226,8 @@ impl Cluster {
                 return;
             }
             let ids: Vec<PeerId> = self.nodes.keys().copied().collect();
-            ids.into_iter().for_each(|id| self.persist(id));
-            self.deliver(&[], None);
+            ids.into_iter().for_each(|id| self.persist(id, usize::MAX));
+            self.deliver(&Chosen::default());
         }
         panic!("the cluster does not come to rest:\n{}", self.out);
     }
@@ -242,29 +235,19 @@ impl Cluster {
     pub(crate) fn duplicate(&mut self, id: PeerId) {
         let inbox = self.inboxes.get_mut(&id).unwrap();
         *inbox = inbox.drain(..).flat_map(|message| [message.clone(), message]).collect();
-        self.deliver(&[id], None);
+        self.deliver(&Chosen { to: vec![id], ..Chosen::default() });
     }
 
     pub(crate) fn reverse(&mut self, id: PeerId) {
         let inbox = self.inboxes.get_mut(&id).unwrap();
         *inbox = inbox.drain(..).rev().collect();
-        self.deliver(&[id], None);
+        self.deliver(&Chosen { to: vec![id], ..Chosen::default() });
     }
 
-    pub(crate) fn lose(&mut self, to: &[PeerId], from: Option<PeerId>) {
-        let mut lost = Vec::new();
-        for (id, inbox) in &mut self.inboxes {
-            if to.is_empty() || to.contains(id) {
-                inbox.retain(|(sender, message)| {
-                    let keep = from.is_some_and(|from| from != *sender);
-                    if !keep {
-                        lost.push(format!("{sender} ⇥ {id} {message}"));
-                    }
-                    keep
-                });
-            }
+    pub(crate) fn lose(&mut self, chosen: &Chosen) {
+        for (id, sender, message) in self.pick(chosen) {
+            self.say(&format!("{sender} ⇥ {id} {message}"));
         }
-        lost.iter().for_each(|line| self.say(line));
     }
 
     pub(crate) fn crash(&mut self, id: PeerId, survive: usize) {
@@ -281,11 +264,51 @@ impl Cluster {
         self.say(&format!("{id} crashes, {lost} writes are lost"));
     }
 
-    pub(crate) fn restart(&mut self, id: PeerId) {
-        self.start(id);
+    pub(crate) fn restart(&mut self, id: PeerId, voters: &[PeerId]) {
+        let forced = Configuration::new(voters.iter().map(|id| (*id, address(*id))));
+        self.start(id, (!voters.is_empty()).then_some(forced));
         self.flush(id);
         let status = self.raft(id).unwrap().status();
         self.say(&format!("{id} restarts {status}"));
+    }
+
+    /// A server that is new and belongs to no cluster.
+    pub(crate) fn join(&mut self, id: PeerId) {
+        self.inboxes.insert(id, VecDeque::new());
+        self.nodes.insert(id, Node::default());
+        self.start(id, None);
+        self.flush(id);
+    }
+
+    pub(crate) fn change(&mut self, leader: PeerId, change: Change) {
+        match self.raft(leader).map(|raft| raft.change_members(change)) {
+            Some(Ok(position)) => self.say(&format!("{leader} proposes {position} members")),
+            Some(Err(refused)) => self.say(&format!("{leader} refuses: {refused:?}")),
+            None => {}
+        }
+        self.flush(leader);
+    }
+
+    pub(crate) fn transfer(&mut self, leader: PeerId, to: Option<PeerId>) {
+        match self.raft(leader).and_then(|raft| raft.transfer_leadership(to)) {
+            Some(to) => self.say(&format!("{leader} hands over to {to}")),
+            None => self.say(&format!("{leader} does not hand over")),
+        }
+        self.flush(leader);
+    }
+
+    /// The owner has cut a snapshot, and it is durable.
+    pub(crate) fn snapshot(&mut self, id: PeerId, trailing: u64, kept_bytes: usize) {
+        let node = self.nodes.get_mut(&id).unwrap();
+        let Some(raft) = &mut node.raft else { return };
+        let snapshot = owner::cut(raft, &node.applied);
+        let at = snapshot.meta.position;
+        let members = snapshot.meta.configuration.clone();
+        node.disk.snapshot = Some(snapshot);
+        raft.compact(at.index, trailing, kept_bytes);
+        let base = raft.log().base();
+        self.say(&format!("{id} has a snapshot at {at} {members}, its log begins behind {base}"));
+        self.flush(id);
     }
 
     pub(crate) fn partition(&mut self, ids: &[PeerId]) {
@@ -299,69 +322,33 @@ impl Cluster {
     pub(crate) fn heal(&mut self) {
         self.cut_off.clear();
     }
+}
 
-    pub(crate) fn show_status(&mut self) {
-        let lines: Vec<String> = self
-            .nodes
-            .iter()
-            .map(|(id, node)| match &node.raft {
-                Some(raft) => format!("{id} {}", raft.status()),
-                None => format!("{id} down"),
-            })
-            .collect();
-        lines.iter().for_each(|line| self.say(line));
-    }
+/// Which messages.
+#[derive(Default)]
+pub(crate) struct Chosen {
+    /// To these nodes, or to any.
+    pub(crate) to: Vec<PeerId>,
+    /// From this node, or from any.
+    pub(crate) from: Option<PeerId>,
+    /// Of this kind, or of any.
+    pub(crate) only: Option<String>,
+    /// But not of this kind.
+    pub(crate) except: Option<String>,
+}
 
-    pub(crate) fn show_log(&mut self, id: PeerId) {
-        let mut line = format!("{id}");
-        let Some(raft) = self.raft(id) else { return };
-        for entry in raft.log().from(Index(1)) {
-            let text = match &entry.payload {
-                Payload::Noop => "noop".into(),
-                Payload::Configuration(_) => "members".into(),
-                Payload::Command(value) => String::from_utf8_lossy(value),
-            };
-            let _ = write!(line, " {}:{text}", entry.position());
-        }
-        self.say(&line);
+impl Chosen {
+    fn has(&self, to: PeerId, from: PeerId, message: &Message) -> bool {
+        let text = message.to_string();
+        let is = |kind: &str| text.split(' ').next() == Some(kind);
+        (self.to.is_empty() || self.to.contains(&to))
+            && self.from.is_none_or(|only| only == from)
+            && self.only.as_deref().is_none_or(is)
+            && !self.except.as_deref().is_some_and(is)
     }
+}
 
-    pub(crate) fn show_progress(&mut self, id: PeerId) {
-        let Some(Role::Leader(leader)) = self.raft(id).map(|raft| raft.role().clone()) else {
-            return self.say(&format!("{id} does not lead"));
-        };
-        for (peer, progress) in &leader.progress {
-            self.say(&format!("{id} sees {peer} {progress}"));
-        }
-    }
-
-    pub(crate) fn show_lease(&mut self, id: PeerId) {
-        let now = self.now;
-        let Some(raft) = self.raft(id) else { return };
-        let (until, round) = (raft.lease_until(), raft.confirmed_round());
-        let lease = match until {
-            Instant::NEVER => "for ever".to_owned(),
-            until if until <= now => "none".to_owned(),
-            until => format!("{:?} more", until.since(now)),
-        };
-        let round = round.map_or("unknown".to_owned(), |round| round.to_string());
-        self.say(&format!("{id} lease: {lease}, confirmed round: {round}"));
-    }
-
-    /// What must hold after every command, beside what `flush` asserts: log matching (thesis 3.5).
-    pub(crate) fn check(&self) {
-        let logs: Vec<(&PeerId, Vec<Position>)> = self
-            .nodes
-            .iter()
-            .filter_map(|(id, node)| {
-                Some((id, node.raft.as_ref()?.log().from(Index(1)).map(Entry::position).collect()))
-            })
-            .collect();
-        for (a, ours) in &logs {
-            for (b, theirs) in &logs {
-                let shared = ours.iter().zip(theirs).rposition(|(x, y)| x == y).map_or(0, |n| n + 1);
-                assert_eq!(ours[..shared], theirs[..shared], "{a} and {b} share position {shared} but not all before");
-            }
-        }
-    }
+/// Where a node is.
+pub(crate) fn address(id: PeerId) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8300 + u16::try_from(id.0.as_u128()).unwrap()))
 }

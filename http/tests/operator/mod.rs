@@ -61,7 +61,7 @@ async fn an_unhealthy_cluster_is_told_by_the_status_too() {
         let server = Server::start(move |_| ready(reply.clone() as Reply));
         let answer = server.client().get("/v1/operator/autopilot/health").await;
         assert_eq!(answer.status, status);
-        let healthy = format!("{{\"FailureTolerance\":0,\"Healthy\":{},\"Servers\":[]}}", status == 200);
+        let healthy = format!("{{\"Healthy\":{},\"FailureTolerance\":0,\"Servers\":[]}}", status == 200);
         assert_eq!(answer.text(), if status == 500 { "No cluster leader" } else { &*healthy });
     }
 }

@@ -62,7 +62,7 @@ pub(super) struct Open {
 impl Open {
     /// The file, created if it is not there.
     pub(super) fn open_or_create(path: PathBuf) -> Result<Self, FilesError> {
-        match Self::open(&path) {
+        match Self::existing(&path) {
             Ok(open) => Ok(open),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 create_directory(parent(&path))?;
@@ -73,7 +73,7 @@ impl Open {
         }
     }
 
-    fn open(path: &Path) -> io::Result<Self> {
+    fn existing(path: &Path) -> io::Result<Self> {
         let file = options().open(path)?;
         let size = file.metadata()?.len();
         Ok(Self { file, path: path.to_owned(), entry_durable: true, size, resized: false })
@@ -136,7 +136,7 @@ fn options() -> OpenOptions {
 /// Makes a file durable, and gives it another name in the same directory, in place of whatever had that name. The name is
 /// durable too. Space that was set aside behind the file's end is given back.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), FilesError> {
-    let mut open = Open::open(from).map_err(failed("open", from))?;
+    let mut open = Open::existing(from).map_err(failed("open", from))?;
     open.set_len(open.size)?;
     open.file.sync_all().map_err(failed_sync(from))?;
     std::fs::rename(from, to).map_err(failed("rename", from))?;

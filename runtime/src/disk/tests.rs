@@ -221,8 +221,7 @@ fn job_done(inbox: &Receiver<Event>) -> (JobId, JobOutcome) {
 fn jobs_are_answered_one_by_one_and_one_without_room_is_not_the_end() {
     let directory = tempfile::tempdir().unwrap();
     let (events, inbox) = channel();
-    let quota = Quota::new(10_000);
-    let (mut link, threads) = DiskThreads::start(files(directory.path(), quota.clone()), events).unwrap();
+    let (mut link, threads) = DiskThreads::start(files(directory.path(), Quota::new(10_000)), events).unwrap();
     let jobs = [
         vec![write("raft/draft", 0, vec![1; 6000]), write("raft/draft", 6000, vec![2; 3000])],
         vec![write("raft/draft", 9000, vec![3; 500]), write("raft/draft", 9500, vec![4; 600])],

@@ -51,6 +51,21 @@ fn files(directory: &Path, prefix: &str) -> Vec<String> {
     found
 }
 
+/// Fills a server's store until it has two snapshots, and no log from the beginning on.
+async fn fill_until_it_forgets(handle: &Handle, directory: &Path, prefix: &str) -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    for round in 0.. {
+        keys.extend(fill(handle, &format!("{prefix}/{round}"), 100).await);
+        let first = files(directory, "wal-").first().cloned();
+        let forgot = first.is_some_and(|first| first != "wal-00000000000000000001");
+        if forgot && files(directory, "snapshot-").len() == 2 {
+            break;
+        }
+        assert!(round < 50, "the disk never forgets the log's beginning");
+    }
+    keys
+}
+
 async fn snapshot_index(handle: &Handle) -> u64 {
     itself(handle).await.stats["raft"]["last_snapshot_index"].parse().unwrap()
 }
@@ -63,13 +78,7 @@ async fn a_server_that_missed_what_the_log_forgot_gets_a_snapshot_and_starts_fro
     let victim = cluster.follower().await;
     cluster.kill(victim).await;
     let missed = itself(&cluster.handle(leader)).await.stats["raft"]["last_log_index"].parse::<u64>().unwrap();
-    keys.extend(fill(&cluster.handle(leader), "during", 400).await);
-    let directory = cluster.directory(leader);
-    eventually("the leader's disk forgets the log's beginning", || async {
-        let first = files(&directory, "wal-").first().cloned();
-        (files(&directory, "snapshot-").len() == 2 && first? != "wal-00000000000000000001").then_some(())
-    })
-    .await;
+    keys.extend(fill_until_it_forgets(&cluster.handle(leader), &cluster.directory(leader), "during").await);
     assert!(snapshot_index(&cluster.handle(leader)).await > missed);
 
     cluster.restart(victim).await;
@@ -83,7 +92,7 @@ async fn a_server_that_missed_what_the_log_forgot_gets_a_snapshot_and_starts_fro
     for n in cluster.up() {
         cluster.kill(n).await;
     }
-    assert!(files(&cluster.directory(victim), "snapshot.").is_empty(), "a draft is left");
+    assert!(files(&cluster.directory(victim), "snapshot.received").is_empty(), "it still has its first name");
     cluster.restart(victim).await;
     assert!(snapshot_index(&cluster.handle(victim)).await > missed);
     for n in (0..3).filter(|n| *n != victim) {
@@ -99,9 +108,8 @@ async fn a_server_that_missed_what_the_log_forgot_gets_a_snapshot_and_starts_fro
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_whose_snapshot_is_damaged_refuses_or_does_without_it() {
     let mut cluster = Cluster::start_tuned(1, forgetful).await;
-    let keys = fill(&cluster.handle(0), "key", 300).await;
     let directory = cluster.directory(0);
-    eventually("there are two snapshots", || async { (files(&directory, "snapshot-").len() == 2).then_some(()) }).await;
+    let keys = fill_until_it_forgets(&cluster.handle(0), &directory, "key").await;
     cluster.stop(0).await;
     let snapshots = files(&directory, "snapshot-");
     let damage = |name: &str| {
@@ -159,45 +167,36 @@ async fn the_last_server_of_three_goes_on_alone_if_the_operator_says_so() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_that_come_back_on_other_ports_are_found_again() {
     let mut cluster = Cluster::start(3).await;
+    // One after the other, the leader first.
     let leader = cluster.leader().await;
-    put(&cluster.handle(leader), "key/0", "before").await;
-    let (stays, movers) = (cluster.follower().await, |stays| (0..3).filter(move |n| *n != stays));
-    // One alone at first, then all but one at once, the leader among them.
-    for round in 1..=2 {
-        let moved: Vec<_> = if round == 1 { vec![leader] } else { movers(stays).collect() };
-        for n in &moved {
-            cluster.kill(*n).await;
-        }
-        if round == 1 {
-            put(&cluster.handle(stays), "key/0", "while it was away").await;
-        }
-        for n in &moved {
-            cluster.restart_elsewhere(*n);
-        }
-        let key = format!("key/{round}");
-        put(&cluster.handle(stays), &key, "after").await;
+    for moves in [leader, (leader + 1) % 3, (leader + 2) % 3] {
+        cluster.kill(moves).await;
+        let stays = cluster.up()[0];
+        put(&cluster.handle(stays), &format!("away/{moves}"), "x").await;
+        cluster.restart_elsewhere(moves);
+        let key = format!("back/{moves}");
+        put(&cluster.handle(stays), &key, "x").await;
+        let moved = cluster.handle(moves);
+        eventually("it is found again", || get(&moved, &key, Consistency::Stale)).await;
         for n in 0..3 {
-            let handle = cluster.handle(n);
-            eventually("every server hears of it", || get(&handle, &key, Consistency::Stale)).await;
-            let expected = cluster.address(n);
-            eventually("the members' list has the new address", || async {
-                members(&handle)
-                    .await
-                    .iter()
-                    .any(|server| server.id == id(n) && server.address == expected)
-                    .then_some(())
-            })
-            .await;
-        }
-        let leader = cluster.leader().await;
-        for n in 0..3 {
-            let handle = cluster.handle(n);
-            let address = cluster.address(leader);
-            eventually("all know where the leader is", || async {
-                (leader_known_to(&handle).await == Some(address)).then_some(())
-            })
-            .await;
-            eventually("a write is forwarded", || async { try_put(&handle, "any", "value").await.ok() }).await;
+            knows_where_all_are(&cluster, n).await;
+            eventually("a write is forwarded", || async { try_put(&cluster.handle(n), "any", "x").await.ok() }).await;
         }
     }
+}
+
+/// Waits until a server knows, by itself or from the leader, where everybody is now.
+async fn knows_where_all_are(cluster: &Cluster, n: usize) {
+    let handle = cluster.handle(n);
+    let expected: BTreeSet<_> = (0..3).map(|n| (id(n), cluster.address(n))).collect();
+    eventually("the members' list has all the new addresses", || async {
+        let found: BTreeSet<_> = members(&handle).await.iter().map(|server| (server.id, server.address)).collect();
+        (found == expected).then_some(())
+    })
+    .await;
+    let leader = cluster.address(cluster.leader().await);
+    eventually("the leader's new address is known", || async {
+        (leader_known_to(&handle).await == Some(leader)).then_some(())
+    })
+    .await;
 }

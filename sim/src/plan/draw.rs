@@ -131,7 +131,7 @@ fn draw_client(dice: &mut Rng, servers: usize) -> ClientPlan {
 fn draw_snapshots(dice: &mut Rng) -> SnapshotPlan {
     SnapshotPlan {
         entries: *dice.pick(&[5, 20, 60, 300]),
-        bytes: *dice.pick(&[0, 500, 5_000]),
+        bytes: *dice.pick(&[300, 2_000, 50_000]),
         trailing_entries: *dice.pick(&[0, 3, 20, 100]),
         kept_bytes: *dice.pick(&[0, 2_000, 50_000]),
         piece_bytes: *dice.pick(&[64, 300, 2_000, 20_000]),

@@ -13,6 +13,9 @@ use crate::check::{Verdict, snapshot, watch};
 use crate::history::op_of;
 use crate::host::{Host, peer};
 
+/// Reading a whole disk takes its time: not for each snapshot.
+const DISK_CHECKED_EVERY: u64 = 4;
+
 impl World {
     /// An agent has something to do: it gets to it after a moment, or when its host moves again.
     pub(super) fn feed(&mut self, host: usize, input: Input) {
@@ -128,13 +131,30 @@ impl World {
     pub(super) fn observe(&mut self, host: usize) -> Verdict {
         let Host { agent: Some(agent), server, .. } = &self.hosts[host] else { return Ok(()) };
         let (status, raft) = (agent.raft_status(), agent.raft());
-        let installs = self.watcher.installs;
+        let (installs, compactions) = (self.watcher.installs, self.watcher.compactions);
         for index in self.watcher.stepped(*server, &status, raft)? {
             self.committed_at.push(self.now);
             let entry = raft.log().get(Index(index)).expect("the watcher saw it a moment ago");
             self.model.apply(entry)?;
         }
-        if self.watcher.installs != installs { self.check_store(host) } else { Ok(()) }
+        if self.watcher.installs != installs {
+            self.check_store(host)?;
+            self.check_disk(host)
+        } else if self.watcher.compactions != compactions && self.watcher.compactions.is_multiple_of(DISK_CHECKED_EVERY)
+        {
+            self.check_disk(host)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The beginning of a log has gone: whatever happens to the disk now, nothing is lost.
+    fn check_disk(&self, host: usize) -> Verdict {
+        let target = &self.hosts[host];
+        let left = crate::host::recover(&mut target.disk.durable());
+        let left =
+            left.map_err(|why| format!("after a power loss now, server {} would refuse: {why}", target.server))?;
+        self.watcher.would_keep(target.server, &crate::host::kept(&left))
     }
 
     /// What an agent took from a snapshot is what the log says.

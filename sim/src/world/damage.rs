@@ -1,6 +1,7 @@
 //! Damage that lasts: disks that are wiped or rot, and machines that come back elsewhere. None of it is done where it
 //! could take a quorum's disks, or hide a quorum at addresses that nobody knows: no cluster survives that.
 
+use lictor_core::id::{PeerId, Term};
 use lictor_core::raft::{Configuration, Entry, Position};
 use lictor_core::recovery::Recovered;
 use lictor_core::time::Duration;
@@ -94,7 +95,7 @@ impl World {
                     self.over_in(wipe_ms, Over::Replace { host, moves: wipe_ms % 3 == 0 });
                     return Ok(());
                 }
-                Ok(after) if after.log.hard_state == before.log.hard_state && end_of(&after) == end_of(&before) => {
+                Ok(after) if said(&after) == said(&before) => {
                     tell!(self, "{host} has rotted where it does not matter: {place}");
                     self.stats.damage.harmless_rot += 1;
                     self.hosts[host].forget_kept();
@@ -104,15 +105,15 @@ impl World {
                     break;
                 }
                 Ok(after) => {
-                    let cut =
-                        end_of(&after) < end_of(&before) || after.log.hard_state.term < before.log.hard_state.term;
-                    let lost_vote = after.log.hard_state.vote != before.log.hard_state.vote;
+                    let (after, before) = (said(&after), said(&before));
                     ensure!(
-                        file == Rotten::Log && (cut || lost_vote || end_of(&after) == end_of(&before)),
-                        "the disk of server {server} has rotted ({place}), and it starts with something else: {:?} and not \
-                         {:?}",
-                        (after.log.hard_state, end_of(&after)),
-                        (before.log.hard_state, end_of(&before))
+                        file == Rotten::Log && after.0 <= before.0 && after.1 <= before.1,
+                        "the disk of server {server} has rotted ({place}), and it starts with something else: its log \
+                         ends at {} and not {}, its term and vote are {:?} and not {:?}",
+                        after.0,
+                        before.0,
+                        (after.1, after.2),
+                        (before.1, before.2)
                     );
                     self.hosts[host].disk = sound.clone();
                 }
@@ -169,7 +170,7 @@ impl World {
     }
 
     /// Whether a member is one that should be: the one that its host is now.
-    pub(super) fn is_current(&self, id: lictor_core::id::PeerId) -> bool {
+    pub(super) fn is_current(&self, id: PeerId) -> bool {
         let server = server_of(id);
         let host = &self.hosts[self.host_of[server]];
         host.server == server && !host.refuses
@@ -182,7 +183,8 @@ impl World {
     }
 }
 
-/// Where a server's log ends.
-fn end_of(recovered: &Recovered) -> Position {
-    recovered.log.entries.last().map_or(recovered.log.base, Entry::position)
+/// What binds a server: the end of its log, its term, and its vote.
+fn said(recovered: &Recovered) -> (Position, Term, Option<PeerId>) {
+    let log = &recovered.log;
+    (log.entries.last().map_or(log.base, Entry::position), log.hard_state.term, log.hard_state.vote)
 }

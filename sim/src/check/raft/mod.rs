@@ -163,6 +163,29 @@ impl Watcher {
         Ok(())
     }
 
+    /// This is what would be left on a server's disk if the power failed now: all that it may count on must be there.
+    pub(crate) fn would_keep(&self, number: usize, kept: &Kept) -> Verdict {
+        self.check_base(number, kept.base)?;
+        let server = &self.servers[number];
+        let (durable, base) = (server.durable.0, kept.base.index.0);
+        let there = match durable.checked_sub(base + 1) {
+            Some(place) => {
+                kept.entries.get(place as usize).map(Mark::of) == server.log.get(durable as usize - 1).copied()
+            }
+            None => true,
+        };
+        ensure!(
+            there && kept.term >= server.promised,
+            "server {number} counts on its log up to {durable} and its promises up to term {}; a power loss would leave \
+             it with a snapshot up to {}, {} entries and term {}",
+            server.promised,
+            kept.base,
+            kept.entries.len(),
+            kept.term
+        );
+        Ok(())
+    }
+
     /// An agent has taken a step. Returns what became committed by it, as indexes.
     pub(crate) fn stepped(
         &mut self,
@@ -406,8 +429,9 @@ impl Watcher {
             Kind::Appended { matched } => {
                 let server = &mut self.servers[number];
                 server.promised = server.promised.max(message.term);
+                // What it says to a leader of the past was true when its disk had it, and may be cut off since.
                 ensure!(
-                    matched <= server.durable,
+                    matched <= server.durable || message.term < server.term,
                     "server {number} confirms entries up to {matched}, its disk has them up to {}",
                     server.durable
                 );

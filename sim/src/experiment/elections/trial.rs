@@ -183,6 +183,7 @@ impl<'a> Trial<'a> {
     fn send(&mut self, from: usize, to: usize, message: &Message) {
         // The old leader hears nothing any more.
         if to != OLD_LEADER {
+            // How large a message is matters only to narrow links, of which there are none here.
             for at in self.net.send(self.now, from, to, 0).arrivals.into_iter().flatten() {
                 self.schedule(at, Event::Deliver { from, to, message: message.clone() });
             }
