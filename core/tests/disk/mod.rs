@@ -6,6 +6,9 @@ use lictor_core::io::FileOp;
 use lictor_core::recovery::Files;
 use lictor_core::rng::Rng;
 
+/// Disks write these whole or not at all.
+const SECTOR_BYTES: u64 = 512;
+
 /// The files of a host that starts.
 pub(crate) struct InMemory<'a>(pub(crate) &'a BTreeMap<String, Vec<u8>>);
 
@@ -45,7 +48,8 @@ pub(crate) fn break_off(files: &mut BTreeMap<String, Vec<u8>>, ops: &[&FileOp], 
     let done = usize::try_from(rng.below(ops.len() as u64 + 1)).unwrap();
     ops[..done].iter().for_each(|op| carry_out(files, op));
     if let Some(FileOp::Write { file, offset, bytes }) = ops.get(done) {
-        let part = bytes.slice(..usize::try_from(rng.below(bytes.len() as u64)).unwrap());
+        let end = (offset + rng.below(bytes.len() as u64)) / SECTOR_BYTES * SECTOR_BYTES;
+        let part = bytes.slice(..usize::try_from(end.saturating_sub(*offset)).unwrap());
         carry_out(files, &FileOp::Write { file: file.clone(), offset: *offset, bytes: part });
     }
 }
