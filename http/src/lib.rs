@@ -35,6 +35,5 @@ mod routes;
 pub mod server;
 mod snapshot;
 mod status;
-mod time;
 
 pub use server::{Options, Server, listen};

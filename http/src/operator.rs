@@ -10,9 +10,9 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use warp::http::{Method, StatusCode};
 
+use crate::duration;
 use crate::params::Params;
 use crate::reply::Refusal;
-use crate::{duration, time};
 
 /// The raft protocol, by Consul's count: servers have IDs of their own.
 const RAFT_PROTOCOL: &str = "3";
@@ -273,7 +273,7 @@ impl<'h> ShownServerHealth<'h> {
             last_index: server.last_index.0,
             healthy: server.healthy,
             voter: server.voter,
-            stable_since: time::rfc3339(since),
+            stable_since: humantime::format_rfc3339_seconds(since).to_string(),
         }
     }
 }

@@ -350,7 +350,8 @@ mod tests {
         };
         let good = sums(meta, b"s");
         assert!(form(&made_of(&[(META, meta), (STATE, b"s"), (SUMS, good.as_bytes())])).is_ok());
-        let cases: [(&[(&str, &[u8])], &str); 8] = [
+        type Files<'a> = &'a [(&'a str, &'a [u8])];
+        let cases: [(Files<'_>, &str); 8] = [
             (&[], "the archive ends where meta.json should begin"),
             (&[(STATE, b"s"), (META, meta)], "there is \"state.bin\" where meta.json should begin"),
             (&[(META, b"{}")], "meta.json does not describe a snapshot"),
