@@ -230,12 +230,13 @@ impl Files for Disk {
 }
 
 /// Small, so that segments fill up and disks run full within a short run.
-fn log_options() -> wal::Options {
+fn log_options(plan: &Plan) -> wal::Options {
+    let segment_bytes = plan.snapshots.as_ref().map_or(64 << 10, |snapshots| snapshots.segment_bytes);
     wal::Options {
-        segment_bytes: 64 << 10,
+        segment_bytes,
         first_quantum: 4 << 10,
         min_quantum: 2 << 10,
-        max_quantum: 16 << 10,
+        max_quantum: segment_bytes.min(16 << 10),
         emergency_bytes: 2 << 10,
         ..wal::Options::default()
     }
@@ -251,7 +252,7 @@ fn config(plan: &Plan, number: usize, bootstrap: Option<Configuration>) -> Confi
         raft: lictor_core::raft::Options::with_multiplier(plan.raft_multiplier),
         snapshots: plan.snapshots.as_ref().map_or_else(config::Snapshots::default, SnapshotPlan::config),
         limits: limits(plan),
-        wal: log_options(),
+        wal: log_options(plan),
         settings: lictor_core::api::agent::Settings::default(),
     }
 }

@@ -91,6 +91,8 @@ pub struct SnapshotPlan {
     pub piece_bytes: usize,
     /// Pieces on their way at a time.
     pub inflight_pieces: u32,
+    /// Bytes of a file of the log.
+    pub segment_bytes: u64,
 }
 
 impl SnapshotPlan {

@@ -136,6 +136,7 @@ fn draw_snapshots(dice: &mut Rng) -> SnapshotPlan {
         kept_bytes: *dice.pick(&[0, 2_000, 50_000]),
         piece_bytes: *dice.pick(&[64, 300, 2_000, 20_000]),
         inflight_pieces: *dice.pick(&[1, 2, 8]),
+        segment_bytes: *dice.pick(&[8 << 10, 16 << 10, 64 << 10]),
     }
 }
 
