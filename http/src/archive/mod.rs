@@ -8,7 +8,7 @@
 //! | `state.bin` | the pieces of an [`Image`](lictor_core::api::snapshot::Image), one after the other |
 //! | `SHA256SUMS` | the checksums of the two above, as `sha256sum` writes them |
 //!
-//! Neither [`write`] nor [`read`] ever holds the state as a whole. Any change to what is in an archive is noticed: what
+//! Neither [`write()`] nor [`read`] ever holds the state as a whole. Any change to what is in an archive is noticed: what
 //! is not under the checksums must be as a tar has it.
 
 mod read;
