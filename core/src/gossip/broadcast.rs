@@ -10,6 +10,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 
@@ -67,8 +68,9 @@ impl Queue {
         }
     }
 
-    /// Fills a packet. What was sent `limit` times is done.
-    pub fn fill(&mut self, packer: &mut Packer, limit: u32) {
+    /// Fills a packet. What was sent `limit` times is done; without a limit the packet does not count, as whom it is for
+    /// may not be there to pass it on.
+    pub fn fill(&mut self, packer: &mut Packer, limit: Option<u32>) {
         let (mut sent, mut misfits) = (Vec::new(), 0);
         for (place, item) in &self.items {
             if packer.push(&item.bytes) {
@@ -80,6 +82,7 @@ impl Queue {
                 }
             }
         }
+        let Some(limit) = limit else { return };
         for place in sent {
             let Some(item) = self.items.remove(&place) else { continue };
             let again = (place.0 + 1, place.1);
@@ -166,16 +169,24 @@ impl Gossip {
 
     /// Sends what waits to a few members, and comes back as long as something waits.
     pub(super) fn gossip(&mut self) {
-        let to_dead = self.options.gossip_to_dead;
-        let now = self.now;
-        let targets =
-            self.pick(self.options.gossip_nodes, |member| member.state.is_live() || member.age(now) < to_dead);
+        let (to_dead, now) = (self.options.gossip_to_dead, self.now);
+        let targets = self.pick(self.options.gossip_nodes, |member| member.state.is_live());
         for target in &targets {
             if self.broadcasts.is_empty() {
                 break;
             }
             let to = self.members[target].address;
             self.send(to, &[]);
+        }
+        // One of the lately dead hears it, too, beside the living: it may be neither dead nor willing to be called so.
+        let dead = if self.members.len() > self.live {
+            self.pick(1, |member| !member.state.is_live() && member.age(now) < to_dead).pop()
+        } else {
+            None
+        };
+        if let Some(dead) = dead {
+            let to = self.members[&dead].address;
+            self.send_uncounted(to, &[]);
         }
         if targets.is_empty() {
             // There is nobody to tell. Who joins later is told all there is to know.
@@ -191,12 +202,21 @@ impl Gossip {
     }
 
     /// Sends messages in one datagram, and broadcasts along with them as far as there is room.
-    pub(super) fn send(&mut self, to: std::net::SocketAddr, messages: &[Message]) {
+    pub(super) fn send(&mut self, to: SocketAddr, messages: &[Message]) {
+        let limit = self.options.retransmit_limit(self.live);
+        self.send_packed(to, messages, Some(limit));
+    }
+
+    /// As [`send`](Self::send), to one who may not be there: the broadcasts do not count as sent.
+    pub(super) fn send_uncounted(&mut self, to: SocketAddr, messages: &[Message]) {
+        self.send_packed(to, messages, None);
+    }
+
+    fn send_packed(&mut self, to: SocketAddr, messages: &[Message], limit: Option<u32>) {
         let mut packer = Packer::new(self.pool, self.options.datagram_bytes);
         for message in messages {
             packer.push(&packet::encode(message));
         }
-        let limit = self.options.retransmit_limit(self.live);
         for queue in [&mut self.broadcasts.members, &mut self.broadcasts.intents, &mut self.broadcasts.events] {
             queue.fill(&mut packer, limit);
         }
@@ -205,10 +225,10 @@ impl Gossip {
         }
     }
 
-    /// Sends a message over a stream.
-    pub(super) fn send_stream(&mut self, to: std::net::SocketAddr, message: &Message) {
+    /// Sends messages over a stream.
+    pub(super) fn send_stream(&mut self, to: SocketAddr, messages: &[Message]) {
         let mut packer = Packer::new(self.pool, packet::MAX_STREAM_BYTES);
-        if packer.push(&packet::encode(message)) {
+        if messages.iter().all(|message| packer.push(&packet::encode(message))) {
             self.put_out(Transmit::Stream { to, bytes: packer.finish() });
         } else {
             self.counters.overflowed += 1;
@@ -237,7 +257,7 @@ mod tests {
     /// The first bytes of what one packet of `room` bytes takes out.
     fn fill(queue: &mut Queue, room: usize, limit: u32) -> Vec<u8> {
         let mut packer = Packer::new(0, HEADER_BYTES + room);
-        queue.fill(&mut packer, limit);
+        queue.fill(&mut packer, Some(limit));
         let packet = packer.finish();
         packet[HEADER_BYTES..].chunks(10).map(|item| item[0]).collect()
     }
@@ -267,6 +287,17 @@ mod tests {
             assert_eq!(fill(&mut queue, 30, 3), [2], "sent as often as a new one");
         }
         assert!(queue.is_empty() && !queue.is_about(&name));
+    }
+
+    #[test]
+    fn what_goes_to_the_dead_does_not_count() {
+        let mut queue = Queue::default();
+        queue.push(None, bytes(1, 10), 99);
+        let mut packer = Packer::new(0, 100);
+        queue.fill(&mut packer, None);
+        assert!(!packer.is_empty());
+        assert_eq!(fill(&mut queue, 10, 1), [1]);
+        assert!(queue.is_empty());
     }
 
     #[test]
@@ -304,7 +335,7 @@ mod tests {
             // Every packet has room for the longest, and so sends at least one.
             let bound = queue.len() * limit as usize;
             for _ in 0..bound {
-                queue.fill(&mut Packer::new(0, HEADER_BYTES + 100), limit);
+                queue.fill(&mut Packer::new(0, HEADER_BYTES + 100), Some(limit));
             }
             prop_assert!(queue.is_empty() && queue.by_subject.is_empty());
         }

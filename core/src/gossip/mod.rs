@@ -234,10 +234,14 @@ impl Gossip {
     pub fn handle_stream(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
         self.now = now;
         let Some(messages) = self.open(bytes) else { return };
-        // One request, one answer: more would let a small packet ask for many full states.
-        for message in messages.into_iter().take(1) {
+        // One request, one answer: more would let a small packet ask for many full states. A ping may bring along that
+        // we are suspected.
+        for message in messages.into_iter().take(2) {
             match message {
-                Message::PushPull(state) => self.handle_push_pull(&state),
+                Message::PushPull(state) => return self.handle_push_pull(&state),
+                Message::Suspect { name, incarnation, from } => {
+                    self.hear(&name, &Claim { incarnation, state: State::Suspect, profile: None }, &from);
+                }
                 Message::Ping { seq, target, from, reply_to } => self.handle_ping(seq, &target, &from, reply_to, true),
                 Message::Ack { seq, coordinate } => self.handle_ack(from, seq, coordinate, true),
                 _ => self.counters.unexpected += 1,
@@ -262,7 +266,10 @@ impl Gossip {
     fn handle_message(&mut self, from: SocketAddr, message: Message) {
         let claim = |incarnation, state, profile| Claim { incarnation, state, profile };
         match message {
-            Message::Ping { seq, target, from: asker, .. } => self.handle_ping(seq, &target, &asker, from, false),
+            Message::Ping { seq, target, from: asker, reply_to } => {
+                self.handle_ping(seq, &target, &asker, from, false);
+                self.meet(&asker, reply_to);
+            }
             Message::Ack { seq, coordinate } => self.handle_ack(from, seq, coordinate, false),
             Message::IndirectPing { seq, target, address } => self.handle_indirect_ping(from, seq, target, address),
             Message::Nack { seq } => self.handle_nack(from, seq),

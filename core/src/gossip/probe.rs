@@ -68,13 +68,11 @@ impl Gossip {
         };
         let seq = self.next_seq();
         let Member { address, incarnation, state, .. } = self.members[&target];
-        let ping = self.ping(seq, target.clone());
-        if state == State::Alive || !self.options.buddy {
-            self.send(address, &[ping]);
+        let messages = self.with_suspicion(self.ping(seq, target.clone()), &target);
+        if state == State::Alive {
+            self.send(address, &messages);
         } else {
-            // The buddy system (Lifeguard, section IV-C): who is suspected hears it first, with the ping itself.
-            let suspect = Message::Suspect { name: target.clone(), incarnation, from: self.name.clone() };
-            self.send(address, &[ping, suspect]);
+            self.send_uncounted(address, &messages);
         }
         let ends = self.now + self.health.scale(self.options.probe_interval);
         self.probe = Some(Probe { seq, target, incarnation, sent: self.now, ends, stage: Stage::Direct });
@@ -83,6 +81,18 @@ impl Gossip {
 
     fn ping(&self, seq: u64, target: Name) -> Message {
         Message::Ping { seq, target, from: self.name.clone(), reply_to: self.address() }
+    }
+
+    /// The buddy system (Lifeguard, section IV-C): who is suspected hears it first, with the ping itself.
+    fn with_suspicion(&self, ping: Message, target: &Name) -> Vec<Message> {
+        let mut messages = vec![ping];
+        if self.options.buddy
+            && let Some(suspicion) = self.suspicions.get(target)
+        {
+            let (name, incarnation) = (target.clone(), suspicion.incarnation);
+            messages.push(Message::Suspect { name, incarnation, from: self.name.clone() });
+        }
+        messages
     }
 
     fn next_target(&mut self) -> Option<Name> {
@@ -120,7 +130,7 @@ impl Gossip {
         }
         if self.options.stream_probe {
             let ping = self.ping(probe.seq, probe.target.clone());
-            self.send_stream(address, &ping);
+            self.send_stream(address, &self.with_suspicion(ping, &probe.target));
         }
         // If we come late to this, because the machine was busy, the others get their time all the same.
         probe.ends = probe.ends.max(self.now + self.health.scale(self.options.probe_timeout));
@@ -148,7 +158,7 @@ impl Gossip {
         }
         let ack = Message::Ack { seq, coordinate: Some(Box::new(self.place.coordinate().clone())) };
         if by_stream {
-            return self.send_stream(answer_to, &ack);
+            return self.send_stream(answer_to, &[ack]);
         }
         let doubted = self.members.get(from).filter(|member| self.options.buddy && member.state != State::Alive);
         match doubted.and_then(|member| self.claim_message(member, &self.name)) {

@@ -14,6 +14,9 @@ const MAX_REMEMBERED: usize = 1024;
 /// The same conflict is news again after this.
 const CONFLICT_AGAIN: Duration = Duration::from_secs(60);
 
+/// After this many probe intervals we ask again whether our name is free.
+const ASK_AGAIN_PROBES: u32 = 5;
+
 impl Gossip {
     /// Somebody claims something of a member. `from` is whoever accuses it, if it is an accusation.
     pub(super) fn hear(&mut self, name: &Name, claim: &Claim, from: &Name) {
@@ -165,7 +168,12 @@ impl Gossip {
             && claim.state.is_live()
         {
             // Not an earlier life of ours that we could outbid: somebody else is called that, or others have not noticed
-            // yet that we moved. If they do, they will call us dead, and then we speak.
+            // yet that we moved. If they do, they will call us dead, and then we speak; but as they send it to where we
+            // were, we have to ask.
+            let soon = self.now + self.options.probe_interval * ASK_AGAIN_PROBES;
+            if self.timers.get(&Due::PushPull).is_some_and(|at| at > soon) {
+                self.timers.set(Due::PushPull, soon);
+            }
             return self.conflict(&self.name.clone(), known, claim);
         }
         let accused = claim.state != State::Alive;

@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 
-use super::member::{Claim, Member, Purpose, State, Status};
+use super::member::{Claim, Member, Name, Purpose, State, Status};
 use super::message::{Message, PushPull, Record};
 use super::news::News;
 use super::user_event::{CannotFire, TimedEvent, UserEvent, Verdict};
@@ -16,6 +16,9 @@ use crate::time::Instant;
 
 /// The most bytes of user events in a full state.
 const EVENT_BYTES: usize = 512 << 10;
+
+/// As long as so many exchanges are under way, no more are begun with strangers.
+const MAX_MEETINGS: usize = 8;
 
 /// A request that was not answered yet.
 #[derive(Clone, Debug)]
@@ -59,6 +62,16 @@ impl Gossip {
         self.timers.set(Due::PushPull, self.now + self.options.push_pull_every(self.live));
     }
 
+    /// A member of the pool speaks to us that we do not know: the news of it have missed us, as can happen when many
+    /// join at once. It is asked for what it knows, itself included.
+    pub(super) fn meet(&mut self, name: &Name, address: SocketAddr) {
+        let room = self.exchanges.len() < MAX_MEETINGS && self.members.len() < self.options.max_members;
+        let under_way = self.exchanges.values().any(|exchange| exchange.to == address);
+        if self.phase == Phase::Here && room && !under_way && !self.members.contains_key(name) {
+            self.begin_exchange(address, false);
+        }
+    }
+
     /// A failed member is tried again, now and then: the fewer there are beside the living, the more rarely.
     pub(super) fn reconnect(&mut self) {
         self.timers.set(Due::Reconnect, self.now + self.options.reconnect_interval);
@@ -81,7 +94,7 @@ impl Gossip {
         self.exchanges.insert(seq, Exchange { to, is_join });
         self.timers.set(Due::Exchange(seq), self.now + self.options.push_pull_timeout);
         let state = self.full_state(seq, false);
-        self.send_stream(to, &state);
+        self.send_stream(to, &[state]);
     }
 
     /// An exchange was not answered in time, or could not even begin.
@@ -125,7 +138,7 @@ impl Gossip {
             joined = exchange.is_join.then_some(exchange.to);
         } else {
             let reply = self.full_state(state.seq, true);
-            self.send_stream(state.reply_to, &reply);
+            self.send_stream(state.reply_to, &[reply]);
         }
         if joined.is_some() && self.awaits_events {
             self.events.ignore_until(state.event_clock);
@@ -143,6 +156,10 @@ impl Gossip {
         self.events.witness(state.event_clock);
         if let Some(address) = joined {
             self.utter(Purpose::Stay);
+            // Who joined elsewhere at the same time is missing in the answer, and news of them may pass us by as long as
+            // hardly anybody knows us: soon we ask once more.
+            let again = self.rng.duration(self.options.probe_interval, self.options.push_pull_interval / 3);
+            self.timers.set(Due::PushPull, self.now + again);
             self.news.push_back(News::JoinSucceeded { address });
         }
     }
