@@ -376,10 +376,19 @@ fn harvest() -> Vec<Vec<u8>> {
 
 #[test]
 fn random_and_mutated_packets_never_break_a_machine() {
+    fuzz(60_000);
+}
+
+#[test]
+#[ignore = "takes a while: cargo test -p lictor-core --test gossip -- --ignored"]
+fn a_million_random_and_mutated_packets_never_break_a_machine() {
+    fuzz(1_000_000);
+}
+
+fn fuzz(rounds: u32) {
     let sound = harvest();
     assert!(sound.len() > 30, "too few packets to mutate: {}", sound.len());
     let (mut machine, mut rng, mut now) = (busy(), Rng::seeded(22), Instant::ZERO);
-    let rounds = std::env::var("LICTOR_FUZZ_PACKETS").map_or(60_000, |n| n.parse().unwrap());
     for round in 0..rounds {
         let mut bytes = sound[rng.below(sound.len() as u64) as usize].clone();
         for _ in 0..rng.below(4) {

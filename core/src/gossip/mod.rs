@@ -280,7 +280,7 @@ impl Gossip {
                 self.hear(&name, &claim(incarnation, State::Suspect, None), &from);
             }
             Message::Dead { name, incarnation, from } => {
-                self.hear(&name, &claim(incarnation, State::Dead, None), &from)
+                self.hear(&name, &claim(incarnation, State::Dead, None), &from);
             }
             Message::Left { name, incarnation } => self.hear(&name, &claim(incarnation, State::Left, None), &name),
             Message::Intent { name, intent } => self.hear_intent(&name, intent),
