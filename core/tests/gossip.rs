@@ -349,7 +349,7 @@ fn events_that_are_too_large_are_refused_with_their_size() {
 /// A machine in the middle of everything: a few members, one of them suspected, a probe under way.
 fn busy() -> Gossip {
     let me = Identity { name: "n1".to_owned(), address: address(1), tags: Tags::new() };
-    let options = Options { max_members: 50, ..Options::default() };
+    let options = Options { max_members: 10, ..Options::default() };
     Gossip::new(options, me, Rng::seeded(1), Instant::ZERO).unwrap()
 }
 
@@ -375,21 +375,11 @@ fn harvest() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn random_and_mutated_packets_never_break_a_machine() {
-    fuzz(60_000);
-}
-
-#[test]
-#[ignore = "takes a while: cargo test -p lictor-core --test gossip -- --ignored"]
 fn a_million_random_and_mutated_packets_never_break_a_machine() {
-    fuzz(1_000_000);
-}
-
-fn fuzz(rounds: u32) {
     let sound = harvest();
     assert!(sound.len() > 30, "too few packets to mutate: {}", sound.len());
     let (mut machine, mut rng, mut now) = (busy(), Rng::seeded(22), Instant::ZERO);
-    for round in 0..rounds {
+    for round in 0..1_000_000 {
         let mut bytes = sound[rng.below(sound.len() as u64) as usize].clone();
         for _ in 0..rng.below(4) {
             let at = rng.below(bytes.len() as u64) as usize;
@@ -421,8 +411,14 @@ fn fuzz(rounds: u32) {
             machine.assert_invariants();
         }
     }
-    assert!(machine.members().count() <= 50, "more members than are allowed");
+    println!(
+        "{:?} {} members, {} broadcasts",
+        machine.counters(),
+        machine.members().count(),
+        machine.broadcasts().len()
+    );
+    assert!(machine.members().count() <= 10, "more members than are allowed");
     let counters = machine.counters();
     assert!(counters.malformed > 0 && counters.strangers > 0 && counters.version > 0, "{counters:?}");
-    assert!(counters.unexpected > 0 && machine.members().count() > 5, "nothing got through: {counters:?}");
+    assert!(counters.unexpected > 0 && counters.members_refused > 0, "nothing got through: {counters:?}");
 }
