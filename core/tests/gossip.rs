@@ -260,6 +260,39 @@ fn one_who_stalls_is_not_dead_and_does_not_call_others_dead() {
     assert!(pool.agree());
 }
 
+/// How often a sound machine was called dead while the packets of a few of 24 were held up for seconds, over and
+/// over: the anomaly of the Lifeguard paper (section V-C).
+fn wrongly_failed(options: &Options) -> usize {
+    let mut pool = Pool::new(17);
+    pool.options = options.clone();
+    for n in 1..=24 {
+        pool.start(&format!("n{n}"), address(n), false);
+        if n > 1 {
+            pool.join(&format!("n{n}"), "n1");
+        }
+    }
+    pool.run(seconds(30));
+    pool.forget_news();
+    let mut rng = Rng::seeded(18);
+    for _ in 0..20 {
+        for n in 1..=4 {
+            pool.block(&format!("n{n}"), rng.duration(seconds(8), seconds(16)));
+        }
+        pool.run(seconds(16) + Duration::from_millis(rng.below(200)));
+    }
+    let slow = ["n1", "n2", "n3", "n4"];
+    pool.count(|news| matches!(news, News::Failed(member) if !slow.contains(&member.name.as_str())))
+}
+
+#[test]
+fn lifeguard_spares_the_sound_where_plain_swim_does_not() {
+    let lifeguard = Options::default();
+    let plain = Options { awareness_max: 1, suspicion_max_mult: 1, buddy: false, ..lifeguard.clone() };
+    let (with, without) = (wrongly_failed(&lifeguard), wrongly_failed(&plain));
+    assert!(without >= 100, "too little trouble to tell: {without}");
+    assert!(with * 20 <= without, "{with} with Lifeguard, {without} without");
+}
+
 #[test]
 fn the_gone_are_forgotten_by_all_and_stay_so() {
     let mut pool = Pool::new(11);

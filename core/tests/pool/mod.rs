@@ -23,6 +23,8 @@ pub(crate) struct Machine {
     kept: (LamportTime, LamportTime),
     /// It neither receives nor acts before this.
     stalled_until: Instant,
+    /// It acts, but its packets, in and out, wait until this.
+    blocked_until: Instant,
     side: u32,
 }
 
@@ -97,7 +99,15 @@ impl Pool {
         }
         self.by_address.insert(address, name.to_owned());
         let (news, side) = earlier.map_or_else(Default::default, |machine| (machine.news, machine.side));
-        let machine = Machine { gossip: Some(gossip), address, news, kept, stalled_until: Instant::ZERO, side };
+        let machine = Machine {
+            gossip: Some(gossip),
+            address,
+            news,
+            kept,
+            stalled_until: Instant::ZERO,
+            blocked_until: Instant::ZERO,
+            side,
+        };
         self.machines.insert(name.to_owned(), machine);
     }
 
@@ -135,7 +145,9 @@ impl Pool {
         if is_datagram && self.rng.below(100) < self.loss_percent {
             return;
         }
-        let arrives = self.now + self.rng.duration(self.latency.0, self.latency.1);
+        let sender = self.by_address.get(&from).map(|name| self.machines[name].blocked_until);
+        let leaves = sender.unwrap_or(Instant::ZERO).max(self.now);
+        let arrives = leaves + self.rng.duration(self.latency.0, self.latency.1);
         self.sent += 1;
         self.flights.insert((arrives, self.sent), Flight { from, transmit });
     }
@@ -175,10 +187,11 @@ impl Pool {
         if side.is_some_and(|side| side != machine.side) || (!is_stream && self.deaf.contains(&name)) {
             return;
         }
-        if machine.stalled_until > self.now {
+        let ready = machine.stalled_until.max(machine.blocked_until);
+        if ready > self.now {
             self.sent += 1;
             let transmit = if is_stream { Transmit::Stream { to, bytes } } else { Transmit::Datagram { to, bytes } };
-            self.flights.insert((machine.stalled_until, self.sent), Flight { from, transmit });
+            self.flights.insert((ready, self.sent), Flight { from, transmit });
             return;
         }
         self.with(&name, |gossip, now| {
@@ -239,6 +252,10 @@ impl Pool {
 
     pub(crate) fn kill(&mut self, name: &str) {
         self.machines.get_mut(name).unwrap().gossip = None;
+    }
+
+    pub(crate) fn block(&mut self, name: &str, time: Duration) {
+        self.machines.get_mut(name).unwrap().blocked_until = self.now + time;
     }
 
     pub(crate) fn stall(&mut self, name: &str, time: Duration) {
