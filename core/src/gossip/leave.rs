@@ -48,7 +48,7 @@ impl Gossip {
     pub fn force_leave(&mut self, now: Instant, name: &str) -> bool {
         self.now = now;
         let Some(member) = self.members.get(name).filter(|_| name != self.name.as_str()) else { return false };
-        if member.status() != Status::Left {
+        if member.status() != Status::Left && self.phase != Phase::Gone {
             let (name, incarnation) = (member.name.clone(), member.incarnation);
             let intent = Intent { time: self.clock.advance(), purpose: Purpose::Leave, incarnation };
             self.hear_intent(&name, intent);

@@ -54,7 +54,8 @@ pub struct Options {
     pub queue_depth: usize,
     /// The most bytes in the name and the payload of a user event.
     pub user_event_bytes: usize,
-    /// The most members. Beyond it, new ones are not taken in, and counted.
+    /// The most members, at most [`MAX_RECORDS`](super::packet::MAX_RECORDS), as a full state has no room for more. Beyond
+    /// it, new ones are not taken in, and counted.
     pub max_members: usize,
 }
 
@@ -85,7 +86,7 @@ impl Default for Options {
             leave_timeout: Duration::from_secs(5),
             queue_depth: 4096,
             user_event_bytes: 512,
-            max_members: 65_536,
+            max_members: super::packet::MAX_RECORDS,
         }
     }
 }

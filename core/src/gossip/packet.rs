@@ -46,7 +46,7 @@ use uuid::Uuid;
 use super::coordinate::{Coordinate, DIMENSIONS};
 use super::member::{Intent, MAX_NAME_BYTES, MAX_TAG_BYTES, Name, Profile, Purpose, State, Tags, tag_bytes};
 use super::message::{Message, PushPull, Record};
-use super::user_event::{TimedEvent, UserEvent};
+use super::user_event::{PER_TIME, TimedEvent, UserEvent, WINDOW};
 use crate::id::{Incarnation, LamportTime};
 use crate::time::Duration;
 
@@ -57,6 +57,14 @@ pub const MAX_STREAM_BYTES: usize = 32 << 20;
 
 const MAGIC: [u8; 4] = *b"LCTG";
 const VERSION: u8 = 1;
+/// The most messages in a packet: more than a datagram has room for.
+const MAX_MESSAGES: usize = 1024;
+/// The most members in a full state. No pool should be configured to have more.
+pub const MAX_RECORDS: usize = 65_536;
+/// The most user events in a full state: as many as are remembered.
+const MAX_EVENTS: usize = WINDOW * PER_TIME;
+/// The most tags of a member: each takes at least four of their bytes.
+const MAX_TAGS: usize = MAX_TAG_BYTES / 4;
 /// No honest counter gets this far. One that does would leave no room above it.
 const MAX_COUNTER: u64 = 1 << 62;
 
@@ -100,6 +108,9 @@ pub fn open(pool: u32, bytes: &[u8]) -> Result<Vec<Message>, Malformed> {
     }
     let (mut reader, mut messages) = (Reader(body), Vec::new());
     while !reader.0.is_empty() {
+        if messages.len() == MAX_MESSAGES {
+            return Err(Malformed::Body);
+        }
         messages.push(reader.message().ok_or(Malformed::Body)?);
     }
     Ok(messages)
@@ -368,9 +379,13 @@ impl<'a> Reader<'a> {
         Some(SocketAddr::new(ip, u16::from_le_bytes(self.array()?)))
     }
 
-    /// As many as announced, each of which `read` finds. Nothing is reserved ahead, as the announcement may lie.
-    fn list<T>(&mut self, read: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+    /// As many as announced, but not more than `most`, each of which `read` finds. Nothing is reserved ahead, as the
+    /// announcement may lie; and small things grow when they are read, so that the bytes alone are no limit.
+    fn list<T>(&mut self, most: usize, read: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
         let (count, mut list) = (self.number()?, Vec::new());
+        if count > most as u64 {
+            return None;
+        }
         for _ in 0..count {
             list.push(read(self)?);
         }
@@ -379,7 +394,7 @@ impl<'a> Reader<'a> {
 
     fn profile(&mut self) -> Option<Profile> {
         let address = self.address()?;
-        let pairs = self.list(|reader| Some((reader.text()?.to_owned(), reader.text()?.to_owned())))?;
+        let pairs = self.list(MAX_TAGS, |reader| Some((reader.text()?.to_owned(), reader.text()?.to_owned())))?;
         let tags = BTreeMap::from_iter(pairs);
         (tag_bytes(&tags) <= MAX_TAG_BYTES).then(|| Profile { address, tags: Arc::new(tags) })
     }
@@ -442,8 +457,8 @@ impl<'a> Reader<'a> {
             reply_to: self.address()?,
             clock: self.time()?,
             event_clock: self.time()?,
-            members: self.list(Self::record)?,
-            events: self.list(Self::event)?,
+            members: self.list(MAX_RECORDS, Self::record)?,
+            events: self.list(MAX_EVENTS, Self::event)?,
         })
     }
 

@@ -172,6 +172,19 @@ fn bodies_that_lie_are_refused_with_a_right_checksum() {
     for (what, body) in cases {
         assert_eq!(open(POOL, &sealed(body)), Err(Malformed::Body), "{what}");
     }
+    let crowd = [4, 1, 1].repeat(MAX_MESSAGES + 1);
+    assert_eq!(open(POOL, &sealed(&crowd)), Err(Malformed::Body), "too many messages");
+    assert!(open(POOL, &sealed(&crowd[3..])).is_ok());
+    let pairs = |count: u8| {
+        let mut alive = Writer(vec![1, b'a', 1, 4, 1, 2, 3, 4, 0, 0]);
+        alive.number(count.into());
+        alive.0.resize(alive.0.len() + 2 * usize::from(count), 0);
+        let mut framed = Writer(vec![5]);
+        framed.bytes(&alive.0);
+        sealed(&framed.0)
+    };
+    assert!(open(POOL, &pairs(128)).is_ok());
+    assert_eq!(open(POOL, &pairs(129)), Err(Malformed::Body), "too many tags, if of nothing");
     let tags = Tags::from([("k".to_owned(), "v".repeat(MAX_TAG_BYTES))]);
     let profile = Profile { address: "127.0.0.1:1".parse().unwrap(), tags: Arc::new(tags) };
     let alive = Message::Alive { name: Name::from("a"), incarnation: Incarnation(1), profile };

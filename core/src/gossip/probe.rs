@@ -20,6 +20,8 @@ use crate::time::{Duration, Instant};
 
 /// The most pings under way that others asked for. Beyond it, they are not made.
 const MAX_RELAYS: usize = 1024;
+/// The most draws in search of a few members in a large pool.
+const DRAWS: usize = 64;
 /// The share of the probe timeout after which one who was asked to ping gives up, in percent: his nack must be
 /// back before the prober's own time is over (Lifeguard, section IV-A).
 const NACK_AFTER_PERCENT: u32 = 80;
@@ -250,7 +252,7 @@ impl Gossip {
             return picked;
         }
         // A few draws too many cost less than to look at every member of a large pool.
-        for _ in 0..3 * self.roster.len() {
+        for _ in 0..DRAWS {
             if picked.len() == count {
                 break;
             }
