@@ -455,3 +455,30 @@ fn a_million_random_and_mutated_packets_never_break_a_machine() {
     assert!(counters.malformed > 0 && counters.strangers > 0 && counters.version > 0, "{counters:?}");
     assert!(counters.unexpected > 0 && counters.members_refused > 0, "nothing got through: {counters:?}");
 }
+
+#[test]
+fn through_loss_partition_death_and_return_all_agree_in_the_end() {
+    for seed in 1000..1012_u64 {
+        let count = 3 + (seed % 37) as usize;
+        let mut pool = Pool::joined(seed, count);
+        pool.loss_percent = seed % 25;
+        pool.latency = (Duration::from_millis(1), Duration::from_millis(1 + seed % 80));
+        let some: Vec<String> = (1..=1 + seed as usize % (count - 1)).map(|n| format!("n{n}")).collect();
+        pool.partition(&some);
+        pool.run(seconds(seed % 90));
+        pool.fire("n1", "deploy");
+        let victim = format!("n{count}");
+        pool.kill(&victim);
+        pool.run(seconds(20));
+        pool.partition(&[]);
+        pool.run_until(seconds(400), Pool::agree);
+        // With its clocks it also hears the event that it missed, or had heard before it died: once.
+        pool.start(&victim, address(count), true);
+        pool.join(&victim, "n1");
+        pool.run_until(seconds(120), Pool::agree);
+        let heard = |pool: &Pool| pool.count(|news| matches!(news, News::UserEvent(_)));
+        pool.run_until(seconds(300), |pool| heard(pool) == count);
+        pool.run(seconds(100));
+        assert_eq!(heard(&pool), count, "seed {seed}: somebody heard it twice");
+    }
+}
