@@ -64,6 +64,15 @@ counter! {
     /// the leader still led when the round began.
     Round
 }
+counter! {
+    /// How often a member of the gossip pool has spoken up for itself (SWIM, section 4.2): what is claimed of
+    /// a member in a lower incarnation is out of date.
+    Incarnation
+}
+counter! {
+    /// A time of Lamport's (1978): later than everything that its author had heard of. 0 is before everything.
+    LamportTime
+}
 
 /// The stable name of a server in raft: a UUID that lives in its data directory, so that a server may
 /// come back with another address and is still the same.

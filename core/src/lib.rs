@@ -5,6 +5,7 @@ pub mod api;
 pub mod config;
 pub mod error;
 pub mod file;
+pub mod gossip;
 pub mod id;
 pub mod io;
 mod leader;

@@ -81,6 +81,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("file", &["id"]),
     ("api", &["error", "id", "time"]),
     ("raft", &["id", "rng", "time"]),
+    ("gossip", &["id", "rng", "time"]),
     ("store", &["api", "id", "time"]),
     ("snapshot", &["api", "file", "id", "raft", "store", "wire"]),
     ("watch", &["api", "id", "store"]),
