@@ -161,6 +161,15 @@ pub enum Fault {
         /// For how long.
         ms: u64,
     },
+    /// All that one host sends arrives once more, later, in the same order.
+    Echo {
+        /// Which host.
+        target: Target,
+        /// How much later.
+        after_ms: u64,
+        /// For how long.
+        ms: u64,
+    },
     /// A machine gets an empty disk, and comes back as another server. Only while a quorum's disks are left.
     Wipe {
         /// Which.
@@ -209,7 +218,7 @@ pub enum Rotten {
 }
 
 /// The names of all faults.
-pub const NAMES: [&str; 17] = [
+pub const NAMES: [&str; 18] = [
     "crash",
     "power cut",
     "power loss",
@@ -223,6 +232,7 @@ pub const NAMES: [&str; 17] = [
     "drift",
     "narrow link",
     "slow jobs",
+    "echo",
     "wipe",
     "rot",
     "move",
@@ -230,7 +240,7 @@ pub const NAMES: [&str; 17] = [
 ];
 
 /// How many of them need no operator who looks after the members: the first ones.
-pub const WITHOUT_OPERATOR: usize = 13;
+pub const WITHOUT_OPERATOR: usize = 14;
 
 impl Fault {
     /// What it is called in summaries: one of [`NAMES`].
@@ -256,10 +266,11 @@ impl Fault {
             Self::Drift { .. } => 10,
             Self::NarrowLink { .. } => 11,
             Self::SlowJobs { .. } => 12,
-            Self::Wipe { .. } => 13,
-            Self::Rot { .. } => 14,
-            Self::Move { .. } => 15,
-            Self::Dismissal { .. } => 16,
+            Self::Echo { .. } => 13,
+            Self::Wipe { .. } => 14,
+            Self::Rot { .. } => 15,
+            Self::Move { .. } => 16,
+            Self::Dismissal { .. } => 17,
         }
     }
 }
@@ -277,6 +288,7 @@ impl Trouble {
             | Fault::FullDisk { target, .. }
             | Fault::NarrowLink { target, .. }
             | Fault::SlowJobs { target, .. }
+            | Fault::Echo { target, .. }
             | Fault::Wipe { target, .. }
             | Fault::Rot { target, .. }
             | Fault::Move { target, .. }

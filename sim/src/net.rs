@@ -19,6 +19,14 @@ pub(crate) struct Net {
     links: Vec<Link>,
     weather: Vec<Weather>,
     narrow: Vec<Narrow>,
+    echoes: Vec<Echo>,
+}
+
+/// All that one host sends arrives a second time.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Echo {
+    pub(crate) from: usize,
+    pub(crate) after: Duration,
 }
 
 /// What is large gets through badly from one host.
@@ -72,7 +80,7 @@ impl Net {
                 last: Instant::ZERO,
             })
             .collect();
-        Self { hosts, plan: plan.clone(), dice, links, weather: Vec::new(), narrow: Vec::new() }
+        Self { hosts, plan: plan.clone(), dice, links, weather: Vec::new(), narrow: Vec::new(), echoes: Vec::new() }
     }
 
     /// Whether messages can pass at all.
@@ -99,7 +107,10 @@ impl Net {
         let now = now + slower.min(LONGEST);
         let duplicate = sum(self.plan.duplicate_ppm, |w| w.duplicate_ppm, &self.weather);
         let first = Some(self.arrival(now, from, to));
-        let second = self.dice.chance_ppm(duplicate).then(|| self.arrival(now, from, to));
+        let mut second = self.dice.chance_ppm(duplicate).then(|| self.arrival(now, from, to));
+        if let Some(echo) = self.echoes.iter().find(|echo| echo.from == from) {
+            second = first.map(|first| first + echo.after);
+        }
         Fate { arrivals: [first, second], damaged: self.dice.chance_ppm(self.plan.damage_ppm) }
     }
 
@@ -169,6 +180,16 @@ impl Net {
         }
     }
 
+    pub(crate) fn begin_echo(&mut self, echo: Echo) {
+        self.echoes.push(echo);
+    }
+
+    pub(crate) fn end_echo(&mut self, echo: &Echo) {
+        if let Some(at) = self.echoes.iter().position(|e| e == echo) {
+            self.echoes.swap_remove(at);
+        }
+    }
+
     /// Whether any link is cut.
     pub(crate) fn is_cut(&self) -> bool {
         self.links.iter().any(|link| link.blocked > 0)
@@ -182,6 +203,7 @@ impl Net {
         }
         self.weather.clear();
         self.narrow.clear();
+        self.echoes.clear();
         self.plan.loss_ppm = 0;
         self.plan.damage_ppm = 0;
     }
@@ -236,6 +258,17 @@ mod tests {
         assert!(got.iter().all(|at| *at >= Instant::from_millis(100)));
         assert!((0..100).all(|_| net.send(Instant::ZERO, 0, 1, 99).arrivals[0].is_some()));
         net.widen(&narrow);
+        assert_eq!(arrivals(&mut net, 100).len(), 100);
+    }
+
+    #[test]
+    fn an_echo_brings_everything_once_more_in_its_order() {
+        let mut net = Net::new(&NetworkPlan { in_order: true, ..plan() }, 2, Rng::seeded(5));
+        let echo = Echo { from: 0, after: Duration::from_secs(1) };
+        net.begin_echo(echo.clone());
+        let fates: Vec<_> = (0..100).map(|n| net.send(Instant::from_nanos(n * 1_000), 0, 1, 9).arrivals).collect();
+        assert!(fates.iter().all(|[first, second]| first.map(|first| first + echo.after) == *second));
+        net.end_echo(&echo);
         assert_eq!(arrivals(&mut net, 100).len(), 100);
     }
 

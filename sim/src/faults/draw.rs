@@ -88,14 +88,15 @@ fn draw_fault(dice: &mut Rng, weights: &[u64; NAMES.len()], hosts: usize, electi
             ms,
         },
         12 => Fault::SlowJobs { target, factor: *dice.pick(&[10, 100, 1_000]), ms },
-        13 => Fault::Wipe { target, down_ms, moves: dice.one_in(3) },
-        14 => Fault::Rot {
+        13 => Fault::Echo { target, after_ms: dice.between(1, election_ms * 5), ms },
+        14 => Fault::Wipe { target, down_ms, moves: dice.one_in(3) },
+        15 => Fault::Rot {
             target,
             file: *dice.pick(&[Rotten::Log, Rotten::Snapshot]),
             wipe_ms: ms,
             moves: dice.one_in(3),
         },
-        15 => Fault::Move { target, down_ms },
+        16 => Fault::Move { target, down_ms },
         _ => Fault::Dismissal { target, ms: ms * 3 },
     }
 }
