@@ -161,10 +161,8 @@ pub enum Fault {
         /// For how long.
         ms: u64,
     },
-    /// All that one host sends arrives once more, later, in the same order.
+    /// All that is sent arrives once more, later, in the same order.
     Echo {
-        /// Which host.
-        target: Target,
         /// How much later.
         after_ms: u64,
         /// For how long.
@@ -288,7 +286,6 @@ impl Trouble {
             | Fault::FullDisk { target, .. }
             | Fault::NarrowLink { target, .. }
             | Fault::SlowJobs { target, .. }
-            | Fault::Echo { target, .. }
             | Fault::Wipe { target, .. }
             | Fault::Rot { target, .. }
             | Fault::Move { target, .. }
@@ -300,7 +297,7 @@ impl Trouble {
                 Cut::Bridge(host) => vec![*host],
                 Cut::Ring => Vec::new(),
             },
-            Fault::PowerLoss { .. } | Fault::Weather { .. } => Vec::new(),
+            Fault::PowerLoss { .. } | Fault::Weather { .. } | Fault::Echo { .. } => Vec::new(),
         };
         match named.into_iter().find(|host| *host >= hosts) {
             Some(host) => {

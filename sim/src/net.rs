@@ -19,14 +19,8 @@ pub(crate) struct Net {
     links: Vec<Link>,
     weather: Vec<Weather>,
     narrow: Vec<Narrow>,
-    echoes: Vec<Echo>,
-}
-
-/// All that one host sends arrives a second time.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Echo {
-    pub(crate) from: usize,
-    pub(crate) after: Duration,
+    /// All that is sent arrives a second time, so much later.
+    echoes: Vec<Duration>,
 }
 
 /// What is large gets through badly from one host.
@@ -108,8 +102,8 @@ impl Net {
         let duplicate = sum(self.plan.duplicate_ppm, |w| w.duplicate_ppm, &self.weather);
         let first = Some(self.arrival(now, from, to));
         let mut second = self.dice.chance_ppm(duplicate).then(|| self.arrival(now, from, to));
-        if let Some(echo) = self.echoes.iter().find(|echo| echo.from == from) {
-            second = first.map(|first| first + echo.after);
+        if let Some(after) = self.echoes.first() {
+            second = first.map(|first| first + *after);
         }
         Fate { arrivals: [first, second], damaged: self.dice.chance_ppm(self.plan.damage_ppm) }
     }
@@ -180,12 +174,12 @@ impl Net {
         }
     }
 
-    pub(crate) fn begin_echo(&mut self, echo: Echo) {
-        self.echoes.push(echo);
+    pub(crate) fn begin_echo(&mut self, after: Duration) {
+        self.echoes.push(after);
     }
 
-    pub(crate) fn end_echo(&mut self, echo: &Echo) {
-        if let Some(at) = self.echoes.iter().position(|e| e == echo) {
+    pub(crate) fn end_echo(&mut self, after: Duration) {
+        if let Some(at) = self.echoes.iter().position(|echo| *echo == after) {
             self.echoes.swap_remove(at);
         }
     }
@@ -264,11 +258,11 @@ mod tests {
     #[test]
     fn an_echo_brings_everything_once_more_in_its_order() {
         let mut net = Net::new(&NetworkPlan { in_order: true, ..plan() }, 2, Rng::seeded(5));
-        let echo = Echo { from: 0, after: Duration::from_secs(1) };
-        net.begin_echo(echo.clone());
+        let after = Duration::from_secs(1);
+        net.begin_echo(after);
         let fates: Vec<_> = (0..100).map(|n| net.send(Instant::from_nanos(n * 1_000), 0, 1, 9).arrivals).collect();
-        assert!(fates.iter().all(|[first, second]| first.map(|first| first + echo.after) == *second));
-        net.end_echo(&echo);
+        assert!(fates.iter().all(|[first, second]| first.map(|first| first + after) == *second));
+        net.end_echo(after);
         assert_eq!(arrivals(&mut net, 100).len(), 100);
     }
 

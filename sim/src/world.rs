@@ -24,7 +24,7 @@ use crate::check::stale::Reads;
 use crate::dice::{Concern, stream};
 use crate::history::{Op, OpId};
 use crate::host::Host;
-use crate::net::{Echo, Narrow, Net, Weather};
+use crate::net::{Narrow, Net, Weather};
 use crate::plan::Plan;
 use crate::stats::Stats;
 use crate::trace::Trace;
@@ -87,7 +87,7 @@ pub(super) enum Over {
         host: usize,
     },
     NarrowLink(Narrow),
-    Echo(Echo),
+    Echo(Duration),
     SlowJobs {
         host: usize,
     },

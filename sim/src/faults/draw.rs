@@ -88,7 +88,10 @@ fn draw_fault(dice: &mut Rng, weights: &[u64; NAMES.len()], hosts: usize, electi
             ms,
         },
         12 => Fault::SlowJobs { target, factor: *dice.pick(&[10, 100, 1_000]), ms },
-        13 => Fault::Echo { target, after_ms: dice.between(1, election_ms * 5), ms },
+        13 => {
+            let longest = *dice.pick(&[50, election_ms, election_ms * 5]);
+            Fault::Echo { after_ms: dice.between(1, longest), ms: ms * 3 }
+        }
         14 => Fault::Wipe { target, down_ms, moves: dice.one_in(3) },
         15 => Fault::Rot {
             target,

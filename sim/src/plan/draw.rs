@@ -147,7 +147,7 @@ fn draw_operator(dice: &mut Rng, election_ms: u64) -> OperatorPlan {
         pause_ms: (pause / 4, pause),
         patience_ms: (patience / 2, patience),
         strays_percent: *dice.pick(&[0, 10, 50]),
-        transfers_percent: *dice.pick(&[0, 5, 20]),
+        transfers_percent: *dice.pick(&[0, 1, 10]),
         meddles_percent: *dice.pick(&[0, 5, 20]),
         dead_ms: *dice.pick(&[election_ms * 5, 4_000, 15_000]),
         cleanup_dead_servers: dice.one_in(2),

@@ -8,7 +8,7 @@ use lictor_core::time::{Duration, Instant};
 use super::{Event, Over, World, tell};
 use crate::check::Verdict;
 use crate::faults::{Cut, Fault, Target};
-use crate::net::{Echo, Narrow, Weather};
+use crate::net::{Narrow, Weather};
 
 impl World {
     pub(super) fn start_host(&mut self, host: usize) -> Verdict {
@@ -118,10 +118,10 @@ impl World {
                 self.hosts[host].job_factor = factor;
                 self.over_in(ms, Over::SlowJobs { host });
             }
-            Fault::Echo { target, after_ms, ms } => {
-                let echo = Echo { from: self.resolve(target), after: Duration::from_millis(after_ms) };
-                self.net.begin_echo(echo.clone());
-                self.over_in(ms, Over::Echo(echo));
+            Fault::Echo { after_ms, ms } => {
+                let after = Duration::from_millis(after_ms);
+                self.net.begin_echo(after);
+                self.over_in(ms, Over::Echo(after));
             }
             Fault::Dismissal { target, ms } => {
                 let host = self.resolve(target);
@@ -190,7 +190,7 @@ impl World {
             Over::SlowDisk { host } => self.hosts[host].disk_factor = 1,
             Over::FullDisk { host } => self.hosts[host].disk.limit(None),
             Over::NarrowLink(narrow) => self.net.widen(&narrow),
-            Over::Echo(echo) => self.net.end_echo(&echo),
+            Over::Echo(after) => self.net.end_echo(after),
             Over::SlowJobs { host } => self.hosts[host].job_factor = 1,
             Over::Replace { host, moves } => return self.replace_damaged(host, moves),
             Over::Dismissal { host } => {
