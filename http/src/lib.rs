@@ -28,6 +28,7 @@ pub mod duration;
 mod json;
 mod kv;
 mod operator;
+mod options;
 mod params;
 pub mod path;
 mod reply;
@@ -36,4 +37,5 @@ pub mod server;
 mod snapshot;
 mod status;
 
-pub use server::{Options, Server, listen};
+pub use options::Options;
+pub use server::{Server, listen};

@@ -20,9 +20,9 @@ use warp::http::{Method, Request, StatusCode, Uri};
 
 use crate::body::{self, Announced};
 use crate::operator::{self, ShownAutopilot, ShownConfiguration, ShownHealth, Tool};
+use crate::options::Options;
 use crate::params::Params;
 use crate::reply::{self, HttpResponse, Layout, Refusal};
-use crate::server::Options;
 use crate::{agent, kv, path, snapshot, status};
 
 /// An endpoint, with what its path names.

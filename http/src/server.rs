@@ -4,7 +4,6 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,43 +16,13 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
+use crate::options::Options;
 use crate::routes;
 
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 4096;
 /// How long to wait after a failed accept, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// What the server allows its clients.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Open connections, over all listeners. More wait until one closes.
-    pub max_connections: usize,
-    /// How long a client may take for a request's head, and how long a connection may stay idle. Longer
-    /// than common clients keep idle connections, so that the client is the one that closes.
-    pub header_timeout: Duration,
-    /// How long a client may pause within a request's body, or within the answer with a snapshot.
-    pub body_stall: Duration,
-    /// The most bytes of a value; see [`lictor_core::config::Limits::value_bytes`].
-    pub value_bytes: usize,
-    /// The most bytes of a snapshot that is to be restored, packed and unpacked.
-    pub snapshot_bytes: u64,
-    /// The directory in which a snapshot waits until it has been verified; it needs as much room as the archive.
-    pub spool: PathBuf,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            max_connections: 16_384,
-            header_timeout: Duration::from_secs(300),
-            body_stall: Duration::from_secs(30),
-            value_bytes: lictor_core::config::Limits::default().value_bytes,
-            snapshot_bytes: 64 << 30,
-            spool: std::env::temp_dir(),
-        }
-    }
-}
 
 /// Opens a listener.
 ///

@@ -13,7 +13,7 @@ use lictor_core::rng::Rng;
 use lictor_core::time::{Duration, Instant};
 use lictor_core::wal;
 
-use crate::check::raft::Kept;
+use crate::check::raft::mirror::Kept;
 use crate::clock::Clock;
 use crate::dice::{Concern, Dice as _, stream};
 use crate::disk::Disk;

@@ -45,6 +45,7 @@ fn a_data_directory_has_one_agent_at_a_time() {
 /// The one segment of a short log.
 fn segment(directory: &Path) -> PathBuf {
     let mut files: Vec<_> = fs::read_dir(directory.join("raft")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.file_name().unwrap().to_str().unwrap().starts_with("wal-"));
     files.sort();
     files.remove(0)
 }

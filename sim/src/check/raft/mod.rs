@@ -18,7 +18,7 @@
 //! numbers of their IDs: a host that lost its disk comes back as another server.
 
 pub(crate) mod members;
-mod mirror;
+pub(crate) mod mirror;
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ use super::{Verdict, ensure};
 use crate::host::server_of;
 use crate::stats::Members;
 use members::majority;
-pub(crate) use mirror::{Kept, Mark, ReadLog};
+use mirror::{Kept, Mark, ReadLog};
 use mirror::{Named, Server};
 
 /// All servers, and what the cluster has agreed on.
