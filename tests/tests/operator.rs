@@ -145,7 +145,11 @@ fn a_damaged_archive_is_refused_and_changes_nothing() {
     for at in (12..archive.len()).step_by(archive.len() / 10) {
         let mut flipped = archive.clone();
         flipped[at] ^= 4;
-        refuse(&flipped, "failed to ");
+        // A few bits of a compressed stream mean nothing; all others count.
+        let mut same = Vec::new();
+        if GzDecoder::new(&*flipped).read_to_end(&mut same).is_err() || same != tar {
+            refuse(&flipped, "failed to ");
+        }
     }
     refuse(&replaced(b"value 7", b"value 8"), "the checksum of state.bin does not match");
     refuse(&replaced(b"\"Version\":1", b"\"Version\":2"), "its version is 2, and this release knows version 1 only");
