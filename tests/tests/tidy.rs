@@ -92,7 +92,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("recovery", &["file", "id", "raft", "snapshot", "store", "wal", "wire"]),
     ("config", &["api", "id", "raft", "time", "wal"]),
     ("view", &["api", "config", "id", "raft", "snapshot", "store", "time"]),
-    ("io", &["api", "file", "id", "peer", "raft", "time", "view", "wire"]),
+    ("io", &["api", "file", "id", "peer", "raft", "store", "time", "view", "wire"]),
     (
         "agent",
         &[
