@@ -3,7 +3,7 @@
 use std::future::{Ready, ready};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use lictor_core::api::snapshot::{Image, Request, Step};
@@ -216,7 +216,9 @@ async fn a_client_that_has_gone_leaves_its_place_to_others() {
     }
     let mut last = server.client();
     let mut answer = last.get("/v1/snapshot").await;
+    let deadline = Instant::now() + Duration::from_secs(30);
     while answer.status == 503 {
+        assert!(Instant::now() < deadline, "no place became free");
         tokio::time::sleep(Duration::from_millis(10)).await;
         answer = last.get("/v1/snapshot").await;
     }
