@@ -8,15 +8,13 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use lictor_core::agent::Agent;
-use lictor_core::api::agent::Settings;
 use lictor_core::api::{Call, kv};
-use lictor_core::config::{Config, Limits, Snapshots};
+use lictor_core::config::Config;
 use lictor_core::id::{CallId, PeerId};
 use lictor_core::io::{Input, JobOutcome, Output};
-use lictor_core::raft::{self, Configuration, Server};
+use lictor_core::raft::{Configuration, Server};
 use lictor_core::recovery::Recovered;
 use lictor_core::time::{Duration, Instant};
-use lictor_core::wal::Options;
 
 struct Cluster {
     agents: BTreeMap<SocketAddr, Agent>,
@@ -30,18 +28,7 @@ impl Cluster {
     fn new(servers: u64) -> Self {
         let members = Configuration::new((1..=servers).map(|n| (PeerId::numbered(n), address(n))));
         let agents = members.servers.iter().map(|(id, Server { address, .. })| {
-            let config = Config {
-                id: *id,
-                name: id.to_string(),
-                datacenter: "dc1".into(),
-                address: *address,
-                bootstrap: Some(members.clone()),
-                raft: raft::Options::default(),
-                wal: Options::default(),
-                snapshots: Snapshots::default(),
-                limits: Limits::default(),
-                settings: Settings::default(),
-            };
+            let config = Config { bootstrap: Some(members.clone()), ..Config::new(*id, id.to_string(), *address) };
             (*address, Agent::new(config, u64::from(address.port()), Recovered::default(), Instant::ZERO))
         });
         let mut cluster =
@@ -85,7 +72,7 @@ impl Cluster {
                         reply.expect("a healthy cluster takes writes");
                         self.replies += 1;
                     }
-                    Output::Publish(_) | Output::Discard(_) | Output::Notice(_) => {}
+                    _ => {}
                 }
             }
         }

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use crate::api::agent::Settings;
+use crate::api::agent::{Definitions, Settings};
+use crate::gossip;
 use crate::id::PeerId;
 use crate::raft::{self, Configuration};
 use crate::time::Duration;
@@ -19,6 +20,12 @@ pub struct Config {
     pub datacenter: String,
     /// Where peers reach this agent (Consul's server port, 8300).
     pub address: SocketAddr,
+    /// Whether it is a server, and takes part in raft; else it forwards its clients' calls to servers.
+    pub server: bool,
+    /// Finding the other agents.
+    pub gossip: Gossip,
+    /// What is registered with this agent, and its checks.
+    pub local: Local,
     /// The first members of the cluster, if this server may found it: with an empty log, this becomes the
     /// first entry. Every founding server must be given the very same members.
     pub bootstrap: Option<Configuration>,
@@ -32,6 +39,143 @@ pub struct Config {
     pub limits: Limits,
     /// What `/v1/agent/self` shows.
     pub settings: Settings,
+}
+
+/// Finding the other agents, and losing sight of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gossip {
+    /// Where others reach this agent's gossip (Consul's `serf_lan` port, 8301): datagrams and streams.
+    pub address: SocketAddr,
+    /// Timing and limits.
+    pub options: gossip::Options,
+    /// How many servers found the cluster together, once they have found each other; 0 if it is founded some other way.
+    pub bootstrap_expect: u32,
+    /// Agents to join, tried until one answers. IP addresses or names of hosts, each with or without a port.
+    pub retry_join: Vec<String>,
+    /// How long to wait between two tries.
+    pub retry_interval: Duration,
+    /// How many tries there are before the agent gives up; 0 for any number.
+    pub retry_max: u32,
+    /// Whether the members of an earlier life are joined although it had left.
+    pub rejoin_after_leave: bool,
+    /// Whether to tell the servers where in the network we are.
+    pub send_coordinates: bool,
+}
+
+impl Gossip {
+    /// Consul's defaults.
+    #[must_use]
+    pub fn new(address: SocketAddr, datacenter: &str) -> Self {
+        Self {
+            address,
+            options: gossip::Options { pool: format!("lan:{datacenter}"), ..gossip::Options::default() },
+            bootstrap_expect: 0,
+            retry_join: Vec::new(),
+            retry_interval: Duration::from_secs(30),
+            retry_max: 0,
+            rejoin_after_leave: false,
+            send_coordinates: true,
+        }
+    }
+}
+
+/// What is registered with this agent, and its checks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// What the configuration files define.
+    pub definitions: Definitions,
+    /// Whether checks may run commands.
+    pub script_checks: bool,
+    /// How often the catalog is compared with what is registered here, in a cluster of up to 128 agents; every doubling
+    /// adds as much again (Consul's minute).
+    pub sync_interval: Duration,
+    /// A check whose output alone changed is not told to the catalog before this has passed (`check_update_interval`, Consul's
+    /// five minutes); zero tells every change at once.
+    pub output_interval: Duration,
+    /// The shortest interval between two runs of a check.
+    pub min_interval: Duration,
+    /// How often it is looked whether a service has been critical for too long.
+    pub reap_interval: Duration,
+    /// A service is critical for so long, at least, before it is taken back.
+    pub min_deregister_after: Duration,
+}
+
+impl Default for Local {
+    fn default() -> Self {
+        Self {
+            definitions: Definitions::default(),
+            script_checks: true,
+            sync_interval: Duration::from_secs(60),
+            output_interval: Duration::from_secs(300),
+            min_interval: Duration::from_secs(1),
+            reap_interval: Duration::from_secs(15),
+            min_deregister_after: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Config {
+    /// Whether an agent can be that.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub fn check(&self) -> Result<(), gossip::BadIdentity> {
+        self.identity().check()
+    }
+
+    /// Who we are to others in the pool.
+    #[must_use]
+    pub fn identity(&self) -> gossip::Identity {
+        gossip::Identity { name: self.name.clone(), address: self.gossip.address, tags: self.tags() }
+    }
+
+    /// What we say of ourselves. `port` is where peers reach a server.
+    fn tags(&self) -> gossip::Tags {
+        let id = self.id.0.to_string();
+        let common = [
+            ("role", if self.server { "consul" } else { "node" }),
+            ("dc", self.datacenter.as_str()),
+            ("id", id.as_str()),
+            ("vsn", "2"),
+            ("vsn_min", "2"),
+            ("vsn_max", "3"),
+            ("build", self.settings.version.as_str()),
+        ];
+        let mut tags: gossip::Tags =
+            common.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        if self.server {
+            tags.insert("port".to_owned(), self.address.port().to_string());
+            if self.settings.bootstrap {
+                tags.insert("bootstrap".to_owned(), "1".to_owned());
+            }
+            if self.gossip.bootstrap_expect > 0 {
+                tags.insert("expect".to_owned(), self.gossip.bootstrap_expect.to_string());
+            }
+        }
+        tags
+    }
+
+    /// A server with Consul's defaults that founds nothing. Others reach its gossip one port above the one for peers.
+    #[must_use]
+    pub fn new(id: PeerId, name: impl Into<String>, address: SocketAddr) -> Self {
+        let datacenter = "dc1".to_owned();
+        let gossip = SocketAddr::new(address.ip(), address.port().wrapping_add(1));
+        Self {
+            id,
+            name: name.into(),
+            address,
+            server: true,
+            gossip: Gossip::new(gossip, &datacenter),
+            datacenter,
+            local: Local::default(),
+            bootstrap: None,
+            raft: raft::Options::default(),
+            wal: wal::Options::default(),
+            snapshots: Snapshots::default(),
+            limits: Limits::default(),
+            settings: Settings::default(),
+        }
+    }
 }
 
 /// When a snapshot takes the place of the log's beginning.

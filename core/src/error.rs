@@ -84,6 +84,9 @@ pub enum Error {
     /// This agent keeps no replicated state and knows no server that does.
     #[error("No known Consul servers")]
     NoServers,
+    /// What this agent was about to do for the call took too long.
+    #[error("nothing came of it in time: look at the agent's log, and try again")]
+    NoAnswer,
     /// The agent is shutting down.
     #[error("the agent is shutting down")]
     ShuttingDown,

@@ -60,6 +60,14 @@ counter! {
     JobId
 }
 counter! {
+    /// One run of a check, in the order in which they were begun. See [`crate::probe::Probe`].
+    ProbeId
+}
+counter! {
+    /// A call that the agent itself makes on its cluster.
+    ErrandId
+}
+counter! {
     /// A round of heartbeats, counted anew by each leader. What a quorum answers to a round proves that
     /// the leader still led when the round began.
     Round

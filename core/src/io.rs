@@ -14,13 +14,16 @@
 //!
 //! What must wait for something (a vote for the disk, an answer for a quorum) waits inside.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::api::{Call, Reply};
 pub use crate::file::{FileName, FileOp, Job, JobOutcome, Write};
-use crate::id::{CallId, JobId, PeerId, WriteSeq};
+use crate::id::{CallId, JobId, PeerId, ProbeId, WriteSeq};
 use crate::peer::Envelope;
+pub use crate::probe::{Finding, Probe};
 use crate::raft;
 use crate::store::Store;
 use crate::time::Duration;
@@ -44,6 +47,39 @@ pub enum Input {
     },
     /// A peer says something.
     Message(Envelope),
+    /// A member of the gossip pool, or who claims to be one, sends a datagram.
+    Datagram {
+        /// Where it came from.
+        from: SocketAddr,
+        /// What came.
+        bytes: Bytes,
+    },
+    /// The same, over a stream.
+    Stream {
+        /// Where it came from. Its port is of no use.
+        from: SocketAddr,
+        /// What came.
+        bytes: Bytes,
+    },
+    /// What [`Output::Stream`] was to bring there could not be delivered.
+    Unreachable {
+        /// Where to.
+        to: SocketAddr,
+    },
+    /// The answer to [`Output::Resolve`].
+    Resolved {
+        /// The name.
+        name: String,
+        /// Its addresses; none if it has none, or nobody could be asked.
+        addresses: Vec<IpAddr>,
+    },
+    /// The answer to [`Output::Probe`].
+    Probed {
+        /// The probe.
+        id: ProbeId,
+        /// What came of it.
+        finding: Finding,
+    },
     /// Bytes arrived that are no message of ours. They are counted.
     Garbage {
         /// Who sent them, if known.
@@ -91,6 +127,29 @@ pub enum Output {
         /// What to send.
         envelope: Envelope,
     },
+    /// To be sent to a member of the gossip pool in one datagram. It may get lost.
+    Datagram {
+        /// Where to.
+        to: SocketAddr,
+        /// What.
+        bytes: Bytes,
+    },
+    /// The same, over a stream, as it may be large. Nothing is expected back on it.
+    Stream {
+        /// Where to.
+        to: SocketAddr,
+        /// What.
+        bytes: Bytes,
+    },
+    /// To find out what addresses a host has, answered by [`Input::Resolved`].
+    Resolve {
+        /// Its name.
+        name: String,
+    },
+    /// To run a check, answered by [`Input::Probed`].
+    Probe(Probe),
+    /// To end a probe that is under way. It is not answered then, unless it was already.
+    CancelProbe(ProbeId),
     /// To be written and made durable, then answered by [`Input::Persisted`].
     Persist(Write),
     /// To be done to files beside the log's writes, which it must not hold up, and answered by [`Input::JobDone`].

@@ -3,13 +3,16 @@
 pub mod agent;
 pub mod api;
 pub mod config;
+pub mod coordinate;
 pub mod error;
 pub mod file;
 pub mod gossip;
 pub mod id;
 pub mod io;
+pub mod keep;
 mod leader;
 pub mod peer;
+pub mod probe;
 pub mod raft;
 pub mod recovery;
 pub mod rng;

@@ -61,7 +61,7 @@ pub enum Body {
 }
 
 /// A call on behalf of another agent's client.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Forward {
     /// The sender's own number for the call.
     pub id: CallId,

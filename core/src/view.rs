@@ -9,6 +9,7 @@ use crate::api::{
     Call, Consistency, Error, Read, ReadMeta, Reply, Request, Response, agent, operator, snapshot, status,
 };
 use crate::config::Config;
+use crate::coordinate::Coordinate;
 use crate::id::Index;
 use crate::raft::{Configuration, Position, Raft, SnapshotMeta, Status};
 use crate::store::{Answer, Body, Store};
@@ -87,7 +88,14 @@ impl View {
                 Some(Ok(Response::Peers(voters.map(|server| server.address).collect())))
             }
             Request::Agent(agent::Request::Itself) => Some(Ok(Response::Itself(Box::new(self.itself())))),
-            Request::Kv(_) | Request::Operator(_) | Request::Snapshot(_) => self.read(now, call),
+            // What else is asked of the agent itself changes something, or is known inside only.
+            Request::Agent(_) | Request::Event(_) => None,
+            Request::Kv(_)
+            | Request::Operator(_)
+            | Request::Snapshot(_)
+            | Request::Catalog(_)
+            | Request::Health(_)
+            | Request::Coordinate(_) => self.read(now, call),
         }
     }
 
@@ -169,7 +177,12 @@ impl View {
 
     fn itself(&self) -> Itself {
         let settings = self.config.settings.clone();
-        Itself { member: self.member(&settings), config: settings, stats: self.stats() }
+        Itself {
+            member: self.member(&settings),
+            config: settings,
+            coordinate: Coordinate::default(),
+            stats: self.stats(),
+        }
     }
 
     fn member(&self, settings: &Settings) -> Member {
@@ -274,7 +287,14 @@ const SNAPSHOT_VERSION: &str = "1";
 pub(crate) fn query(store: &Store, request: &Request) -> Option<Answer> {
     match request {
         Request::Kv(request) => store.query(request),
-        Request::Status(_) | Request::Agent(_) | Request::Operator(_) | Request::Snapshot(_) => None,
+        Request::Status(_)
+        | Request::Agent(_)
+        | Request::Operator(_)
+        | Request::Snapshot(_)
+        | Request::Catalog(_)
+        | Request::Health(_)
+        | Request::Event(_)
+        | Request::Coordinate(_) => None,
     }
 }
 

@@ -9,7 +9,8 @@
 //! |---|---|
 //! | 0–3 | the letters `LCTR` |
 //! | 4–5 | version of the protocol, little endian |
-//! | 6–7 | zero |
+//! | 6 | what the body is: 0 for an [`Envelope`], 1 for a packet of gossip |
+//! | 7 | zero |
 //! | 8–11 | length of the body, little endian |
 //! | 12–15 | CRC-32C of the body, little endian |
 
@@ -28,6 +29,18 @@ pub const MAX_BODY_BYTES: usize = 64 << 20;
 
 const MAGIC: [u8; 4] = *b"LCTR";
 const VERSION: u16 = 1;
+
+/// What a frame carries.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Frame {
+    /// A message between agents.
+    Envelope(Envelope),
+    /// A packet of gossip, which has a codec of its own.
+    Gossip(Bytes),
+}
+
+const ENVELOPE: u8 = 0;
+const GOSSIP: u8 = 1;
 
 /// What is wrong with bytes that claim to be ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -107,11 +120,25 @@ pub fn encode_frame(envelope: &Envelope) -> Bytes {
     let mut frame = frame.writer();
     bincode::serde::encode_into_std_write(envelope, &mut frame, bincode::config::standard())
         .expect("our own messages can be encoded");
-    let mut frame = frame.into_inner();
+    seal(frame.into_inner(), ENVELOPE)
+}
+
+/// The frame of a packet of gossip, ready to be sent.
+#[must_use]
+pub fn gossip_frame(packet: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(HEADER_BYTES + packet.len());
+    frame.put_bytes(0, HEADER_BYTES);
+    frame.put_slice(packet);
+    seal(frame, GOSSIP)
+}
+
+/// Fills in the header that the body has been left room for.
+fn seal(mut frame: BytesMut, kind: u8) -> Bytes {
     let (header, body) = frame.split_at_mut(HEADER_BYTES);
     let length = u32::try_from(body.len()).expect("a message is far below 4 GiB");
     header[0..4].copy_from_slice(&MAGIC);
     header[4..6].copy_from_slice(&VERSION.to_le_bytes());
+    header[6] = kind;
     header[8..12].copy_from_slice(&length.to_le_bytes());
     header[12..16].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
     frame.freeze()
@@ -136,14 +163,18 @@ pub fn body_length(header: &[u8; HEADER_BYTES]) -> Result<usize, Malformed> {
     Ok(length)
 }
 
-/// The message in a frame's body.
+/// What is in a frame's body.
 ///
 /// # Errors
 /// If the checksum does not match, or the body is not exactly one message.
-pub fn decode_body(header: &[u8; HEADER_BYTES], body: &[u8]) -> Result<Envelope, Malformed> {
+pub fn decode_body(header: &[u8; HEADER_BYTES], body: &[u8]) -> Result<Frame, Malformed> {
     let expected = u32::from_le_bytes([header[12], header[13], header[14], header[15]]);
     if crc32c::crc32c(body) != expected {
         return Err(Malformed::Checksum);
     }
-    decode(body)
+    match header[6] {
+        ENVELOPE => decode(body).map(Frame::Envelope),
+        GOSSIP => Ok(Frame::Gossip(Bytes::copy_from_slice(body))),
+        _ => Err(Malformed::Body),
+    }
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use disk::{InMemory, break_off, carry_out};
 use lictor_core::agent::Agent;
-use lictor_core::api::{self, Call, Consistency, ReadOptions, Reply, Response, kv};
+use lictor_core::api::{Call, Consistency, ReadOptions, Reply, Response, kv};
 use lictor_core::config::{Config, Limits, Snapshots};
 use lictor_core::id::{CallId, Index, PeerId};
 use lictor_core::io::{Input, Job, JobOutcome, Output, Write};
@@ -19,7 +19,7 @@ use lictor_core::recovery::recover;
 use lictor_core::rng::Rng;
 use lictor_core::store::{self, Command};
 use lictor_core::time::{Duration, Instant};
-use lictor_core::{wal, wire};
+use lictor_core::wire;
 
 const HOSTS: u64 = 3;
 const KEYS: [&str; 2] = ["a", "b"];
@@ -77,17 +77,11 @@ struct World {
 fn config(id: PeerId) -> Config {
     let address = |id: PeerId| format!("10.0.0.{}:8300", id.0.as_u128()).parse().unwrap();
     Config {
-        id,
-        name: id.to_string(),
-        datacenter: "dc1".into(),
-        address: address(id),
         bootstrap: Some(Configuration::new((1..=HOSTS).map(PeerId::numbered).map(|id| (id, address(id))))),
-        raft: lictor_core::raft::Options::default(),
-        wal: wal::Options::default(),
         // Small, so that all of it happens all the time.
         snapshots: Snapshots { entries: 40, trailing_entries: 10, piece_bytes: 100, ..Snapshots::default() },
         limits: Limits { max_wait: Duration::from_secs(60), ..Limits::default() },
-        settings: api::agent::Settings::default(),
+        ..Config::new(id, id.to_string(), address(id))
     }
 }
 
@@ -196,7 +190,7 @@ impl World {
                     let granted = Input::Reserved { file, size, granted: !self.full };
                     self.schedule(id, self.now + ms(1), Event::Input(life, granted));
                 }
-                Output::Publish(_) | Output::Discard(_) | Output::Notice(_) => {}
+                _ => {}
             }
         }
     }

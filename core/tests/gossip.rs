@@ -331,7 +331,7 @@ fn coordinates_tell_the_near_from_the_far() {
     let (mut sum, mut pairs) = (0.0, 0.0);
     for a in &machines {
         for b in machines.iter().filter(|b| b.name() != a.name()) {
-            sum += lictor_core::gossip::distance(a.coordinate(), b.coordinate()).as_secs_f64();
+            sum += lictor_core::coordinate::distance(a.coordinate(), b.coordinate()).as_secs_f64();
             pairs += 1.0;
         }
     }

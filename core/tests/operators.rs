@@ -7,15 +7,14 @@ use lictor_core::agent::Agent;
 use lictor_core::api::operator::{Autopilot, Health, Peer, Request};
 use lictor_core::api::snapshot::Step;
 use lictor_core::api::{self, Call, Consistency, Error, ReadOptions, Reply, Response, kv, snapshot};
-use lictor_core::config::{Config, Limits, Snapshots};
+use lictor_core::config::{Config, Snapshots};
 use lictor_core::id::{CallId, Index, PeerId};
 use lictor_core::io::{Input, JobOutcome, Output};
 use lictor_core::peer::Envelope;
-use lictor_core::raft::{Configuration, Options};
+use lictor_core::raft::Configuration;
 use lictor_core::recovery::Recovered;
 use lictor_core::snapshot::Decoder;
 use lictor_core::time::{Duration, Instant};
-use lictor_core::wal;
 use uuid::Uuid;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -57,16 +56,9 @@ impl Cluster {
 
     fn start(&mut self, n: u64, bootstrap: Option<Configuration>) {
         let config = Config {
-            id: id(n),
-            name: format!("n{n}"),
-            datacenter: "dc1".into(),
-            address: address(n),
             bootstrap,
-            raft: Options::default(),
-            wal: wal::Options::default(),
             snapshots: Snapshots { entries: 40, trailing_entries: 10, piece_bytes: 100, ..Snapshots::default() },
-            limits: Limits::default(),
-            settings: api::agent::Settings::default(),
+            ..Config::new(id(n), format!("n{n}"), address(n))
         };
         self.agents.insert(id(n), Agent::new(config, n, Recovered::default(), self.now));
         self.input(id(n), Input::Timeout);
@@ -91,7 +83,7 @@ impl Cluster {
                             self.messages.insert((self.now + Duration::from_millis(1), self.count), envelope);
                         }
                     }
-                    Output::Publish(_) | Output::Discard(_) | Output::Notice(_) => {}
+                    _ => {}
                 }
             }
         }

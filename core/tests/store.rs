@@ -181,7 +181,11 @@ impl Model {
                 self.tombstones.retain(|_, at| *at > *up_to);
                 Ok(true)
             }
-            Command::SetAutopilot { .. } | Command::Restore { .. } => panic!("no step makes {command}"),
+            Command::SetAutopilot { .. }
+            | Command::Restore { .. }
+            | Command::Register(_)
+            | Command::Deregister(_)
+            | Command::UpdateCoordinates(_) => panic!("no step makes {command}"),
         };
         if matches!(command, Command::Kv(Kv::Delete { .. } | Kv::DeleteTree { .. })) {
             for key in &touched {

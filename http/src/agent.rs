@@ -122,6 +122,7 @@ mod tests {
                 tags: [("role".to_owned(), "consul".to_owned())].into(),
                 status: MemberStatus::Alive,
             },
+            coordinate: lictor_core::coordinate::Coordinate::default(),
             stats: [("raft".to_owned(), [("term".to_owned(), "3".to_owned())].into())].into(),
         });
         assert_eq!(shown["Config"]["NodeName"], "foobar");

@@ -63,24 +63,7 @@ fn status_of(error: &Error) -> StatusCode {
         Error::KeyTooLarge { .. } => StatusCode::URI_TOO_LONG,
         Error::Busy { what: Busy::OpenCalls | Busy::BlockedQueries, .. } => StatusCode::TOO_MANY_REQUESTS,
         Error::Busy { what: Busy::UncommittedBytes, .. } | Error::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
-        Error::NoLeader
-        | Error::LeadershipLost
-        | Error::LeaderUnreachable
-        | Error::AnswerTooLarge { .. }
-        | Error::NoPathToDatacenter
-        | Error::MissingSession
-        | Error::MalformedSession
-        | Error::InvalidSession(_)
-        | Error::DiskFull
-        | Error::NoSuchPeerAddress(_)
-        | Error::NoSuchPeerId(_)
-        | Error::AddressTaken(_)
-        | Error::LastVoter
-        | Error::ChangeUnderWay
-        | Error::NoSuccessor
-        | Error::RestoreInterrupted
-        | Error::MalformedImage(_)
-        | Error::NoServers => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

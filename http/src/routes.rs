@@ -302,6 +302,21 @@ fn respond(reply: Reply, layout: Layout) -> HttpResponse {
             }
             response
         }
+        Response::Members(_)
+        | Response::Joined(_)
+        | Response::LocalServices(_)
+        | Response::LocalChecks(_)
+        | Response::Datacenters(_)
+        | Response::Nodes(_)
+        | Response::ServiceNames(_)
+        | Response::Instances(_)
+        | Response::NodeServices(_)
+        | Response::Checks(_)
+        | Response::HealthOf(_)
+        | Response::Fired(_)
+        | Response::Events(_)
+        | Response::Places(_)
+        | Response::NodePlaces(_) => reply::plain(StatusCode::NOT_IMPLEMENTED, "not here yet"),
         // Images are streamed where they are asked for, and the other is for servers among themselves.
         Response::Snapshot(_) | Response::CaughtUpAt(_) => {
             reply::plain(StatusCode::INTERNAL_SERVER_ERROR, "the agent's answer cannot be shown")

@@ -9,13 +9,11 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use lictor_core::api::agent::Settings;
 use lictor_core::api::kv::{self, PutMode};
 use lictor_core::api::{Call, Consistency, ReadOptions, Response, status};
-use lictor_core::config::{Config, Limits, Snapshots};
+use lictor_core::config::Config;
 use lictor_core::id::PeerId;
-use lictor_core::raft::{self, Configuration};
-use lictor_core::wal;
+use lictor_core::raft::Configuration;
 use lictor_runtime::{DataDir, Handle, Options, Runtime, Storage};
 
 const VALUE: &[u8] = &[b'v'; 64];
@@ -66,18 +64,7 @@ fn start(count: usize, root: Option<&Path>) -> Vec<Runtime> {
         let storage = root.map_or(Storage::Memory, |root| {
             DataDir::open_as(root.join(format!("{id}")), id).expect("a data directory").into()
         });
-        let config = Config {
-            id,
-            name: format!("node-{id}"),
-            datacenter: "dc1".to_owned(),
-            address,
-            bootstrap: Some(members.clone()),
-            raft: raft::Options::default(),
-            snapshots: Snapshots::default(),
-            limits: Limits::default(),
-            settings: Settings::default(),
-            wal: wal::Options::default(),
-        };
+        let config = Config { bootstrap: Some(members.clone()), ..Config::new(id, format!("node-{id}"), address) };
         Runtime::start(Options { config, storage, listener, seed: address.port().into() }).expect("a server")
     };
     ids().zip(listeners).zip(addresses.iter().copied()).map(server).collect()

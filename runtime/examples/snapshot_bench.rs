@@ -15,13 +15,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use lictor_core::api::agent::Settings;
 use lictor_core::api::kv::{self, PutMode};
 use lictor_core::api::{Call, Response, agent, operator, status};
-use lictor_core::config::{Config, Limits, Snapshots};
+use lictor_core::config::Config;
 use lictor_core::id::PeerId;
-use lictor_core::raft::{self, Configuration};
-use lictor_core::wal;
+use lictor_core::raft::Configuration;
 use lictor_runtime::{DataDir, Handle, Options, Runtime};
 use tokio::task::JoinHandle;
 
@@ -285,16 +283,8 @@ impl Cluster {
         let id = id(n);
         let founders = Configuration::new((0..FOUNDERS).map(|n| (self::id(n), self.addresses[n])));
         let config = Config {
-            id,
-            name: format!("node-{id}"),
-            datacenter: "dc1".to_owned(),
-            address: self.addresses[n],
             bootstrap: founders.is_member(id).then_some(founders),
-            raft: raft::Options::default(),
-            snapshots: Snapshots::default(),
-            limits: Limits::default(),
-            settings: Settings::default(),
-            wal: wal::Options::default(),
+            ..Config::new(id, format!("node-{id}"), self.addresses[n])
         };
         let storage = DataDir::open_as(self.directory(n), id).expect("a data directory").into();
         Runtime::start(Options { config, storage, listener, seed: n as u64 }).expect("a server")

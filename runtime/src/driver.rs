@@ -120,8 +120,8 @@ impl Driver {
                 self.callers.insert(id, caller);
                 self.agent.handle_input(now, Input::Call { id, call });
             }
-            Event::Message(envelope, share) => {
-                self.agent.handle_input(now, Input::Message(envelope));
+            Event::Message(input, share) => {
+                self.agent.handle_input(now, input);
                 drop(share);
             }
             Event::Input(input) => {
@@ -181,6 +181,11 @@ impl Driver {
             Output::Job(job) => self.disk.submit_job(job),
             Output::Discard(store) => drop_elsewhere(store),
             Output::Reserve { file, size } => self.disk.submit(Task::Reserve { file, size }),
+            Output::Datagram { .. }
+            | Output::Stream { .. }
+            | Output::Resolve { .. }
+            | Output::Probe(_)
+            | Output::CancelProbe(_) => {}
             Output::Notice(notice) => self.notices.log(self.shared.clock.now(), &notice),
         }
     }

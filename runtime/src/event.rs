@@ -3,7 +3,6 @@
 use lictor_core::api::{Call, Reply};
 use lictor_core::id::CallId;
 use lictor_core::io::Input;
-use lictor_core::peer::Envelope;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// Something for the agent's thread.
@@ -20,7 +19,7 @@ pub(crate) enum Event {
     },
     /// A peer says something. Its share of the memory set aside for unread messages is held until the
     /// agent has taken it in.
-    Message(Envelope, OwnedSemaphorePermit),
+    Message(Input, OwnedSemaphorePermit),
     /// Anything else that happens.
     Input(Input),
     /// Stop in good order.

@@ -244,16 +244,12 @@ fn log_options(plan: &Plan) -> wal::Options {
 
 fn config(plan: &Plan, number: usize, bootstrap: Option<Configuration>) -> Config {
     Config {
-        id: peer(number),
-        name: format!("n{}", number + 1),
-        datacenter: "dc1".to_owned(),
-        address: address(number, 0),
         bootstrap,
         raft: lictor_core::raft::Options::with_multiplier(plan.raft_multiplier),
         snapshots: plan.snapshots.as_ref().map_or_else(config::Snapshots::default, SnapshotPlan::config),
         limits: limits(plan),
         wal: log_options(plan),
-        settings: lictor_core::api::agent::Settings::default(),
+        ..Config::new(peer(number), format!("n{}", number + 1), address(number, 0))
     }
 }
 

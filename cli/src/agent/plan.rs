@@ -4,10 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 
 use lictor_core::api::agent::Settings;
-use lictor_core::config::{Config, Limits, Snapshots};
+use lictor_core::config::Config;
 use lictor_core::id::PeerId;
 use lictor_core::raft::{self, Configuration};
-use lictor_core::wal;
 use uuid::Uuid;
 
 use super::draft::Draft;
@@ -106,16 +105,11 @@ impl Plan {
         settings.ports.insert("HTTP".to_owned(), http.map_or(-1, i32::from));
         settings.ports.insert("Server".to_owned(), server_port.into());
         Config {
-            id,
-            name: settings.node_name.clone(),
             datacenter: settings.datacenter.clone(),
-            address,
             bootstrap: self.founds.then(|| Configuration::new([(id, address)])),
             raft: raft::Options::with_multiplier(self.raft_multiplier),
-            wal: wal::Options::default(),
-            snapshots: Snapshots::default(),
-            limits: Limits::default(),
-            settings,
+            settings: settings.clone(),
+            ..Config::new(id, settings.node_name, address)
         }
     }
 }

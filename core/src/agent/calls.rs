@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::api::Call;
-use crate::id::{CallId, Index, PeerId, Round, Term, Ticket};
+use crate::id::{CallId, ErrandId, Index, PeerId, Round, Term, Ticket};
 use crate::raft::Position;
 use crate::time::{Deadlines, Duration, Instant};
 
@@ -12,6 +12,8 @@ use crate::time::{Deadlines, Duration, Instant};
 pub(super) enum Caller {
     /// A client of this agent.
     Client(CallId),
+    /// This agent itself.
+    Itself(ErrandId),
     /// Another agent, for a client of its own.
     Peer { peer: PeerId, origin: u64, id: CallId },
 }
@@ -33,6 +35,8 @@ pub(super) enum Stage {
     CatchingUp(Index),
     /// For leadership to have passed to another.
     HandingOver,
+    /// For something that this very agent is about to do.
+    Pending,
 }
 
 /// An open call.
@@ -98,7 +102,7 @@ impl Calls {
             Stage::Proposed(at) => drop(self.proposed.insert((at.index, at.term), ticket)),
             Stage::Confirming(round) => drop(self.confirming.insert((round, ticket), ())),
             Stage::CatchingUp(index) => drop(self.catching_up.insert((index, ticket), ())),
-            Stage::Held | Stage::Forwarded { .. } | Stage::Blocked | Stage::HandingOver => {}
+            Stage::Held | Stage::Forwarded { .. } | Stage::Blocked | Stage::HandingOver | Stage::Pending => {}
         }
         if left != self.open[&ticket].stage {
             self.forget_stage(ticket, &left);
@@ -114,7 +118,7 @@ impl Calls {
             Stage::Proposed(at) => drop(self.proposed.remove(&(at.index, at.term))),
             Stage::Confirming(round) => drop(self.confirming.remove(&(*round, ticket))),
             Stage::CatchingUp(index) => drop(self.catching_up.remove(&(*index, ticket))),
-            Stage::Held | Stage::Forwarded { .. } | Stage::Blocked | Stage::HandingOver => {}
+            Stage::Held | Stage::Forwarded { .. } | Stage::Blocked | Stage::HandingOver | Stage::Pending => {}
         }
     }
 

@@ -7,8 +7,14 @@
 
 mod apply;
 mod calls;
+mod errands;
+mod events;
 mod forward;
+mod jobs;
+mod keep;
+mod local;
 mod operator;
+mod pool;
 mod propose;
 mod query;
 mod route;
@@ -21,11 +27,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use calls::{Caller, Calls};
+use errands::Errands;
 use forward::Taken;
+use jobs::Jobs;
 use snapshot::Snapshots;
 
 use crate::api::Reply;
 use crate::config::Config;
+use crate::gossip::Gossip;
 use crate::id::{PeerId, Term, Ticket};
 use crate::io::{Input, Notice, Output};
 use crate::leader::Duties;
@@ -51,6 +60,7 @@ pub struct Agent {
     rng: Rng,
     now: Instant,
     raft: Raft,
+    gossip: Gossip,
     writer: Writer,
     store: Store,
     watches: Watches,
@@ -58,6 +68,8 @@ pub struct Agent {
     /// Writes of other agents that we have taken on.
     taken: Taken,
     snapshots: Snapshots,
+    jobs: Jobs,
+    errands: Errands,
     /// Where peers said they are, and where the members' list had them then: they may have moved since the log named them.
     addresses: BTreeMap<PeerId, (SocketAddr, Option<SocketAddr>)>,
     /// When to tell the members where we are, if we know no leader that would find us.
@@ -117,6 +129,7 @@ impl Agent {
         };
         let raft = Raft::new(config.id, config.raft.clone(), Rng::seeded(rng.u64()), start, now);
         let config = Arc::new(config);
+        let gossip = pool::gossip(&config, Rng::seeded(rng.u64()), now);
         let snapshots = Snapshots::new(recovered.kept);
         let figures = Figures { dropped: 0, snapshot: snapshots.newest() };
         let view = Arc::new(View::new(&config, &raft, &store, figures));
@@ -125,6 +138,7 @@ impl Agent {
             origin: rng.u64(),
             rng,
             now,
+            gossip,
             raft,
             writer,
             store,
@@ -132,6 +146,8 @@ impl Agent {
             calls: Calls::default(),
             taken: Taken::default(),
             snapshots,
+            jobs: Jobs::default(),
+            errands: Errands::default(),
             addresses: BTreeMap::new(),
             next_announcement: now,
             obeys_order,
@@ -161,6 +177,10 @@ impl Agent {
             Input::Call { id, call } => self.admit(Caller::Client(id), call, Term(0)),
             Input::Hangup { id } => self.hang_up(Caller::Client(id)),
             Input::Message(envelope) => self.handle_message(envelope),
+            Input::Datagram { from, bytes } => self.gossip.handle_datagram(self.now, from, &bytes),
+            Input::Stream { from, bytes } => self.gossip.handle_stream(self.now, from, &bytes),
+            Input::Unreachable { to } => self.gossip.handle_unreachable(self.now, to),
+            Input::Resolved { .. } | Input::Probed { .. } => {}
             Input::Garbage { from, reason } => self.drop_message(from, reason),
             Input::Persisted(seq) => self.raft.persisted(self.now, seq),
             Input::Reserved { file, size, granted } => self.writer.handle_reserved(self.now, &file, size, granted),
@@ -171,6 +191,10 @@ impl Agent {
         if self.raft.poll_timeout().is_some_and(|due| due <= self.now) {
             self.raft.tick(self.now);
         }
+        if self.gossip.poll_timeout().is_some_and(|due| due <= self.now) {
+            self.gossip.tick(self.now);
+        }
+        self.tend_pool();
         while let Some(ticket) = self.calls.pop_due(self.now) {
             self.handle_deadline(ticket);
         }
@@ -201,6 +225,7 @@ impl Agent {
                 next = Some(next.map_or(due, |next| next.min(due)));
             }
         };
+        consider(self.gossip.poll_timeout());
         consider(self.calls.next_deadline());
         consider(self.writer.poll_timeout());
         consider(self.duties.as_ref().and_then(|duties| duties.poll_timeout(&self.raft)));
@@ -230,6 +255,12 @@ impl Agent {
     #[must_use]
     pub fn open_calls(&self) -> (usize, usize) {
         (self.watches.len(), self.calls.len() - self.watches.len())
+    }
+
+    /// Our view of the gossip pool, for checkers and statistics.
+    #[must_use]
+    pub const fn gossip(&self) -> &Gossip {
+        &self.gossip
     }
 
     /// What raft looks like from outside.
@@ -312,6 +343,7 @@ impl Agent {
             self.send(to, Body::Raft(message));
         }
         self.reserve();
+        self.welcome_errands();
     }
 
     /// A picture of the store as it is now.
@@ -332,6 +364,7 @@ impl Agent {
         for (caller, reply) in std::mem::take(&mut self.replies) {
             match caller {
                 Caller::Client(id) => self.outputs.push_back(Output::Reply { id, reply }),
+                Caller::Itself(id) => self.errand_answered(id, reply),
                 Caller::Peer { peer, origin, id } => {
                     let reply = forward::fitting(reply);
                     self.send(peer, Body::Answer { id, origin, outcome: crate::peer::Outcome::Reply(reply) });

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Agent;
 use super::calls::Stage;
 use crate::api::snapshot::Step;
-use crate::api::{Error, Request, Response, kv, operator, snapshot};
+use crate::api::{Error, Request, Response, catalog, kv, operator, snapshot};
 use crate::error::Busy;
 use crate::id::{SessionId, Ticket};
 use crate::raft::Entry;
@@ -92,6 +92,12 @@ fn command_for(request: &Request) -> Result<Command, crate::api::Reply> {
         Request::Kv(request) => request,
         Request::Operator(operator::Request::SetAutopilotConfiguration { settings, cas }) => {
             return Ok(Command::SetAutopilot { settings: settings.clone(), cas: *cas });
+        }
+        Request::Catalog(catalog::Request::Register(registration)) => {
+            return Ok(Command::Register(registration.clone()));
+        }
+        Request::Catalog(catalog::Request::Deregister(deregistration)) => {
+            return Ok(Command::Deregister(deregistration.clone()));
         }
         Request::Snapshot(snapshot::Request::Restore { id, step }) => {
             return Ok(Command::Restore { id: *id, step: step.clone() });

@@ -112,6 +112,13 @@ impl Agent {
 fn interest(request: &Request) -> Option<Interest> {
     match request {
         Request::Kv(request) => Interest::of(request),
-        Request::Status(_) | Request::Agent(_) | Request::Operator(_) | Request::Snapshot(_) => None,
+        Request::Status(_)
+        | Request::Agent(_)
+        | Request::Operator(_)
+        | Request::Snapshot(_)
+        | Request::Catalog(_)
+        | Request::Health(_)
+        | Request::Event(_)
+        | Request::Coordinate(_) => None,
     }
 }

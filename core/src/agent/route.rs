@@ -2,7 +2,9 @@
 
 use super::Agent;
 use super::calls::{Caller, Stage};
-use crate::api::{Call, Consistency, Error, Reply, Request, agent, kv, operator, snapshot, status};
+use crate::api::{
+    Call, Consistency, Error, Reply, Request, agent, catalog, coordinate, health, kv, operator, snapshot, status,
+};
 use crate::error::Busy;
 use crate::id::{Term, Ticket};
 use crate::peer::{Body, Outcome};
@@ -21,9 +23,11 @@ pub(super) enum Place {
 /// The one place that says where each request runs. A new request does not compile without an answer.
 pub(super) fn place(request: &Request) -> Place {
     match request {
-        Request::Status(status::Request::Leader | status::Request::Peers) | Request::Agent(agent::Request::Itself) => {
-            Place::Here
-        }
+        Request::Status(status::Request::Leader | status::Request::Peers)
+        | Request::Agent(_)
+        | Request::Event(_)
+        | Request::Catalog(catalog::Request::Datacenters)
+        | Request::Coordinate(coordinate::Request::Datacenters) => Place::Here,
         Request::Kv(
             kv::Request::Get { read, .. } | kv::Request::List { read, .. } | kv::Request::Keys { read, .. },
         ) => match read.consistency {
@@ -33,7 +37,20 @@ pub(super) fn place(request: &Request) -> Place {
         Request::Operator(
             operator::Request::RaftConfiguration { read } | operator::Request::AutopilotConfiguration { read },
         )
-        | Request::Snapshot(snapshot::Request::Save { read }) => match read.consistency {
+        | Request::Snapshot(snapshot::Request::Save { read })
+        | Request::Catalog(
+            catalog::Request::Nodes { read, .. }
+            | catalog::Request::Services { read, .. }
+            | catalog::Request::Service { read, .. }
+            | catalog::Request::Node { read, .. },
+        )
+        | Request::Health(
+            health::Request::Node { read, .. }
+            | health::Request::Checks { read, .. }
+            | health::Request::Service { read, .. }
+            | health::Request::State { read, .. },
+        )
+        | Request::Coordinate(coordinate::Request::Nodes { read }) => match read.consistency {
             Consistency::Stale => Place::AnyServer,
             Consistency::Default | Consistency::Consistent => Place::Leader,
         },
@@ -45,7 +62,9 @@ pub(super) fn place(request: &Request) -> Place {
             | operator::Request::SetAutopilotConfiguration { .. }
             | operator::Request::AutopilotHealth,
         )
-        | Request::Snapshot(snapshot::Request::Restore { .. }) => Place::Leader,
+        | Request::Snapshot(snapshot::Request::Restore { .. })
+        | Request::Catalog(catalog::Request::Register(_) | catalog::Request::Deregister(_))
+        | Request::Coordinate(coordinate::Request::Update(_)) => Place::Leader,
     }
 }
 
@@ -68,11 +87,11 @@ impl Agent {
 
     /// What needs no stage: questions to this very agent, and calls that are wrong wherever they run.
     fn answer_at_once(&self, call: &Call) -> Option<Reply> {
-        if place(&call.request) == Place::Here {
-            return self.view.answer(self.now, call);
-        }
         if call.datacenter.as_ref().is_some_and(|dc| *dc != self.config.datacenter) {
             return Some(Err(Error::NoPathToDatacenter));
+        }
+        if place(&call.request) == Place::Here {
+            return self.view.answer(self.now, call);
         }
         self.check_limits(&call.request).err().map(Err)
     }
@@ -80,7 +99,10 @@ impl Agent {
     /// Sends a call where it must run.
     pub(super) fn route(&mut self, ticket: Ticket) {
         let Some(open) = self.calls.get(ticket) else { return };
-        if place(&open.call.request) == Place::AnyServer {
+        let place = place(&open.call.request);
+        if place == Place::Here {
+            self.serve_here(ticket);
+        } else if place == Place::AnyServer {
             self.evaluate(ticket);
         } else if self.raft.is_leader() {
             self.serve(ticket);
@@ -92,6 +114,23 @@ impl Agent {
             // A leader may be lost and heard again in one batch, which nobody will tell: look now and then.
             let look = open.patience.min(self.now + self.config.raft.election_timeout);
             self.calls.enter(ticket, Stage::Held, Some(look));
+        }
+    }
+
+    /// Runs a call that is about this very agent.
+    fn serve_here(&mut self, ticket: Ticket) {
+        let Some(open) = self.calls.get(ticket) else { return };
+        match &open.call.request {
+            Request::Event(_) => self.serve_event(ticket),
+            Request::Agent(
+                agent::Request::Members { .. }
+                | agent::Request::Join { .. }
+                | agent::Request::ForceLeave { .. }
+                | agent::Request::Leave,
+            )
+            | Request::Catalog(_)
+            | Request::Coordinate(_) => self.serve_pool(ticket),
+            _ => self.serve_local(ticket),
         }
     }
 
@@ -151,6 +190,7 @@ impl Agent {
             Stage::Blocked => self.read_when_sure(ticket),
             Stage::Confirming(_) | Stage::CatchingUp(_) => self.reply(ticket, Err(Error::NoLeader)),
             Stage::HandingOver => self.reply(ticket, Err(Error::NoSuccessor)),
+            Stage::Pending => self.reply(ticket, Err(Error::NoAnswer)),
         }
     }
 

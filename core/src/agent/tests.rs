@@ -6,11 +6,11 @@ use bytes::Bytes;
 
 use super::Agent;
 use crate::api::{Call, Consistency, Error, ReadOptions, Reply, Response, kv, status};
-use crate::config::{Config, Limits, Snapshots};
+use crate::config::{Config, Limits};
 use crate::id::{CallId, Index, PeerId, Round, Term};
 use crate::io::{FileOp, Input, JobOutcome, Output};
 use crate::peer::{Body, Envelope, Forward};
-use crate::raft::{Configuration, Kind, Message, Options};
+use crate::raft::{Configuration, Kind, Message};
 use crate::recovery::Recovered;
 use crate::time::{Duration, Instant};
 use crate::wal;
@@ -30,16 +30,9 @@ impl Lone {
     fn new() -> Self {
         let (id, address) = (PeerId::numbered(1), "127.0.0.1:8300".parse().unwrap());
         let config = Config {
-            id,
-            name: "n1".into(),
-            datacenter: "dc1".into(),
-            address,
             bootstrap: Some(Configuration::new([(id, address)])),
-            raft: Options::default(),
-            wal: wal::Options::default(),
-            snapshots: Snapshots::default(),
             limits: Limits { max_wait: Duration::from_secs(60), ..Limits::default() },
-            settings: crate::api::agent::Settings::default(),
+            ..Config::new(id, "n1", address)
         };
         let agent = Agent::new(config, 7, Recovered::default(), Instant::ZERO);
         let mut lone = Self { agent, now: Instant::ZERO, calls: 0, replies: Vec::new(), room: true, written: 0 };
@@ -63,7 +56,7 @@ impl Lone {
                     }
                     Output::Job(job) => inputs.push(Input::JobDone { id: job.id, outcome: JobOutcome::Done }),
                     Output::Message { .. } => panic!("a lone server has nobody to talk to"),
-                    Output::Publish(_) | Output::Discard(_) | Output::Notice(_) => {}
+                    _ => {}
                 }
             }
         }

@@ -5,10 +5,17 @@
 //! [`wire`](crate::wire) can carry.
 
 pub mod agent;
+pub mod catalog;
+pub mod coordinate;
+pub mod event;
+pub mod health;
 pub mod kv;
 pub mod operator;
 pub mod snapshot;
 pub mod status;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +24,7 @@ use crate::id::Index;
 use crate::time::Duration;
 
 /// A public operation together with what belongs to every operation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Call {
     /// `?dc=`: the datacenter that is meant; the agent's own if absent.
     pub datacenter: Option<String>,
@@ -37,7 +44,7 @@ impl Call {
 
 /// Every public operation, by subject. A new one cannot be added without saying where it runs: see the
 /// one `match` in [`crate::agent`]'s `route.rs`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Request {
     /// The key-value store.
     Kv(kv::Request),
@@ -49,6 +56,14 @@ pub enum Request {
     Operator(operator::Request),
     /// The replicated state as a whole.
     Snapshot(snapshot::Request),
+    /// Nodes, services and checks.
+    Catalog(catalog::Request),
+    /// What checks say.
+    Health(health::Request),
+    /// User events.
+    Event(event::Request),
+    /// Places in the network.
+    Coordinate(coordinate::Request),
 }
 
 impl From<kv::Request> for Request {
@@ -81,6 +96,30 @@ impl From<snapshot::Request> for Request {
     }
 }
 
+impl From<catalog::Request> for Request {
+    fn from(request: catalog::Request) -> Self {
+        Self::Catalog(request)
+    }
+}
+
+impl From<health::Request> for Request {
+    fn from(request: health::Request) -> Self {
+        Self::Health(request)
+    }
+}
+
+impl From<event::Request> for Request {
+    fn from(request: event::Request) -> Self {
+        Self::Event(request)
+    }
+}
+
+impl From<coordinate::Request> for Request {
+    fn from(request: coordinate::Request) -> Self {
+        Self::Coordinate(request)
+    }
+}
+
 impl Request {
     /// How a read wants to be read; `None` for what is not a read of replicated data.
     #[must_use]
@@ -92,7 +131,20 @@ impl Request {
             | Self::Operator(
                 operator::Request::RaftConfiguration { read } | operator::Request::AutopilotConfiguration { read },
             )
-            | Self::Snapshot(snapshot::Request::Save { read }) => Some(read),
+            | Self::Snapshot(snapshot::Request::Save { read })
+            | Self::Catalog(
+                catalog::Request::Nodes { read, .. }
+                | catalog::Request::Services { read, .. }
+                | catalog::Request::Service { read, .. }
+                | catalog::Request::Node { read, .. },
+            )
+            | Self::Health(
+                health::Request::Node { read, .. }
+                | health::Request::Checks { read, .. }
+                | health::Request::Service { read, .. }
+                | health::Request::State { read, .. },
+            )
+            | Self::Coordinate(coordinate::Request::Nodes { read }) => Some(read),
             Self::Kv(kv::Request::Put { .. } | kv::Request::Delete { .. } | kv::Request::DeleteTree { .. })
             | Self::Operator(
                 operator::Request::RemovePeer(_)
@@ -102,6 +154,11 @@ impl Request {
                 | operator::Request::AutopilotHealth,
             )
             | Self::Snapshot(snapshot::Request::Restore { .. })
+            | Self::Catalog(
+                catalog::Request::Register(_) | catalog::Request::Deregister(_) | catalog::Request::Datacenters,
+            )
+            | Self::Coordinate(coordinate::Request::Datacenters | coordinate::Request::Update(_))
+            | Self::Event(_)
             | Self::Status(_)
             | Self::Agent(_) => None,
         }
@@ -171,6 +228,36 @@ pub enum Response {
     Peers(Vec<std::net::SocketAddr>),
     /// To [`agent::Request::Itself`].
     Itself(Box<agent::Itself>),
+    /// To [`agent::Request::Members`], by name.
+    Members(Vec<agent::Member>),
+    /// To [`agent::Request::Join`]: how many answered, of those that were named.
+    Joined(usize),
+    /// To [`agent::Request::Services`], by ID. Their indexes are 0.
+    LocalServices(Vec<catalog::Service>),
+    /// To [`agent::Request::Checks`], by ID. Their indexes are 0.
+    LocalChecks(Vec<catalog::Check>),
+    /// To [`catalog::Request::Datacenters`].
+    Datacenters(Vec<String>),
+    /// To [`catalog::Request::Nodes`], by name unless ordered otherwise.
+    Nodes(Read<Vec<Arc<catalog::Node>>>),
+    /// To [`catalog::Request::Services`], by name: all their tags, each once, in the order of their bytes.
+    ServiceNames(Read<BTreeMap<String, Vec<String>>>),
+    /// To [`catalog::Request::Service`], by node and ID unless ordered otherwise.
+    Instances(Read<Vec<catalog::Instance>>),
+    /// To [`catalog::Request::Node`]; `None` if there is no such node.
+    NodeServices(Read<Option<catalog::NodeServices>>),
+    /// To [`health::Request::Node`], `Checks` and `State`, by node and ID unless ordered otherwise.
+    Checks(Read<Vec<Arc<catalog::Check>>>),
+    /// To [`health::Request::Service`], by node and ID unless ordered otherwise.
+    HealthOf(Read<Vec<health::Instance>>),
+    /// To [`event::Request::Fire`].
+    Fired(event::Event),
+    /// To [`event::Request::List`].
+    Events(event::Listed),
+    /// To [`coordinate::Request::Datacenters`].
+    Places(Vec<coordinate::Datacenter>),
+    /// To [`coordinate::Request::Nodes`], by name.
+    NodePlaces(Read<Vec<coordinate::Place>>),
     /// To [`operator::Request::RaftConfiguration`].
     RaftConfiguration(operator::RaftConfiguration),
     /// To [`operator::Request::AutopilotConfiguration`].

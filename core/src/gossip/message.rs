@@ -3,9 +3,9 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use super::coordinate::Coordinate;
 use super::member::{Claim, Intent, Name, Profile, Purpose, State};
 use super::user_event::TimedEvent;
+use crate::coordinate::Coordinate;
 use crate::id::{Incarnation, LamportTime};
 use crate::time::Duration;
 

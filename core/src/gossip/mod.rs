@@ -21,7 +21,7 @@
 //!   parts of a broken network find each other again. (`sync.rs`)
 //! - **Leaving** is no failure: who leaves says so, and an operator may say so for one that failed. Such intents, and
 //!   user events, are ordered by Lamport clocks. (`leave.rs`, `user_event.rs`)
-//! - **Coordinates** are learnt from the round trips of pings, and tell how far apart two members are that never spoke. (`coordinate.rs`)
+//! - **Coordinates** are learnt from the round trips of pings, and tell how far apart two members are that never spoke. (`place.rs`)
 //!
 //! The machine has no clock, sockets or dice of its own. What happens to it goes in by [`Gossip::handle_datagram`],
 //! [`Gossip::handle_stream`] and [`Gossip::tick`]; what it wants comes out of [`Gossip::poll_transmit`], [`Gossip::poll_news`] and
@@ -38,13 +38,13 @@
 
 mod awareness;
 mod broadcast;
-mod coordinate;
 mod leave;
 pub mod member;
 pub mod message;
 mod news;
 mod options;
 pub mod packet;
+mod place;
 mod probe;
 mod rumour;
 mod suspicion;
@@ -57,18 +57,19 @@ use std::sync::Arc;
 
 pub use awareness::Awareness;
 pub use broadcast::{Broadcasts, Queue};
-pub use coordinate::{Coordinate, DIMENSIONS, Place, distance};
 pub use member::{BadIdentity, Identity, Member, Name, Profile, State, Status, Tags};
 use member::{Claim, Intent};
 use message::Message;
 pub use news::{Counters, News, Transmit};
 pub use options::Options;
 use packet::Malformed;
+pub use place::Place;
 use probe::{Probe, Relay};
 pub use suspicion::Suspicion;
 use sync::Exchange;
 pub use user_event::{CannotFire, EventBuffer, LamportClock, PER_TIME, TimedEvent, UserEvent, Verdict, WINDOW};
 
+use crate::coordinate::Coordinate;
 use crate::id::{Incarnation, LamportTime};
 use crate::rng::Rng;
 use crate::time::{Deadlines, Duration, Instant};

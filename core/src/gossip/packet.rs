@@ -43,10 +43,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::coordinate::{Coordinate, DIMENSIONS};
 use super::member::{Intent, MAX_NAME_BYTES, MAX_TAG_BYTES, Name, Profile, Purpose, State, Tags, tag_bytes};
 use super::message::{Message, PushPull, Record};
 use super::user_event::{PER_TIME, TimedEvent, UserEvent, WINDOW};
+use crate::coordinate::{Coordinate, DIMENSIONS};
 use crate::id::{Incarnation, LamportTime};
 use crate::time::Duration;
 

@@ -11,10 +11,10 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::coordinate::Coordinate;
 use super::member::{Claim, Member, Name, State};
 use super::message::Message;
 use super::{Due, Gossip};
+use crate::coordinate::Coordinate;
 use crate::id::Incarnation;
 use crate::time::{Duration, Instant};
 

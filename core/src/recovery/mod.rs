@@ -8,6 +8,7 @@
 //! | `raft/snapshot.new`, `raft/snapshot.received` | unfinished snapshots; worth nothing after a crash, and removed |
 //! | `raft/peers.json` | the operator's word on who the members are, after most of them are lost for good |
 //! | `raft/peers.info` | explains `raft/peers.json` to the operator |
+//! | `agent/…` | small files that the agent keeps beside the log: see [`crate::keep`] |
 //!
 //! Anything else is left alone, with a warning.
 //!
@@ -30,7 +31,12 @@ mod snapshots;
 
 pub use failure::Failure;
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
 use crate::file::{FileName, FileOp};
+use crate::keep;
 use crate::raft::{Configuration, Payload, Position};
 use crate::snapshot::{self, Snapshot};
 use crate::wal;
@@ -47,7 +53,7 @@ pub trait Files {
     /// What goes wrong when a file cannot be read.
     type Error;
 
-    /// The names of all files below `raft/`, relative to the data directory, in any order.
+    /// The names of all files below `raft/` and `agent/`, relative to the data directory, in any order.
     ///
     /// # Errors
     /// If the directory cannot be read.
@@ -85,6 +91,8 @@ pub struct Recovered {
     /// The members by order of the operator, if the log does not say so already. Once they are committed,
     /// [`PEERS`] is to be removed.
     pub forced: Option<Configuration>,
+    /// The small files that the agent keeps, by their names, as they are: see [`crate::keep`].
+    pub files: BTreeMap<FileName, Bytes>,
     /// What the operator should know, a line each.
     pub warnings: Vec<String>,
 }
@@ -116,6 +124,12 @@ pub fn recover<F: Files>(files: &mut F) -> Result<Recovered, Failure<F::Error>> 
     recovered.repairs.extend(remove(listing.drafts));
     found.settle(files, &mut recovered)?;
     recovered.repairs.extend(remove(stale.iter().map(|number| wal::segment_name(*number)).collect()));
+    for name in listing.agent {
+        match small(files, &name).map_err(Failure::Files)? {
+            Some(bytes) => drop(recovered.files.insert(name, bytes)),
+            None => recovered.warnings.push(format!("{name} is too large for a file of this agent and is not read")),
+        }
+    }
     for name in listing.unknown {
         recovered.warnings.push(format!("{name} is none of this server's files and is left alone"));
     }
@@ -136,6 +150,7 @@ struct Listing {
     snapshots: Vec<Position>,
     drafts: Vec<FileName>,
     has_peers: bool,
+    agent: Vec<FileName>,
     unknown: Vec<FileName>,
 }
 
@@ -150,6 +165,12 @@ impl Listing {
                 listing.snapshots.push(position);
             } else if name == snapshot::DRAFT || name == snapshot::RECEIVED {
                 listing.drafts.push(name);
+            } else if let Some(below) = name.strip_prefix(keep::FOLDER) {
+                if below.ends_with(keep::DRAFT) {
+                    listing.drafts.push(name);
+                } else {
+                    listing.agent.push(name);
+                }
             } else if name == PEERS {
                 listing.has_peers = true;
             } else if name != PEERS_INFO {
@@ -159,6 +180,16 @@ impl Listing {
         listing.snapshots.sort_by(|a, b| b.cmp(a));
         listing
     }
+}
+
+/// A whole file, unless it is too large to be one of the agent's small ones.
+fn small<F: Files>(files: &mut F, name: &str) -> Result<Option<Bytes>, F::Error> {
+    if files.size(name)? > keep::MAX_BYTES {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    files.read(name, &mut |block| bytes.extend_from_slice(block))?;
+    Ok(Some(bytes.into()))
 }
 
 /// Reads the segments behind the last gap in their numbers. Gives the numbers of those before it, too.

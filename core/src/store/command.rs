@@ -11,12 +11,14 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::kv;
+use crate::api::catalog::{Deregistration, Registration};
+use crate::api::coordinate::Place;
 use crate::api::operator::Autopilot;
 use crate::api::snapshot::Step;
 use crate::id::Index;
 
 /// A change of the store.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
     /// Of the key-value store.
     Kv(kv::Command),
@@ -40,6 +42,12 @@ pub enum Command {
         /// The step.
         step: Step,
     },
+    /// Enters a node, a service, checks in the catalog.
+    Register(Box<Registration>),
+    /// Strikes a node, a service or a check out of the catalog.
+    Deregister(Deregistration),
+    /// Where nodes are. Those that are not in the catalog are left out.
+    UpdateCoordinates(Vec<Place>),
 }
 
 impl From<kv::Command> for Command {
@@ -54,6 +62,17 @@ impl fmt::Display for Command {
         match self {
             Self::Kv(command) => write!(f, "kv {command}"),
             Self::ReapTombstones { up_to } => write!(f, "reap-tombstones up_to={up_to}"),
+            Self::Register(what) => {
+                write!(f, "register node={}", what.node.name)?;
+                if let Some(service) = &what.service {
+                    write!(f, " service={}", service.id)?;
+                }
+                what.checks.iter().try_for_each(|check| write!(f, " check={}:{}", check.id, check.status))
+            }
+            Self::Deregister(Deregistration { node, service_id, check_id }) => {
+                write!(f, "deregister node={node} service={service_id} check={check_id}")
+            }
+            Self::UpdateCoordinates(places) => write!(f, "update-coordinates nodes={}", places.len()),
             Self::SetAutopilot { cas: None, .. } => f.write_str("set-autopilot"),
             Self::SetAutopilot { cas: Some(cas), .. } => write!(f, "set-autopilot cas={cas}"),
             Self::Restore { id, step: Step::Piece { number, bytes } } => {

@@ -145,6 +145,9 @@ impl Store {
                 }
                 Applied { response: Ok(api::Response::Done(done)), touched: Vec::new() }
             }
+            Command::Register(_) | Command::Deregister(_) | Command::UpdateCoordinates(_) => {
+                Applied { response: Ok(api::Response::Done(true)), touched: Vec::new() }
+            }
             Command::Restore { id, step } => self.apply_restore(id, step),
             Command::ReapTombstones { up_to } => {
                 self.kv.reap_tombstones(up_to);

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use lictor_core::io::Input;
-use lictor_core::peer::Envelope;
-use lictor_core::wire::{self, HEADER_BYTES, Malformed};
+use lictor_core::wire::{self, Frame, HEADER_BYTES, Malformed};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -109,10 +108,14 @@ impl Connection {
         let mut is_stranger = true;
         let mut deadline = Some(Instant::now() + PATIENCE);
         loop {
-            while let Some((envelope, length)) = next_frame(&mut buffer)? {
+            while let Some((frame, length)) = next_frame(&mut buffer)? {
                 is_stranger = false;
                 let share = self.share(length).await;
-                if self.events.send(Event::Message(envelope, share)).is_err() {
+                let input = match frame {
+                    Frame::Envelope(envelope) => Input::Message(envelope),
+                    Frame::Gossip(bytes) => Input::Stream { from: self.from, bytes },
+                };
+                if self.events.send(Event::Message(input, share)).is_err() {
                     return Ok(());
                 }
             }
@@ -151,7 +154,7 @@ impl Connection {
 
 /// Takes the next complete frame out of what was read. Its header is judged as soon as it is there: a
 /// stranger's announcement makes nobody wait for, or make room for, the body.
-fn next_frame(buffer: &mut BytesMut) -> Result<Option<(Envelope, usize)>, Malformed> {
+fn next_frame(buffer: &mut BytesMut) -> Result<Option<(Frame, usize)>, Malformed> {
     let Some(header) = buffer.first_chunk::<HEADER_BYTES>() else {
         return Ok(None);
     };
@@ -159,9 +162,9 @@ fn next_frame(buffer: &mut BytesMut) -> Result<Option<(Envelope, usize)>, Malfor
     if buffer.len() < length {
         return Ok(None);
     }
-    let envelope = wire::decode_body(header, &buffer[HEADER_BYTES..length])?;
+    let frame = wire::decode_body(header, &buffer[HEADER_BYTES..length])?;
     buffer.advance(length);
-    Ok(Some((envelope, length)))
+    Ok(Some((frame, length)))
 }
 
 #[cfg(test)]
@@ -169,7 +172,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, channel};
 
     use lictor_core::id::{CallId, PeerId};
-    use lictor_core::peer::Body;
+    use lictor_core::peer::{Body, Envelope};
     use tokio::io::AsyncWriteExt;
 
     use super::*;
@@ -190,7 +193,7 @@ mod tests {
 
     fn messages(inbox: &Receiver<Event>) -> Vec<u64> {
         let number = |event| match event {
-            Event::Message(Envelope { body: Body::Abandon { id, .. }, .. }, _) => id.0,
+            Event::Message(Input::Message(Envelope { body: Body::Abandon { id, .. }, .. }), _) => id.0,
             other => panic!("unexpected: {other:?}"),
         };
         inbox.try_iter().map(number).collect()

@@ -10,10 +10,9 @@ use lictor_core::api::agent::{Itself, Settings};
 use lictor_core::api::kv::{self, Entries, PutMode};
 use lictor_core::api::operator::{self, RaftServer};
 use lictor_core::api::{Call, Consistency, Error, Read, ReadOptions, Response, agent, status};
-use lictor_core::config::{Config, Limits, Snapshots};
+use lictor_core::config::Config;
 use lictor_core::id::{Index, PeerId};
 use lictor_core::raft::{self, Configuration};
-use lictor_core::wal;
 use lictor_runtime::{DataDir, Handle, Options, Quota, Runtime, StartError, Storage};
 
 /// Everything that is waited for comes within this time, or the test fails.
@@ -158,16 +157,10 @@ pub(crate) fn id(n: usize) -> PeerId {
 /// A configuration with quick elections, for a machine that may be busy with other tests.
 pub(crate) fn config(id: PeerId, address: SocketAddr, members: Configuration) -> Config {
     Config {
-        id,
-        name: format!("node-{id}"),
-        datacenter: "dc1".to_owned(),
-        address,
         bootstrap: Some(members),
         raft: raft::Options::with_multiplier(2),
-        snapshots: Snapshots::default(),
-        limits: Limits::default(),
         settings: Settings { server: true, ..Settings::default() },
-        wal: wal::Options::default(),
+        ..Config::new(id, format!("node-{id}"), address)
     }
 }
 

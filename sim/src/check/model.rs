@@ -54,7 +54,11 @@ impl Model {
                 self.set_autopilot(&settings, cas);
                 return Ok(());
             }
-            Command::ReapTombstones { .. } | Command::Restore { .. } => return Ok(()),
+            Command::ReapTombstones { .. }
+            | Command::Restore { .. }
+            | Command::Register(_)
+            | Command::Deregister(_)
+            | Command::UpdateCoordinates(_) => return Ok(()),
         };
         match command {
             kv::Command::Put { key, value, flags, mode } => {

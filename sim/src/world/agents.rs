@@ -6,7 +6,7 @@ use lictor_core::io::{Input, Notice, Output, SnapshotNews};
 use lictor_core::peer::{Body, Envelope};
 use lictor_core::raft::News;
 use lictor_core::time::Instant;
-use lictor_core::wire::{self, HEADER_BYTES, Malformed};
+use lictor_core::wire::{self, Frame, HEADER_BYTES, Malformed};
 
 use super::{Event, World, operator, tell};
 use crate::check::{Verdict, snapshot, watch};
@@ -190,6 +190,11 @@ impl World {
             Output::Reserve { file, size } => self.reserve(host, file, size),
             Output::Publish(view) => self.hosts[host].view = Some(view),
             Output::Discard(store) => drop(store),
+            Output::Datagram { .. }
+            | Output::Stream { .. }
+            | Output::Resolve { .. }
+            | Output::Probe(_)
+            | Output::CancelProbe(_) => {}
             Output::Notice(notice) => self.hear(host, &notice)?,
         }
         Ok(())
@@ -245,7 +250,8 @@ impl World {
         self.note(3, (from * 8 + to) as u64);
         self.trace.word(u64::from(checksum(frame)));
         let input = match decode(frame) {
-            Ok(envelope) => Input::Message(envelope),
+            Ok(Frame::Envelope(envelope)) => Input::Message(envelope),
+            Ok(Frame::Gossip(bytes)) => Input::Stream { from: self.hosts[from].address(), bytes },
             Err(reason) => Input::Garbage { from: Some(self.hosts[from].address()), reason },
         };
         self.feed(to, input);
@@ -280,7 +286,7 @@ fn checksum(frame: &[u8]) -> u32 {
 }
 
 /// What a reader of a stream makes of a frame.
-fn decode(frame: &Bytes) -> Result<Envelope, Malformed> {
+fn decode(frame: &Bytes) -> Result<Frame, Malformed> {
     let (header, body) = frame.split_first_chunk::<HEADER_BYTES>().ok_or(Malformed::Magic)?;
     if wire::body_length(header)? != body.len() {
         return Err(Malformed::Body);

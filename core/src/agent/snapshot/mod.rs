@@ -7,15 +7,13 @@ mod cut;
 mod receive;
 mod send;
 
-use std::collections::BTreeMap;
-
 use cut::{Cut, Growth, Kept};
 use receive::{Receiver, Taken};
 use send::Senders;
 
-use super::Agent;
+use super::{Agent, jobs};
 use crate::api::Error;
-use crate::file::{FileOp, Job, JobOutcome};
+use crate::file::{FileOp, JobOutcome};
 use crate::id::{JobId, PeerId, WriteSeq};
 use crate::io::{Notice, Output, SnapshotNews};
 use crate::raft::{Due, Piece, Position};
@@ -34,7 +32,6 @@ const CUT_AHEAD: usize = 2;
 
 /// What we do about snapshots.
 ///
-/// Invariant: `jobs` holds exactly the jobs that are not answered.
 #[derive(Debug)]
 pub(super) struct Snapshots {
     growth: Growth,
@@ -42,8 +39,6 @@ pub(super) struct Snapshots {
     cut: Option<Cut>,
     senders: Senders,
     receiver: Option<Receiver>,
-    jobs: BTreeMap<JobId, Purpose>,
-    last_job: JobId,
     /// No room was left a moment ago: until then none is looked for.
     pause_until: Instant,
     /// The snapshot whose part of the log is being forgotten.
@@ -54,7 +49,7 @@ pub(super) struct Snapshots {
 
 /// What a job is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
+pub(super) enum Purpose {
     /// A piece of our own snapshot.
     Cut,
     /// The name of our own snapshot, which is whole then.
@@ -75,8 +70,6 @@ impl Snapshots {
             cut: None,
             senders: Senders::default(),
             receiver: None,
-            jobs: BTreeMap::new(),
-            last_job: JobId(0),
             pause_until: Instant::ZERO,
             compacting: None,
             needless: Vec::new(),
@@ -105,10 +98,6 @@ impl Snapshots {
             self.growth.take_back(cut.growth());
             self.needless.push(cut.into_store());
         }
-    }
-
-    fn cuts_under_way(&self) -> usize {
-        self.jobs.values().filter(|purpose| matches!(purpose, Purpose::Cut | Purpose::CutWhole(_))).count()
     }
 }
 
@@ -150,8 +139,13 @@ impl Agent {
         }
     }
 
-    pub(super) fn job_done(&mut self, id: JobId, outcome: JobOutcome) {
-        let Some(purpose) = self.snapshots.jobs.remove(&id) else { return };
+    fn cuts_under_way(&self) -> usize {
+        let is_cut =
+            |purpose: &&jobs::Purpose| matches!(purpose, jobs::Purpose::Snapshot(Purpose::Cut | Purpose::CutWhole(_)));
+        self.jobs.purposes().filter(is_cut).count()
+    }
+
+    pub(super) fn snapshot_job_done(&mut self, id: JobId, purpose: Purpose, outcome: JobOutcome) {
         match (purpose, outcome) {
             (Purpose::Cut, JobOutcome::Done) => self.maybe_name_cut(),
             (Purpose::CutWhole(position), JobOutcome::Done) => self.cut_written(position),
@@ -168,50 +162,44 @@ impl Agent {
         }
     }
 
+    fn do_snapshot_job(&mut self, purpose: Purpose, ops: Vec<FileOp>) {
+        self.do_job(jobs::Purpose::Snapshot(purpose), ops);
+    }
+
     fn give_up(&mut self, draft: &str, forget: impl FnOnce(&mut Snapshots)) {
         forget(&mut self.snapshots);
         self.snapshots.pause_until = self.now + NO_ROOM_PAUSE;
-        self.do_job(Purpose::Tidy, vec![FileOp::Remove { file: draft.to_owned() }]);
+        self.do_snapshot_job(Purpose::Tidy, vec![FileOp::Remove { file: draft.to_owned() }]);
         self.outputs.push_back(Output::Notice(Notice::Snapshot(SnapshotNews::NoRoom)));
-    }
-
-    fn do_job(&mut self, purpose: Purpose, ops: Vec<FileOp>) {
-        if ops.is_empty() {
-            return;
-        }
-        self.snapshots.last_job = self.snapshots.last_job.next();
-        let id = self.snapshots.last_job;
-        self.snapshots.jobs.insert(id, purpose);
-        self.outputs.push_back(Output::Job(Job { id, ops }));
     }
 
     /// Begins a snapshot if one is due, and keeps the disk busy with the one that is under way.
     fn maybe_cut(&mut self) {
+        let is_cutting = self.cuts_under_way() > 0;
         let snapshots = &mut self.snapshots;
         let last_bytes = snapshots.kept.newest().map_or(0, |(_, bytes)| bytes);
         // A snapshot without any log beside it is none to recovery: this server's votes would be missing.
         let has_log = self.raft.persisted_seq() > WriteSeq(0);
-        let is_free =
-            has_log && snapshots.cut.is_none() && snapshots.receiver.is_none() && snapshots.cuts_under_way() == 0;
+        let is_free = has_log && snapshots.cut.is_none() && snapshots.receiver.is_none() && !is_cutting;
         let is_due = snapshots.growth.is_due(&self.config.snapshots, last_bytes) && snapshots.pause_until <= self.now;
         if is_free && is_due {
             let meta = self.raft.snapshot_meta();
             let growth = std::mem::take(&mut snapshots.growth);
             snapshots.cut = Some(Cut::new(&meta, self.store.clone(), self.config.snapshots.piece_bytes, growth));
         }
-        while self.snapshots.cuts_under_way() < CUT_AHEAD {
+        while self.cuts_under_way() < CUT_AHEAD {
             let Some(ops) = self.snapshots.cut.as_mut().and_then(Cut::next_ops) else { return };
-            self.do_job(Purpose::Cut, ops);
+            self.do_snapshot_job(Purpose::Cut, ops);
         }
     }
 
     /// All pieces of our snapshot that were asked for may be on the disk: if that is all there are, it gets its name.
     fn maybe_name_cut(&mut self) {
         if let Some(cut) = self.snapshots.cut.as_ref().filter(|cut| cut.is_finished())
-            && self.snapshots.cuts_under_way() == 0
+            && self.cuts_under_way() == 0
         {
             let (position, naming) = (cut.position(), cut.naming());
-            self.do_job(Purpose::CutWhole(position), vec![naming]);
+            self.do_snapshot_job(Purpose::CutWhole(position), vec![naming]);
         }
     }
 
@@ -222,7 +210,7 @@ impl Agent {
         };
         let mut ops = self.snapshots.kept.cut(position, cut.bytes());
         ops.extend(self.writer.discard(self.snapshots.kept.needless_log()));
-        self.do_job(Purpose::Tidy, ops);
+        self.do_snapshot_job(Purpose::Tidy, ops);
         self.snapshots.compacting = Some(position);
         let news = SnapshotNews::Cut { position, bytes: cut.bytes() };
         self.outputs.push_back(Output::Notice(Notice::Snapshot(news)));
@@ -256,12 +244,12 @@ impl Agent {
         if !receiver.is_some_and(|receiver| receiver.is_of(leader, term, position)) {
             // Whatever we cut ourselves would be older, and the disk has better things to do.
             self.snapshots.give_up_cut();
-            self.snapshots.receiver = Some(Receiver::new(leader, term, position, self.snapshots.last_job));
+            self.snapshots.receiver = Some(Receiver::new(leader, term, position, self.jobs.last()));
         }
         let Some(receiver) = &mut self.snapshots.receiver else { return };
         let next = piece.number.saturating_add(1);
         match receiver.take(piece) {
-            Ok(Taken::Write(ops)) => self.do_job(Purpose::Received { position, next }, ops),
+            Ok(Taken::Write(ops)) => self.do_snapshot_job(Purpose::Received { position, next }, ops),
             Ok(Taken::OutOfOrder) => {
                 let next = receiver.acknowledged();
                 self.raft.acknowledge_pieces(leader, position, next);
@@ -288,7 +276,7 @@ impl Agent {
         match naming {
             Ok(naming) => {
                 self.raft.acknowledge_pieces(leader, position, next);
-                self.do_job(Purpose::ReceivedWhole(position), naming.into_iter().collect());
+                self.do_snapshot_job(Purpose::ReceivedWhole(position), naming.into_iter().collect());
             }
             Err(reason) => self.refuse_snapshot(leader, reason),
         }
@@ -312,7 +300,7 @@ impl Agent {
         self.snapshots.growth = Growth::default();
         let mut ops = self.snapshots.kept.received(position, bytes);
         ops.extend(self.writer.discard(self.snapshots.kept.needless_log()));
-        self.do_job(Purpose::Tidy, ops);
+        self.do_snapshot_job(Purpose::Tidy, ops);
         self.watches.touched(&Touch::Everything, &mut self.woken);
         for ticket in self.calls.proposed_up_to(position.index) {
             // The snapshot may include it or not: nobody can tell.
@@ -326,7 +314,7 @@ impl Agent {
     fn remove_unless_kept(&mut self, position: Position) {
         if !self.snapshots.kept.holds(position) {
             let file = crate::snapshot::file_name(position);
-            self.do_job(Purpose::Tidy, vec![FileOp::Remove { file }]);
+            self.do_snapshot_job(Purpose::Tidy, vec![FileOp::Remove { file }]);
         }
     }
 
@@ -335,7 +323,7 @@ impl Agent {
         let committed = self.raft.membership().latest_index() <= self.raft.log().commit();
         if self.obeys_order && self.raft.forced_members().is_none() && committed {
             self.obeys_order = false;
-            self.do_job(Purpose::Tidy, vec![FileOp::Remove { file: crate::recovery::PEERS.to_owned() }]);
+            self.do_snapshot_job(Purpose::Tidy, vec![FileOp::Remove { file: crate::recovery::PEERS.to_owned() }]);
             self.outputs.push_back(Output::Notice(Notice::OrderObeyed));
         }
     }

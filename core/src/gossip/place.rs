@@ -10,14 +10,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::member::Name;
+use crate::coordinate::{Coordinate, DIMENSIONS, ERROR_MAX, HEIGHT_MIN, difference, length};
 use crate::rng::Rng;
 use crate::time::Duration;
 
-/// The dimensions of the space.
-pub const DIMENSIONS: usize = 8;
-
-/// The largest error: "I have no idea where I am".
-const ERROR_MAX: f64 = 1.5;
 /// How much one measurement changes the error (c_e of the paper).
 const ERROR_GAIN: f64 = 0.25;
 /// How much one measurement moves us (c_c of the paper).
@@ -26,8 +22,6 @@ const MOVE_GAIN: f64 = 0.25;
 const ADJUSTMENT_WINDOW: usize = 20;
 /// How many round trips with one member the median is taken of.
 const FILTER_SIZE: usize = 3;
-/// The least height, in seconds.
-const HEIGHT_MIN: f64 = 10e-6;
 /// At this distance from the origin, in seconds, gravity moves by a second.
 const GRAVITY_RHO: f64 = 150.0;
 /// Below this, in seconds, nothing can be measured.
@@ -35,45 +29,9 @@ const NOTHING: f64 = 1e-6;
 /// A round trip that took longer says nothing about the network.
 const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(10);
 
-/// A place. All in seconds.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Coordinate {
-    /// The place in the space.
-    pub vector: [f64; DIMENSIONS],
-    /// How wrong its distances tend to be: a share, from 0 to 1.5.
-    pub error: f64,
-    /// What to add to distances from here.
-    pub adjustment: f64,
-    /// The way into the network.
-    pub height: f64,
-}
-
-impl Default for Coordinate {
-    fn default() -> Self {
-        Self { vector: [0.0; DIMENSIONS], error: ERROR_MAX, adjustment: 0.0, height: HEIGHT_MIN }
-    }
-}
-
 impl Coordinate {
-    /// Whether it is a place at all.
-    #[must_use]
-    pub fn is_valid(&self) -> bool {
-        self.vector.iter().chain([&self.error, &self.adjustment, &self.height]).all(|value| value.is_finite())
-    }
-
-    fn raw_distance(&self, other: &Self) -> f64 {
-        length(&difference(&self.vector, &other.vector)) + self.height + other.height
-    }
-
-    fn adjusted_distance(&self, other: &Self) -> f64 {
-        let raw = self.raw_distance(other);
-        let adjusted = raw + self.adjustment + other.adjustment;
-        // Adjustments are averages, and may be too much for the close ones.
-        if adjusted > 0.0 { adjusted } else { raw }
-    }
-
     /// Moves away from `other` by `force` seconds, or towards it if that is below zero.
-    fn push(&mut self, force: f64, other: &Self, rng: &mut Rng) {
+    pub(super) fn push(&mut self, force: f64, other: &Self, rng: &mut Rng) {
         let gap = difference(&self.vector, &other.vector);
         let far = length(&gap);
         // Two in the same place must part in some direction.
@@ -85,12 +43,6 @@ impl Coordinate {
             self.height = ((self.height + other.height) * force / far + self.height).max(HEIGHT_MIN);
         }
     }
-}
-
-/// The round trip that is to be expected between two places.
-#[must_use]
-pub fn distance(a: &Coordinate, b: &Coordinate) -> Duration {
-    Duration::try_from_secs_f64(a.adjusted_distance(b)).unwrap_or(Duration::ZERO)
 }
 
 /// A member's own place, and what it learns it from.
@@ -167,14 +119,6 @@ impl Place {
     }
 }
 
-fn difference(a: &[f64; DIMENSIONS], b: &[f64; DIMENSIONS]) -> [f64; DIMENSIONS] {
-    std::array::from_fn(|at| a[at] - b[at])
-}
-
-fn length(vector: &[f64; DIMENSIONS]) -> f64 {
-    vector.iter().map(|value| value * value).sum::<f64>().sqrt()
-}
-
 fn random_direction(rng: &mut Rng) -> [f64; DIMENSIONS] {
     let drawn: [f64; DIMENSIONS] = std::array::from_fn(|_| rng.below(1 << 32) as f64 / f64::from(1 << 30) / 4.0 - 0.5);
     let far = length(&drawn);
@@ -187,19 +131,12 @@ fn random_direction(rng: &mut Rng) -> [f64; DIMENSIONS] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coordinate::distance;
 
     fn at(x: f64, height: f64, adjustment: f64) -> Coordinate {
         let mut vector = [0.0; DIMENSIONS];
         vector[0] = x;
         Coordinate { vector, error: 0.5, adjustment, height }
-    }
-
-    #[test]
-    fn a_distance_is_the_way_down_across_and_up_again() {
-        assert_eq!(distance(&at(0.0, 0.001, 0.0), &at(0.010, 0.002, 0.0)), Duration::from_micros(13_000));
-        assert_eq!(distance(&at(0.0, 0.001, 0.001), &at(0.010, 0.002, -0.002)), Duration::from_micros(12_000));
-        let close = distance(&at(0.0, 0.001, -0.004), &at(0.0, 0.002, 0.0));
-        assert_eq!(close, Duration::from_micros(3_000), "an adjustment may not make a distance vanish");
     }
 
     #[test]

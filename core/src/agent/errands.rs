@@ -1,0 +1,53 @@
+//! What the agent itself asks of its cluster: calls like any client's, with itself as the caller.
+
+use std::collections::BTreeMap;
+
+use super::Agent;
+use super::calls::Caller;
+use crate::api::{Call, Reply};
+use crate::id::{ErrandId, Term};
+
+/// What an errand is for. What comes of it is told to whoever sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Errand {
+    /// The servers are told where in the network we are.
+    Place,
+}
+
+/// The errands that have not come back.
+#[derive(Debug, Default)]
+pub(super) struct Errands {
+    last: ErrandId,
+    away: BTreeMap<ErrandId, Errand>,
+    /// Those that came back in this batch.
+    back: Vec<(ErrandId, Reply)>,
+}
+
+impl Agent {
+    /// Asks something of the cluster.
+    pub(super) fn send_errand(&mut self, errand: Errand, call: Call) -> ErrandId {
+        let id = self.errands.last.next();
+        self.errands.last = id;
+        self.errands.away.insert(id, errand);
+        self.open_batch = true;
+        self.admit(Caller::Itself(id), call, Term(0));
+        id
+    }
+
+    /// An errand comes back. What it brought is looked at once all else of the batch is done.
+    pub(super) fn errand_answered(&mut self, id: ErrandId, reply: Reply) {
+        self.errands.back.push((id, reply));
+    }
+
+    /// Looks at what the errands of this batch brought, which may lead to more: then another batch follows.
+    pub(super) fn welcome_errands(&mut self) {
+        for (id, reply) in std::mem::take(&mut self.errands.back) {
+            let Some(errand) = self.errands.away.remove(&id) else { continue };
+            self.open_batch = true;
+            match errand {
+                // Soon it is told again anyway.
+                Errand::Place => drop(reply),
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Small files in which the agent keeps what it must still know after a restart: see [`crate::keep`].
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::Agent;
+use super::jobs::Purpose;
+use crate::api::{Error, Response};
+use crate::file::{FileOp, JobOutcome};
+use crate::id::Ticket;
+use crate::keep::{DRAFT, FOLDER, seal};
+
+/// What happens once a file is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// Nothing: it is written again sooner or later.
+    Nothing,
+    /// This call has had its effect.
+    Answer(Ticket),
+}
+
+impl Agent {
+    /// Has a file keep `value`, in place of what it kept before. `name` is below [`FOLDER`], of letters, digits and `/`.
+    pub(super) fn keep<T: Serialize>(&mut self, name: &str, value: &T, then: Then) {
+        let (file, draft) = (format!("{FOLDER}{name}"), format!("{FOLDER}{name}{DRAFT}"));
+        let ops = vec![
+            FileOp::Remove { file: draft.clone() },
+            FileOp::Write { file: draft.clone(), offset: 0, bytes: Bytes::from(seal(value)) },
+            FileOp::Rename { file: draft, to: file },
+        ];
+        self.do_job(Purpose::Keep(then), ops);
+    }
+
+    /// Removes a file that is not to be kept any more.
+    pub(super) fn keep_no_more(&mut self, name: &str, then: Then) {
+        self.do_job(Purpose::Keep(then), vec![FileOp::Remove { file: format!("{FOLDER}{name}") }]);
+    }
+
+    pub(super) fn kept(&mut self, then: Then, outcome: JobOutcome) {
+        match (then, outcome) {
+            (Then::Nothing, _) => {}
+            (Then::Answer(ticket), JobOutcome::Done) => self.reply(ticket, Ok(Response::Done(true))),
+            (Then::Answer(ticket), JobOutcome::NoRoom) => self.reply(ticket, Err(Error::DiskFull)),
+        }
+    }
+}
