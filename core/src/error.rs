@@ -81,6 +81,12 @@ pub enum Error {
     /// What was to be restored is no image, or has been damaged.
     #[error("cannot restore: {0}")]
     MalformedImage(String),
+    /// None of the agents that were to be joined has answered. A line for each of them.
+    #[error("{}", listed(.0))]
+    JoinFailed(Vec<String>),
+    /// Whoever leaves the pool joins nobody any more.
+    #[error("this agent is leaving the pool")]
+    Leaving,
     /// This agent keeps no replicated state and knows no server that does.
     #[error("No known Consul servers")]
     NoServers,
@@ -92,6 +98,13 @@ pub enum Error {
     ShuttingDown,
 }
 
+/// Several errors in one text, as Consul lists them.
+fn listed(errors: &[String]) -> String {
+    let mut text = format!("{} error(s) occurred:\n", errors.len());
+    errors.iter().for_each(|error| text.extend(["\n* ", error]));
+    text
+}
+
 /// What can be too much at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Busy {
@@ -101,6 +114,8 @@ pub enum Busy {
     BlockedQueries,
     /// Bytes proposed and not yet committed.
     UncommittedBytes,
+    /// Agents that are being joined.
+    Joins,
 }
 
 impl std::fmt::Display for Busy {
@@ -109,6 +124,7 @@ impl std::fmt::Display for Busy {
             Self::OpenCalls => "open calls",
             Self::BlockedQueries => "blocked queries",
             Self::UncommittedBytes => "uncommitted bytes",
+            Self::Joins => "agents to join",
         })
     }
 }

@@ -179,7 +179,7 @@ impl Agent {
             Input::Message(envelope) => self.handle_message(envelope),
             Input::Datagram { from, bytes } => self.gossip.handle_datagram(self.now, from, &bytes),
             Input::Stream { from, bytes } => self.gossip.handle_stream(self.now, from, &bytes),
-            Input::Unreachable { to } => self.gossip.handle_unreachable(self.now, to),
+            Input::Unreachable { to, reason } => self.gossip.handle_unreachable(self.now, to, &reason),
             Input::Resolved { .. } | Input::Probed { .. } => {}
             Input::Garbage { from, reason } => self.drop_message(from, reason),
             Input::Persisted(seq) => self.raft.persisted(self.now, seq),
