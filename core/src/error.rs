@@ -38,6 +38,21 @@ pub enum Error {
     /// `?acquire=` with a session that does not exist (any more).
     #[error("invalid session \"{0}\"")]
     InvalidSession(String),
+    /// A registration without the name of its node, or without the node's address.
+    #[error("Must provide node and address")]
+    MissingNodeOrAddress,
+    /// A service with an ID and without a name.
+    #[error("Must provide service name with ID")]
+    MissingServiceName,
+    /// A deregistration that does not say of which node.
+    #[error("Must provide node")]
+    MissingNode,
+    /// A registration or deregistration is over the limit.
+    #[error("Registration exceeds {limit} byte limit")]
+    RegistrationTooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// Something that is limited has reached its limit; the client should come back later.
     #[error("too many {what}: the limit of {limit} is reached, try again later")]
     Busy {

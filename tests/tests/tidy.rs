@@ -85,7 +85,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("api", &["coordinate", "error", "id", "time"]),
     ("raft", &["id", "rng", "time"]),
     ("gossip", &["coordinate", "id", "rng", "time"]),
-    ("store", &["api", "id", "time"]),
+    ("store", &["api", "coordinate", "id", "time"]),
     ("snapshot", &["api", "file", "id", "raft", "store", "wire"]),
     ("watch", &["api", "id", "store"]),
     ("leader", &["api", "config", "id", "raft", "store", "time"]),
