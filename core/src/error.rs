@@ -81,6 +81,26 @@ pub enum Error {
     /// What was to be restored is no image, or has been damaged.
     #[error("cannot restore: {0}")]
     MalformedImage(String),
+    /// A filter of a user event is no regular expression.
+    #[error("Invalid {which} filter: {why}")]
+    InvalidEventFilter {
+        /// Which one.
+        which: EventFilter,
+        /// Go's words for what is wrong with it.
+        why: String,
+    },
+    /// A user event names a tag, but no service that should have it.
+    #[error("Cannot provide tag filter without service filter")]
+    TagFilterAlone,
+    /// A user event would not fit into a datagram.
+    #[error("user event exceeds limit of {limit} bytes")]
+    EventTooLarge {
+        /// The most bytes that its name, filters and payload may take together, as they travel.
+        limit: usize,
+    },
+    /// A user event cannot be fired any more.
+    #[error("this agent is leaving the cluster, and fires no more events")]
+    Leaving,
     /// This agent keeps no replicated state and knows no server that does.
     #[error("No known Consul servers")]
     NoServers,
@@ -90,6 +110,27 @@ pub enum Error {
     /// The agent is shutting down.
     #[error("the agent is shutting down")]
     ShuttingDown,
+}
+
+/// A filter of a user event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventFilter {
+    /// Of the names of nodes.
+    Node,
+    /// Of services.
+    Service,
+    /// Of the tags of services.
+    Tag,
+}
+
+impl std::fmt::Display for EventFilter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Node => "node",
+            Self::Service => "service",
+            Self::Tag => "tag",
+        })
+    }
 }
 
 /// What can be too much at once.

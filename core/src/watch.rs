@@ -17,6 +17,8 @@ pub enum Interest {
     Key(Key),
     /// A change of any key that begins with this; empty for all.
     Prefix(Key),
+    /// A user event. Those are not of the store.
+    Event,
 }
 
 impl Interest {
@@ -34,7 +36,7 @@ impl Interest {
 /// Who waits for what. Invariants:
 ///
 /// - each call in `interests` stands in exactly one set of `keys` or `prefixes`, and nobody else does;
-/// - no set is empty;
+/// - no set is empty, but for `events`, of those who wait for one;
 /// - `lengths` counts the keys of `prefixes` by their length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Watches {
@@ -42,6 +44,7 @@ pub struct Watches {
     keys: BTreeMap<Key, BTreeSet<Ticket>>,
     prefixes: BTreeMap<Key, BTreeSet<Ticket>>,
     lengths: BTreeMap<usize, usize>,
+    events: BTreeSet<Ticket>,
 }
 
 impl Watches {
@@ -59,6 +62,9 @@ impl Watches {
                 }
                 calls.insert(call);
             }
+            Interest::Event => {
+                self.events.insert(call);
+            }
         }
         self.interests.insert(call, interest);
     }
@@ -67,6 +73,9 @@ impl Watches {
     pub fn remove(&mut self, call: Ticket) {
         match self.interests.remove(&call) {
             None => {}
+            Some(Interest::Event) => {
+                self.events.remove(&call);
+            }
             Some(Interest::Key(key)) => {
                 leave(&mut self.keys, &key, call);
             }
@@ -93,6 +102,11 @@ impl Watches {
         for &length in self.lengths.range(..=key.len()).map(|(length, _)| length) {
             into.extend(self.prefixes.get(&key[..length]).into_iter().flatten());
         }
+    }
+
+    /// The calls that wait for a user event.
+    pub fn for_events(&self) -> impl Iterator<Item = Ticket> {
+        self.events.iter().copied()
     }
 
     /// How many calls wait.
@@ -139,7 +153,8 @@ mod tests {
     }
 
     fn step() -> impl Strategy<Value = Step> {
-        let interest = prop_oneof![key().prop_map(Interest::Key), key().prop_map(Interest::Prefix)];
+        let interest =
+            prop_oneof![key().prop_map(Interest::Key), key().prop_map(Interest::Prefix), Just(Interest::Event)];
         prop_oneof![
             3 => (0..12u64, interest).prop_map(|(call, interest)| Step::Add(call, interest)),
             2 => (0..12u64).prop_map(Step::Remove),
@@ -151,6 +166,7 @@ mod tests {
         match interest {
             Interest::Key(key) => key == touched,
             Interest::Prefix(prefix) => touched.starts_with(prefix),
+            Interest::Event => false,
         }
     }
 
@@ -181,6 +197,8 @@ mod tests {
                         prop_assert_eq!(woken(&watches, &key), expected, "touched {}", key.escape_ascii());
                     }
                 }
+                let for_events = all.iter().filter(|(_, interest)| **interest == Interest::Event);
+                prop_assert!(watches.for_events().eq(for_events.map(|(call, _)| *call)));
                 prop_assert_eq!(watches.len(), all.len());
                 prop_assert_eq!(watches.is_empty(), all.is_empty());
             }
