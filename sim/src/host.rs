@@ -185,6 +185,12 @@ impl Host {
     pub(crate) fn change_address(&mut self, host: usize) {
         self.moves += 1;
         self.config.address = address(host, self.moves);
+        self.config.gossip.address.set_ip(self.config.address.ip());
+    }
+
+    /// Where its gossip is.
+    pub(crate) fn gossip_address(&self) -> SocketAddr {
+        self.config.gossip.address
     }
 
     /// Where it is.

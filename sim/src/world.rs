@@ -6,11 +6,13 @@ mod calm;
 mod clients;
 mod damage;
 mod disks;
+mod gossip;
 mod operator;
 mod troubles;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use lictor_core::io::FileName;
@@ -40,6 +42,10 @@ pub(super) enum Event {
     Wake { host: usize, life: u64 },
     /// A frame arrives.
     Deliver { from: usize, to: usize, frame: Bytes },
+    /// A packet of gossip arrives.
+    Gossip { from: usize, to: usize, packet: Packet },
+    /// An agent hears that nobody took what it sent over a stream.
+    Unreachable { host: usize, life: u64, to: SocketAddr },
     /// A disk has synced a group of writes.
     Synced { host: usize, life: u64 },
     /// A disk has, or has not, set room aside.
@@ -64,6 +70,14 @@ pub(super) enum Event {
     Probe { host: usize },
     /// Is all well?
     Look,
+}
+
+/// A packet of gossip on its way.
+#[derive(Clone, Debug)]
+pub(super) struct Packet {
+    /// Whether it came over a stream.
+    pub(super) is_stream: bool,
+    pub(super) bytes: Bytes,
 }
 
 /// What is over.
@@ -239,6 +253,14 @@ impl World {
             Event::Wake { host, life } => self.on_wake(host, life),
             Event::Deliver { from, to, frame } => {
                 self.on_frame(from, to, &frame);
+                Ok(())
+            }
+            Event::Gossip { from, to, packet } => {
+                self.on_packet(from, to, packet);
+                Ok(())
+            }
+            Event::Unreachable { host, life, to } => {
+                self.on_unreachable(host, life, to);
                 Ok(())
             }
             Event::Synced { host, life } => self.on_synced(host, life),
