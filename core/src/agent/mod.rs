@@ -34,6 +34,7 @@ use snapshot::Snapshots;
 
 use crate::api::Reply;
 use crate::config::Config;
+use crate::event;
 use crate::gossip::Gossip;
 use crate::id::{PeerId, Term, Ticket};
 use crate::io::{Input, Notice, Output};
@@ -61,6 +62,8 @@ pub struct Agent {
     now: Instant,
     raft: Raft,
     gossip: Gossip,
+    /// The user events that were meant for us.
+    heard: event::Buffer,
     writer: Writer,
     store: Store,
     watches: Watches,
@@ -139,6 +142,7 @@ impl Agent {
             rng,
             now,
             gossip,
+            heard: event::Buffer::default(),
             raft,
             writer,
             store,
