@@ -38,6 +38,7 @@ use snapshot::Snapshots;
 
 use crate::api::Reply;
 use crate::config::Config;
+use crate::event;
 use crate::gossip::Gossip;
 use crate::id::{PeerId, Term, Ticket};
 use crate::io::{Input, Notice, Output};
@@ -66,6 +67,8 @@ pub struct Agent {
     raft: Raft,
     gossip: Gossip,
     pool: Pool,
+    /// The user events that were meant for us.
+    heard: event::Buffer,
     writer: Writer,
     store: Store,
     watches: Watches,
@@ -147,6 +150,7 @@ impl Agent {
             now,
             gossip,
             pool,
+            heard: event::Buffer::default(),
             raft,
             writer,
             store,

@@ -14,7 +14,6 @@ use super::leaving::Leaving;
 use super::remembering::Memory;
 use crate::api::{self, Call, Response, agent, coordinate};
 use crate::config::Config;
-use crate::coordinate::Coordinate;
 use crate::gossip::{self, Gossip, News, Transmit};
 use crate::id::{PeerId, Ticket};
 use crate::io::{Notice, Output, PoolNews};
@@ -70,8 +69,8 @@ pub(super) struct Pool {
     /// Members have come, gone or changed since.
     sight_is_old: bool,
     next_look: Instant,
-    /// Where we last said to be, and how often we have not said so since.
-    told: Option<(Coordinate, u32)>,
+    /// What we last said of where we are, and how often we have not said so since.
+    told: Option<(coordinate::Place, u32)>,
 }
 
 /// What we are in our pool, until we have joined others.
@@ -146,8 +145,8 @@ impl Agent {
             api::Request::Catalog(_) => Response::Datacenters(vec![datacenter]),
             api::Request::Coordinate(_) => {
                 let node = wan_name(&self.config);
-                let places = vec![coordinate::Place { node, coordinate: Coordinate::default() }];
-                let places = if self.config.server { places } else { Vec::new() };
+                let us = self.config.server.then(|| coordinate::Place { node, coordinate: Default::default() });
+                let places = us.into_iter().collect();
                 Response::Places(vec![coordinate::Datacenter { name: datacenter, places }])
             }
             _ => return,
@@ -250,16 +249,15 @@ impl Agent {
         let live = u32::try_from(self.gossip.live()).unwrap_or(u32::MAX);
         let interval = PLACE_EVERY.max(Duration::from_secs(1) * live / PLACES_PER_SECOND);
         self.pool.timers.set(Due::Place, self.now + interval + self.pool.rng.duration(Duration::ZERO, interval / 8));
-        let here = self.gossip.coordinate().clone();
+        let place = coordinate::Place { node: self.config.name.clone(), coordinate: self.gossip.coordinate().clone() };
         if let Some((told, silent)) = &mut self.pool.told
-            && *told == here
+            && *told == place
             && *silent < SAME_PLACES
         {
             *silent += 1;
             return;
         }
-        self.pool.told = Some((here.clone(), 0));
-        let place = coordinate::Place { node: self.config.name.clone(), coordinate: here };
+        self.pool.told = Some((place.clone(), 0));
         self.send_errand(Errand::Place, Call::new(coordinate::Request::Update(place)));
     }
 
