@@ -119,6 +119,9 @@ pub enum Error {
     /// Whoever leaves the pool joins nobody and fires no events any more.
     #[error("this agent is leaving the pool")]
     Leaving,
+    /// Only servers join those of other datacenters.
+    #[error("Must be a server to join WAN cluster")]
+    NotAServer,
     /// This agent keeps no replicated state and knows no server that does.
     #[error("No known Consul servers")]
     NoServers,

@@ -89,19 +89,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["api", "coordinate", "id", "time"]),
     ("snapshot", &["api", "file", "id", "raft", "store", "wire"]),
     ("watch", &["api", "id", "store"]),
-    ("leader", &["api", "config", "id", "raft", "store", "time"]),
+    ("sight", &["api", "coordinate", "id"]),
+    ("leader", &["api", "config", "id", "raft", "sight", "store", "time"]),
     ("peer", &["api", "id", "raft"]),
     ("wire", &["peer"]),
     ("wal", &["file", "id", "raft", "time", "wire"]),
     ("recovery", &["file", "id", "keep", "raft", "snapshot", "store", "wal", "wire"]),
     ("config", &["api", "gossip", "id", "raft", "time", "wal"]),
-    ("view", &["api", "config", "coordinate", "id", "raft", "snapshot", "store", "time"]),
+    ("view", &["api", "config", "id", "raft", "sight", "snapshot", "store", "time"]),
     ("io", &["api", "file", "id", "peer", "probe", "raft", "store", "time", "view", "wire"]),
     (
         "agent",
         &[
             "api", "config", "error", "event", "file", "gossip", "id", "io", "keep", "leader", "peer", "raft",
-            "recovery", "rng", "snapshot", "store", "time", "view", "wal", "watch", "wire",
+            "recovery", "rng", "sight", "snapshot", "store", "time", "view", "wal", "watch", "wire",
         ],
     ),
 ];

@@ -63,8 +63,9 @@ impl Agent {
                 self.raft.propose(bytes);
             }
         }
-        let change =
-            self.duties.as_mut().and_then(|duties| duties.poll_change(self.now, &self.config, &self.raft, &self.store));
+        let sight = self.pool.sight();
+        let change = (self.duties.as_mut())
+            .and_then(|duties| duties.poll_change(self.now, &self.config, &self.raft, &self.store, sight));
         if let Some(change) = change {
             // Refused now, it is still due the next time.
             let _ = self.change_members(change);
