@@ -16,6 +16,7 @@ pub mod probe;
 pub mod raft;
 pub mod recovery;
 pub mod rng;
+pub mod server;
 pub mod snapshot;
 pub mod store;
 pub mod time;

@@ -1,6 +1,6 @@
 //! What an operator reads of an agent's life.
 
-use lictor_core::io::{Notice, SnapshotNews};
+use lictor_core::io::{Notice, ServerNews, SnapshotNews};
 use lictor_core::raft::{News, StepDown};
 use lictor_core::recovery::PEERS;
 use lictor_core::time::{Duration, Instant};
@@ -21,6 +21,8 @@ impl NoticeLog {
         match notice {
             Notice::Raft(news) => log_news(news),
             Notice::Snapshot(news) => log_snapshot(news),
+            Notice::Servers(news @ ServerNews::Founded { .. }) => tracing::info!("{news}"),
+            Notice::Servers(news) => tracing::warn!("{news}"),
             Notice::OrderObeyed => {
                 tracing::warn!("{PEERS}: the members that it names are committed and in force; the file is removed");
             }

@@ -88,7 +88,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["api", "id", "time"]),
     ("snapshot", &["api", "file", "id", "raft", "store", "wire"]),
     ("watch", &["api", "id", "store"]),
-    ("leader", &["api", "config", "id", "raft", "store", "time"]),
+    ("server", &["gossip", "id"]),
+    ("leader", &["api", "config", "gossip", "id", "raft", "server", "store", "time"]),
     ("peer", &["api", "id", "raft"]),
     ("wire", &["peer"]),
     ("wal", &["file", "id", "raft", "time", "wire"]),
@@ -100,7 +101,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "agent",
         &[
             "api", "config", "error", "file", "gossip", "id", "io", "keep", "leader", "peer", "raft", "recovery",
-            "rng", "snapshot", "store", "time", "view", "wal", "watch", "wire",
+            "rng", "server", "snapshot", "store", "time", "view", "wal", "watch", "wire",
         ],
     ),
 ];

@@ -17,6 +17,8 @@ pub(super) enum Then {
     Nothing,
     /// This call has had its effect.
     Answer(Ticket),
+    /// We are pledged to found a cluster: see `founding.rs`.
+    Pledge(u64),
 }
 
 impl Agent {
@@ -39,6 +41,7 @@ impl Agent {
     pub(super) fn kept(&mut self, then: Then, outcome: JobOutcome) {
         match (then, outcome) {
             (Then::Nothing, _) => {}
+            (Then::Pledge(number), outcome) => self.pledge_kept(number, outcome),
             (Then::Answer(ticket), JobOutcome::Done) => self.reply(ticket, Ok(Response::Done(true))),
             (Then::Answer(ticket), JobOutcome::NoRoom) => self.reply(ticket, Err(Error::DiskFull)),
         }

@@ -33,6 +33,8 @@ impl Agent {
                 Transmit::Stream { to, bytes } => Output::Stream { to, bytes },
             });
         }
-        while self.gossip.poll_news().is_some() {}
+        while let Some(news) = self.gossip.poll_news() {
+            self.note_pool_news(&news);
+        }
     }
 }

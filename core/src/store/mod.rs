@@ -198,6 +198,27 @@ impl Store {
         Some(Answer { index: index.max(Index(1)), changed, body })
     }
 
+    /// A node of the catalog.
+    #[must_use]
+    pub fn node(&self, _name: &str) -> Option<&std::sync::Arc<api::catalog::Node>> {
+        None
+    }
+
+    /// All nodes of the catalog.
+    pub fn nodes(&self) -> impl Iterator<Item = &std::sync::Arc<api::catalog::Node>> {
+        std::iter::empty()
+    }
+
+    /// The services of a node.
+    pub fn services_of(&self, _node: &str) -> impl Iterator<Item = &std::sync::Arc<api::catalog::Service>> {
+        std::iter::empty()
+    }
+
+    /// The checks of a node.
+    pub fn checks_of(&self, _node: &str) -> impl Iterator<Item = &std::sync::Arc<api::catalog::Check>> {
+        std::iter::empty()
+    }
+
     /// Whether this session exists, so that it may take locks.
     #[must_use]
     pub fn session_exists(&self, session: SessionId) -> bool {
