@@ -276,9 +276,16 @@ pub(super) fn fitting(reply: Reply) -> Reply {
             read.value.iter().map(|entry| entry.key.len() + entry.value.len() + OVERHEAD).sum()
         }
         Ok(Response::KvKeys(read)) => read.value.iter().map(|key| key.len() + OVERHEAD).sum(),
-        Ok(Response::Done(_)) | Err(_) => 0,
-        // The catalog is small beside values, and made of many small parts: to count them is to encode them.
-        Ok(_) => wire::encode(&reply).len(),
+        Ok(
+            Response::Nodes(_)
+            | Response::ServiceNames(_)
+            | Response::Instances(_)
+            | Response::NodeServices(_)
+            | Response::Checks(_)
+            | Response::HealthOf(_)
+            | Response::NodePlaces(_),
+        ) => wire::size(&reply),
+        Ok(_) | Err(_) => 0,
     };
     if size + OVERHEAD > wire::MAX_BODY_BYTES { Err(Error::AnswerTooLarge { size }) } else { reply }
 }

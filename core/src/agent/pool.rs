@@ -3,7 +3,7 @@
 use super::Agent;
 use crate::api::{self, Error, agent};
 use crate::config::Config;
-use crate::gossip::{Gossip, Transmit};
+use crate::gossip::{Gossip, News, Transmit};
 use crate::id::Ticket;
 use crate::io::Output;
 use crate::rng::Rng;
@@ -35,6 +35,9 @@ impl Agent {
         }
         while let Some(news) = self.gossip.poll_news() {
             self.note_pool_news(&news);
+            if let News::UserEvent(event) = news {
+                self.deliver_event(event);
+            }
         }
     }
 }

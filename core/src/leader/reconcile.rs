@@ -170,7 +170,10 @@ impl Reconcile {
         self.refused.clear();
         self.due.extend(around.gossip.members().map(|member| member.name.to_string()));
         let nodes = around.store.nodes().map(|node| &node.name).filter(|name| serf_check(around.store, name).is_some());
-        let missing: Vec<&String> = nodes.filter(|name| around.gossip.member(name).is_none()).collect();
+        // The catalog does not tell names apart by their case.
+        let present: BTreeSet<String> =
+            around.gossip.members().map(|member| member.name.as_str().to_lowercase()).collect();
+        let missing: Vec<&String> = nodes.filter(|name| !present.contains(&name.to_lowercase())).collect();
         self.due.extend(missing.iter().map(|name| (*name).clone()));
         let trusted = is_pool_whole(around);
         let before = std::mem::take(&mut self.missing);
