@@ -86,6 +86,8 @@ impl View {
     #[must_use]
     pub fn answer(&self, now: Instant, call: &Call) -> Option<Reply> {
         match &call.request {
+            // An agent that is no server knows nothing but itself.
+            request if !self.config.server && !matches!(request, Request::Agent(_)) => None,
             Request::Status(status::Request::Leader) => Some(Ok(Response::Leader(self.leader))),
             Request::Status(status::Request::Peers) => {
                 let voters = self.members.servers.values().filter(|server| server.voter);
