@@ -20,6 +20,8 @@ pub enum Interest {
     Prefix(Key),
     /// A change of what is found under this subject.
     Subject(Subject),
+    /// A user event. Those are not of the store.
+    Event,
 }
 
 impl Interest {
@@ -39,8 +41,8 @@ impl Interest {
 
 /// Who waits for what. Invariants:
 ///
-/// - each call in `interests` stands in exactly one set of `keys`, `prefixes` or `subjects`, and nobody else does;
-/// - no set is empty;
+/// - each call in `interests` stands in exactly one set of `keys`, `prefixes` or `subjects`, or in `events`, and nobody else does;
+/// - no set is empty, but for `events`;
 /// - `lengths` counts the keys of `prefixes` by their length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Watches {
@@ -49,6 +51,7 @@ pub struct Watches {
     prefixes: BTreeMap<Key, BTreeSet<Ticket>>,
     lengths: BTreeMap<usize, usize>,
     subjects: BTreeMap<Subject, BTreeSet<Ticket>>,
+    events: BTreeSet<Ticket>,
 }
 
 impl Watches {
@@ -69,6 +72,9 @@ impl Watches {
             Interest::Subject(subject) => {
                 self.subjects.entry(subject.clone()).or_default().insert(call);
             }
+            Interest::Event => {
+                self.events.insert(call);
+            }
         }
         self.interests.insert(call, interest);
     }
@@ -77,6 +83,9 @@ impl Watches {
     pub fn remove(&mut self, call: Ticket) {
         match self.interests.remove(&call) {
             None => {}
+            Some(Interest::Event) => {
+                self.events.remove(&call);
+            }
             Some(Interest::Key(key)) => {
                 leave(&mut self.keys, &key, call);
             }
@@ -107,6 +116,11 @@ impl Watches {
         for &length in self.lengths.range(..=key.len()).map(|(length, _)| length) {
             into.extend(self.prefixes.get(&key[..length]).into_iter().flatten());
         }
+    }
+
+    /// The calls that wait for a user event.
+    pub fn for_events(&self) -> impl Iterator<Item = Ticket> {
+        self.events.iter().copied()
     }
 
     /// How many calls wait.
@@ -174,6 +188,7 @@ mod tests {
             key().prop_map(Interest::Key),
             key().prop_map(Interest::Prefix),
             subject().prop_map(Interest::Subject),
+            Just(Interest::Event),
         ];
         let touch = prop_oneof![
             10 => key().prop_map(Touch::Key),
@@ -193,9 +208,9 @@ mod tests {
             (Interest::Key(key), Touch::Key(touched)) => key == touched,
             (Interest::Prefix(prefix), Touch::Key(touched)) => touched.starts_with(prefix),
             (Interest::Subject(subject), Touch::Subject(touched)) => subject == touched,
-            (Interest::Key(_) | Interest::Prefix(_), Touch::Subject(_)) | (Interest::Subject(_), Touch::Key(_)) => {
-                false
-            }
+            (Interest::Key(_) | Interest::Prefix(_), Touch::Subject(_))
+            | (Interest::Subject(_), Touch::Key(_))
+            | (Interest::Event, _) => false,
         }
     }
 
@@ -226,6 +241,8 @@ mod tests {
                         prop_assert_eq!(woken(&watches, &touch), expected, "touched {:?}", touch);
                     }
                 }
+                let for_events = all.iter().filter(|(_, interest)| **interest == Interest::Event);
+                prop_assert!(watches.for_events().eq(for_events.map(|(call, _)| *call)));
                 prop_assert_eq!(watches.len(), all.len());
                 prop_assert_eq!(watches.is_empty(), all.is_empty());
             }
