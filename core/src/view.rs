@@ -1,5 +1,6 @@
 //! A picture of the store for reads that need not enter the core (DESIGN, decision 5).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -122,7 +123,11 @@ impl View {
         if let Some(response) = self.look(now, &call.request) {
             return Some(Ok(response));
         }
-        let answer = query(&self.store, &call.request)?;
+        let mut request = Cow::Borrowed(&call.request);
+        if request.is_near_this_agent() {
+            request.to_mut().name_this_agent(&self.config.name);
+        }
+        let answer = query(&self.store, &request)?;
         if !is_news(answer.changed, read.index) {
             return None;
         }

@@ -8,7 +8,7 @@ use super::Agent;
 use super::calls::Stage;
 use crate::api::catalog::Registration;
 use crate::api::snapshot::Step;
-use crate::api::{Error, Request, Response, catalog, kv, operator, snapshot};
+use crate::api::{Error, Request, Response, catalog, coordinate, kv, operator, snapshot};
 use crate::error::Busy;
 use crate::id::{SessionId, Ticket};
 use crate::raft::{Entry, Position};
@@ -78,6 +78,13 @@ impl Agent {
     /// Brings a write into the log. We lead.
     pub(super) fn propose(&mut self, ticket: Ticket) {
         let Some(open) = self.calls.get(ticket) else { return };
+        if let (Request::Coordinate(coordinate::Request::Update(place)), Some(duties)) =
+            (&open.call.request, &mut self.duties)
+        {
+            // It goes into the log with all others of the next seconds. If we lose it, the agent soon tells anew.
+            duties.gather(self.now, place.clone());
+            return self.reply(ticket, Ok(Response::Done(true)));
+        }
         let command = match command_for(&open.call.request) {
             Ok(command) => command,
             Err(done) => return self.reply(ticket, done),
@@ -117,6 +124,10 @@ fn command_for(request: &Request) -> Result<Command, crate::api::Reply> {
         }
         Request::Snapshot(snapshot::Request::Restore { id, step }) => {
             return Ok(Command::Restore { id: *id, step: step.clone() });
+        }
+        // A leader that has no duties yet gathers nothing.
+        Request::Coordinate(coordinate::Request::Update(place)) => {
+            return Ok(Command::UpdateCoordinates(vec![place.clone()]));
         }
         _ => unreachable!("{request:?} is no write"),
     };

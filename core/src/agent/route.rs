@@ -71,7 +71,10 @@ pub(super) fn place(request: &Request) -> Place {
 
 impl Agent {
     /// A call comes in; if it is another agent's, that agent takes us for the leader of the term `asked_in`.
-    pub(super) fn admit(&mut self, caller: Caller, call: Call, asked_in: Term) {
+    pub(super) fn admit(&mut self, caller: Caller, mut call: Call, asked_in: Term) {
+        if !matches!(caller, Caller::Peer { .. }) {
+            call.request.name_this_agent(&self.config.name);
+        }
         if let Some(reply) = self.answer_at_once(&call) {
             self.replies.push((caller, reply));
             return;

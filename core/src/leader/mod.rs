@@ -2,16 +2,19 @@
 //! any client's; a leader that loses its office midway leaves nothing undone that its successor would not do.
 
 mod autopilot;
+mod coordinates;
 mod reap;
 mod reconcile;
 mod restoration;
 
 use autopilot::{Autopilot, Scene};
+use coordinates::Coordinates;
 use reap::Reaper;
 use reconcile::Reconcile;
 pub(crate) use reconcile::{Step, Surroundings};
 use restoration::Restoration;
 
+use crate::api::coordinate::Place;
 use crate::api::operator::Health;
 use crate::config::{Config, Limits};
 use crate::id::{Index, PeerId};
@@ -24,6 +27,7 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Duties {
     autopilot: Autopilot,
+    coordinates: Coordinates,
     reaper: Reaper,
     restoration: Restoration,
     reconcile: Reconcile,
@@ -35,6 +39,7 @@ impl Duties {
     pub(crate) fn new(limits: &Limits, now: Instant) -> Self {
         Self {
             autopilot: Autopilot::new(now),
+            coordinates: Coordinates::default(),
             reaper: Reaper::new(limits.tombstone_ttl),
             restoration: Restoration::default(),
             reconcile: Reconcile::new(now),
@@ -50,7 +55,12 @@ impl Duties {
     /// When [`poll_command`](Self::poll_command) or [`poll_change`](Self::poll_change) has something to say.
     #[must_use]
     pub(crate) fn poll_timeout(&self, raft: &Raft) -> Option<Instant> {
-        let due = [self.reaper.poll_timeout(), self.restoration.poll_timeout(), self.autopilot.poll_timeout(raft)];
+        let due = [
+            self.coordinates.poll_timeout(),
+            self.reaper.poll_timeout(),
+            self.restoration.poll_timeout(),
+            self.autopilot.poll_timeout(raft),
+        ];
         due.into_iter().flatten().min().into_iter().chain([self.reconcile.poll_timeout()]).min()
     }
 
@@ -81,7 +91,15 @@ impl Duties {
 
     /// The next command that is due.
     pub(crate) fn poll_command(&mut self, now: Instant) -> Option<Command> {
-        self.reaper.poll_command(now).or_else(|| self.restoration.poll_command(now))
+        self.reaper
+            .poll_command(now)
+            .or_else(|| self.restoration.poll_command(now))
+            .or_else(|| self.coordinates.poll_command(now))
+    }
+
+    /// An agent tells where it is.
+    pub(crate) fn gather(&mut self, now: Instant, place: Place) {
+        self.coordinates.gather(now, place);
     }
 
     /// The change of the members that is due.
