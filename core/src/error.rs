@@ -125,6 +125,9 @@ pub enum Error {
     /// This agent keeps no replicated state and knows no server that does.
     #[error("No known Consul servers")]
     NoServers,
+    /// The state as a whole was asked of an agent that holds none of it: a server does.
+    #[error("this agent keeps no state of its own: ask a server for it, such as the one at {0}")]
+    NoStateHere(std::net::IpAddr),
     /// What this agent was about to do for the call took too long.
     #[error("nothing came of it in time: look at the agent's log, and try again")]
     NoAnswer,

@@ -90,7 +90,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("snapshot", &["api", "file", "id", "raft", "store", "wire"]),
     ("watch", &["api", "id", "store"]),
     ("sight", &["api", "coordinate", "id"]),
-    ("leader", &["api", "config", "id", "raft", "sight", "store", "time"]),
+    ("server", &["gossip", "id"]),
+    ("leader", &["api", "config", "gossip", "id", "raft", "server", "sight", "store", "time"]),
     ("peer", &["api", "id", "raft"]),
     ("wire", &["peer"]),
     ("wal", &["file", "id", "raft", "time", "wire"]),
@@ -102,7 +103,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "agent",
         &[
             "api", "config", "error", "event", "file", "gossip", "id", "io", "keep", "leader", "peer", "raft",
-            "recovery", "rng", "sight", "snapshot", "store", "time", "view", "wal", "watch", "wire",
+            "recovery", "rng", "server", "sight", "snapshot", "store", "time", "view", "wal", "watch", "wire",
         ],
     ),
 ];

@@ -21,6 +21,8 @@ pub(super) enum Then {
     Deliver,
     /// We have left.
     Left,
+    /// We are pledged to found a cluster: see `founding.rs`.
+    Pledge(u64),
 }
 
 impl Agent {
@@ -46,6 +48,7 @@ impl Agent {
             (Then::Deliver, outcome) => self.clocks_remembered(outcome),
             // Nothing is waited for that may never come.
             (Then::Left, _) => self.leaving_remembered(),
+            (Then::Pledge(number), outcome) => self.pledge_kept(number, outcome),
             (Then::Answer(ticket), JobOutcome::Done) => self.reply(ticket, Ok(Response::Done(true))),
             (Then::Answer(ticket), JobOutcome::NoRoom) => self.reply(ticket, Err(Error::DiskFull)),
         }

@@ -10,6 +10,7 @@ mod calls;
 mod errands;
 mod events;
 mod forward;
+mod founding;
 mod jobs;
 mod joining;
 mod keep;
@@ -21,6 +22,7 @@ mod propose;
 mod query;
 mod remembering;
 mod route;
+mod servers;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -32,8 +34,10 @@ use std::sync::Arc;
 use calls::{Caller, Calls};
 use errands::Errands;
 use forward::Taken;
+use founding::Founder;
 use jobs::Jobs;
 use pool::Pool;
+use servers::Servers;
 use snapshot::Snapshots;
 
 use crate::api::Reply;
@@ -67,6 +71,8 @@ pub struct Agent {
     raft: Raft,
     gossip: Gossip,
     pool: Pool,
+    servers: Servers,
+    founder: Founder,
     /// The user events that were meant for us.
     heard: event::Buffer,
     writer: Writer,
@@ -119,7 +125,13 @@ impl Agent {
     /// An agent that wakes up at `now` with what its disk had kept ([`Recovered::default`] if it is new).
     /// Everything random in it follows from `seed`.
     #[must_use]
-    pub fn new(config: Config, seed: u64, recovered: Recovered, now: Instant) -> Self {
+    pub fn new(config: Config, seed: u64, mut recovered: Recovered, now: Instant) -> Self {
+        if !config.server {
+            // Whatever it may have been in an earlier life, it takes part in raft no more.
+            let (files, kept) = (recovered.files, recovered.kept);
+            recovered = Recovered { files, kept, ..Recovered::default() };
+        }
+        let founder = Founder::recovered(&recovered.files);
         let mut rng = Rng::seeded(seed);
         let writer = Writer::with_options(&recovered.log, config.wal.clone());
         let obeys_order = recovered.forced.is_some();
@@ -132,7 +144,7 @@ impl Agent {
             snapshot: meta,
             entries: recovered.log.entries,
             last_seq: writer.last_seq(),
-            bootstrap: config.bootstrap.clone(),
+            bootstrap: config.bootstrap.clone().filter(|_| config.server),
             forced: recovered.forced,
         };
         let raft = Raft::new(config.id, config.raft.clone(), Rng::seeded(rng.u64()), start, now);
@@ -146,6 +158,8 @@ impl Agent {
         let mut agent = Self {
             cluster: wire::cluster_tag(&config.datacenter),
             origin,
+            servers: Servers::new(Rng::seeded(rng.u64())),
+            founder,
             rng,
             now,
             gossip,
@@ -209,6 +223,7 @@ impl Agent {
             self.gossip.tick(self.now);
         }
         self.tend_pool();
+        self.tend_servers();
         while let Some(ticket) = self.calls.pop_due(self.now) {
             self.handle_deadline(ticket);
         }
@@ -241,6 +256,8 @@ impl Agent {
         };
         consider(self.gossip.poll_timeout());
         consider(self.pool.poll_timeout());
+        consider(self.servers.poll_timeout());
+        consider(self.founder.poll_timeout());
         consider(self.calls.next_deadline());
         consider(self.writer.poll_timeout());
         consider(self.duties.as_ref().and_then(|duties| duties.poll_timeout(&self.raft)));
@@ -289,9 +306,15 @@ impl Agent {
             self.drop_message(Some(envelope.address), Malformed::Stranger);
             return;
         }
-        let from = envelope.from;
-        self.note_address(from, envelope.address);
+        let (from, address) = (envelope.from, envelope.address);
+        if self.config.server {
+            self.note_address(from, address);
+        } else {
+            self.hear_server(from);
+        }
         match envelope.body {
+            // Who is no server neither votes nor keeps a log.
+            Body::Raft(_) | Body::Moved { .. } if !self.config.server => {}
             Body::Raft(mut message) => {
                 if let Kind::Append { entries, .. } = &mut message.kind {
                     let size = entries.iter().map(Entry::size).sum();
@@ -304,11 +327,14 @@ impl Agent {
                 }
                 self.raft.step(self.now, from, message);
             }
-            Body::Forward(forward) => self.handle_forward(from, forward),
+            Body::Forward(forward) => self.handle_forward(from, address, forward),
             Body::Answer { id, origin, outcome } => self.handle_answer(from, id, origin, outcome),
             Body::Announce => {}
             Body::Moved { id, address } => self.note_address(id, address),
-            Body::Abandon { id, origin } => self.hang_up(Caller::Peer { peer: from, origin, id }),
+            Body::Abandon { id, origin } => self.hang_up(Caller::Peer { peer: from, address, origin, id }),
+            Body::WhoLeads => self.tell_who_leads(from, address),
+            Body::Leads(leader) => self.hear_of_leader(from, leader),
+            Body::Founding(message) => self.handle_founding(from, address, message),
         }
     }
 
@@ -331,6 +357,7 @@ impl Agent {
     fn close_batch(&mut self) {
         self.follow_office();
         self.apply_committed();
+        self.reconcile();
         self.tend_snapshots();
         if let Some(duties) = &mut self.duties {
             duties.observe(self.now, &self.store);
@@ -359,7 +386,9 @@ impl Agent {
         for (to, message) in messages {
             self.send(to, Body::Raft(message));
         }
-        self.reserve();
+        if self.config.server {
+            self.reserve();
+        }
         self.welcome_errands();
     }
 
@@ -382,9 +411,9 @@ impl Agent {
             match caller {
                 Caller::Client(id) => self.outputs.push_back(Output::Reply { id, reply }),
                 Caller::Itself(id) => self.errand_answered(id, reply),
-                Caller::Peer { peer, origin, id } => {
+                Caller::Peer { peer, address, origin, id } => {
                     let reply = forward::fitting(reply);
-                    self.send(peer, Body::Answer { id, origin, outcome: crate::peer::Outcome::Reply(reply) });
+                    self.send_to(peer, address, Body::Answer { id, origin, outcome: crate::peer::Outcome::Reply(reply) });
                 }
             }
         }
@@ -394,11 +423,15 @@ impl Agent {
         let listed = self.raft.address(to);
         // What it said counts as long as the list says nothing newer.
         let said = self.addresses.get(&to).filter(|(_, then)| *then == listed).map(|(said, _)| *said);
-        if let Some(address) = said.or(listed) {
-            let envelope =
-                Envelope { from: self.config.id, to, address: self.config.address, cluster: self.cluster, body };
-            self.outputs.push_back(Output::Message { to: address, envelope });
+        if let Some(address) = said.or(listed).or_else(|| self.servers.address(to)) {
+            self.send_to(to, address, body);
         }
+    }
+
+    /// Sends something to an agent that need not be a member of raft.
+    fn send_to(&mut self, to: PeerId, address: SocketAddr, body: Body) {
+        let envelope = Envelope { from: self.config.id, to, address: self.config.address, cluster: self.cluster, body };
+        self.outputs.push_back(Output::Message { to: address, envelope });
     }
 
     /// Sets disk space aside ahead of need, and tells when there is none.
