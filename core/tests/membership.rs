@@ -90,6 +90,8 @@ fn who_leaves_is_seen_to_have_left_and_does_not_come_back_by_itself() {
 #[test]
 fn who_is_silent_has_failed_and_can_be_made_to_leave_and_to_be_forgotten() {
     let mut world = World::joined(4);
+    // Long enough to have written down who is there.
+    world.elapse(SECOND * 5);
     world.kill(4);
     world.await_that("n4 fails", SECOND * 40, |world| world.all_see(&[1, 2, 3], "n4", Some(MemberStatus::Failed)));
     let failed = PoolNews::Failed { name: "n4".into(), address: gossip_of(4) };

@@ -186,6 +186,7 @@ impl World {
     /// All that happens in this time, happens.
     pub(crate) fn elapse(&mut self, time: Duration) {
         let until = self.now + time;
+        let mut spins = 0;
         loop {
             let flight = self.flights.keys().next().map(|(at, _)| *at);
             let due = (self.hosts.iter())
@@ -198,10 +199,11 @@ impl World {
                     self.arrive(from, to, flight);
                 }
                 (_, Some((at, n))) if at <= until => {
+                    // One who is elected has duties at once; but nobody should go on like that.
+                    spins = if at > self.now { 0 } else { spins + 1 };
+                    assert!(spins < 100, "n{n} is due again and again at {at}");
                     self.now = at;
                     self.input(n, Input::Timeout);
-                    let next = self.hosts[&n].agent.as_ref().and_then(Agent::poll_timeout);
-                    assert!(next.is_none_or(|next| next > at), "n{n} is due again at once");
                 }
                 _ => break,
             }
