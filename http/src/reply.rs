@@ -31,19 +31,31 @@ const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     pub(crate) text: Cow<'static, str>,
+    /// What to use instead of a method that is not there.
+    allowed: Option<&'static str>,
 }
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, text: text.into() }
+        Self { status, text: text.into(), allowed: None }
     }
 
-    pub(crate) fn bad_request(text: &'static str) -> Self {
+    pub(crate) fn bad_request(text: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, text)
     }
 
+    /// A method that the endpoint does not have.
+    pub(crate) fn wrong_method(method: &Method, allowed: &'static str) -> Self {
+        let text = format!("method {method} not allowed here: use one of {allowed}");
+        Self { allowed: Some(allowed), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, text) }
+    }
+
     pub(crate) fn into_response(self) -> HttpResponse {
-        plain(self.status, self.text)
+        let mut response = plain(self.status, self.text);
+        if let Some(allowed) = self.allowed {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+        }
+        response
     }
 }
 
@@ -77,6 +89,13 @@ pub(crate) fn failed(error: &Error) -> HttpResponse {
     response
 }
 
+/// The answer to a read that failed: the headers say that nothing is known.
+pub(crate) fn failed_read(error: &Error) -> HttpResponse {
+    let mut response = failed(error);
+    set_meta(&mut response, &ReadMeta::default());
+    response
+}
+
 /// A JSON answer.
 pub(crate) fn json(value: &impl Serialize, layout: Layout) -> HttpResponse {
     let mut response = HttpResponse::new(json::to_vec(value, layout.pretty).into());
@@ -88,6 +107,13 @@ pub(crate) fn json(value: &impl Serialize, layout: Layout) -> HttpResponse {
 pub(crate) fn read(meta: &ReadMeta, value: &impl Serialize, layout: Layout) -> HttpResponse {
     let mut response = json(value, layout);
     set_meta(&mut response, meta);
+    response
+}
+
+/// A JSON answer with an index, which is no read of replicated data.
+pub(crate) fn indexed(index: u64, value: &impl Serialize, layout: Layout) -> HttpResponse {
+    let mut response = json(value, layout);
+    response.headers_mut().insert(INDEX, HeaderValue::from(index));
     response
 }
 
@@ -104,6 +130,17 @@ where
     let mut response = warp::reply::stream(pieces).into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     set_meta(&mut response, meta);
+    response
+}
+
+/// Text that goes on and on.
+pub(crate) fn log<S>(pieces: S) -> HttpResponse
+where
+    S: Stream<Item = io::Result<Bytes>> + Send + Sync + 'static,
+{
+    let mut response = warp::reply::stream(pieces).into_response();
+    response.headers_mut().insert(CONTENT_TYPE, TEXT);
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
@@ -155,10 +192,7 @@ pub(crate) fn plain(status: StatusCode, text: impl Into<Cow<'static, str>>) -> H
 
 /// The answer to a method that the endpoint does not have.
 pub(crate) fn wrong_method(method: &Method, allowed: &'static str) -> HttpResponse {
-    let text = format!("method {method} not allowed here: use one of {allowed}");
-    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, text);
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-    response
+    Refusal::wrong_method(method, allowed).into_response()
 }
 
 /// Sends the client to another path with the same query. Only a GET gets a page to look at.
