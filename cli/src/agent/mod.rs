@@ -16,7 +16,7 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use draft::Draft;
 use lictor_core::id::PeerId;
-use lictor_runtime::{DataDir, Options, Runtime, Storage, random_seed};
+use lictor_runtime::{DataDir, GossipSockets, Options, Runtime, Storage, random_seed};
 use plan::Plan;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -231,7 +231,12 @@ impl Agent {
         let listeners = listeners.map_err(|error| error.to_string())?;
         let http_addresses = listeners.iter().map(tokio::net::TcpListener::local_addr).collect::<io::Result<Vec<_>>>();
         let http_addresses = http_addresses.map_err(|error| error.to_string())?;
-        let config = plan.config(id, server_port, http_addresses.first().map(SocketAddr::port));
+        let mut config = plan.config(id, server_port, http_addresses.first().map(SocketAddr::port));
+        // Beside a port that the system chose, the next one may be taken.
+        let gossip_port = if plan.bind.port() == 0 { 0 } else { config.gossip.address.port() };
+        let gossip = SocketAddr::new(plan.bind.ip(), gossip_port);
+        let gossip = GossipSockets::bind(gossip).map_err(|error| format!("cannot gossip on {gossip}: {error}"))?;
+        config.gossip.address.set_port(gossip.address().map_err(|error| error.to_string())?.port());
         let mut limits = lictor_http::Options { value_bytes: config.limits.value_bytes, ..Default::default() };
         if let Some(directory) = &plan.data_dir {
             // What is restored needs its room there anyway, and a system's own directory may be in memory.
@@ -239,7 +244,7 @@ impl Agent {
         }
         let pid_file = plan.pid_file.as_deref().map(PidFile::write).transpose()?;
 
-        let options = Options { config, storage, listener, seed: random_seed() };
+        let options = Options { config, storage, listener: Some(listener), gossip, seed: random_seed() };
         let runtime = Runtime::start(options).map_err(|error| error.to_string())?;
         let handle = runtime.handle();
         let call = move |call| {
