@@ -71,10 +71,12 @@ pub(crate) struct Layout {
 /// The status code of an error. Consul answers most of them with 500.
 fn status_of(error: &Error) -> StatusCode {
     match error {
-        Error::ValueTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Error::BadDefinition(_) | Error::BadCheckStatus(_) | Error::NoServiceNamed => StatusCode::BAD_REQUEST,
+        Error::ServiceNotRegistered(_) => StatusCode::NOT_FOUND,
+        Error::ValueTooLarge { .. } | Error::RegistrationTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Error::KeyTooLarge { .. } => StatusCode::URI_TOO_LONG,
-        Error::Busy { what: Busy::OpenCalls | Busy::BlockedQueries | Busy::Joins, .. } => StatusCode::TOO_MANY_REQUESTS,
         Error::Busy { what: Busy::UncommittedBytes, .. } | Error::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+        Error::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -241,10 +243,17 @@ mod tests {
             (Error::NoPathToDatacenter, 500),
             (Error::MissingSession, 500),
             (Error::DiskFull, 500),
+            (Error::MissingNodeOrAddress, 500),
+            (Error::BadDefinition("Missing check name".into()), 400),
+            (Error::BadCheckStatus("bogus".into()), 400),
+            (Error::ServiceNotRegistered("s".into()), 404),
+            (Error::NoTtl("c".into()), 500),
+            (Error::RegistrationTooLarge { limit: 1 }, 413),
             (Error::ValueTooLarge { limit: 524_288 }, 413),
             (Error::KeyTooLarge { limit: 1 }, 414),
             (busy(Busy::OpenCalls), 429),
             (busy(Busy::BlockedQueries), 429),
+            (busy(Busy::Services), 429),
             (busy(Busy::UncommittedBytes), 503),
             (Error::ShuttingDown, 503),
         ];

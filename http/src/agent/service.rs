@@ -3,7 +3,7 @@
 use lictor_core::api::agent::{Request, ServiceDefinition};
 use lictor_core::api::catalog::Service;
 use serde::{Serialize, Serializer};
-use warp::http::{Method, StatusCode};
+use warp::http::Method;
 
 use super::maintenance;
 use crate::ask::{Ask, Asked, Form, Shape, needed, parsed, text};
@@ -29,9 +29,6 @@ pub(crate) fn ask<'f>(endpoint: Endpoint<'_>, form: Form<'f>) -> Result<Asked<'f
                 let definition = ServiceDefinition { token, ..definition };
                 Ok(Ask::here(Request::RegisterService(Box::new(definition)), Shape::Empty))
             }));
-        }
-        Endpoint::Deregister([]) => {
-            return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "ServiceID missing"));
         }
         Endpoint::Deregister(id) => Request::DeregisterService { id: text(id) },
         Endpoint::Maintenance(id) => {
