@@ -251,7 +251,7 @@ impl Agent {
             let handle = handle.clone();
             async move { handle.call(call).await }
         };
-        let http = lictor_http::Server::start(listeners, &limits, call);
+        let http = lictor_http::Server::start(listeners, &limits, lictor_http::Hooks::default(), call);
         Ok(Self { runtime, http, http_addresses, id, _pid_file: pid_file })
     }
 
