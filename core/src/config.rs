@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::api::agent::{Definitions, Settings};
+use crate::api::catalog::Meta;
 use crate::gossip;
 use crate::id::PeerId;
 use crate::raft::{self, Configuration};
@@ -84,6 +85,8 @@ impl Gossip {
 pub struct Local {
     /// What the configuration files define.
     pub definitions: Definitions,
+    /// What the catalog is told of the node itself (`node_meta`).
+    pub node_meta: Meta,
     /// Whether checks may run commands.
     pub script_checks: bool,
     /// How often the catalog is compared with what is registered here, in a cluster of up to 128 agents; every doubling
@@ -104,6 +107,7 @@ impl Default for Local {
     fn default() -> Self {
         Self {
             definitions: Definitions::default(),
+            node_meta: Meta::new(),
             script_checks: true,
             sync_interval: Duration::from_secs(60),
             output_interval: Duration::from_secs(300),
