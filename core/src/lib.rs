@@ -5,6 +5,7 @@ pub mod api;
 pub mod config;
 pub mod coordinate;
 pub mod error;
+pub mod event;
 pub mod file;
 pub mod gossip;
 pub mod id;

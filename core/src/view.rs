@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::coordinate::Coordinate;
 use crate::id::Index;
 use crate::raft::{Configuration, Position, Raft, SnapshotMeta, Status};
-use crate::store::{Answer, Body, Store};
+use crate::store::{Answer, Body, Question, Store};
 use crate::time::{Duration, Instant};
 
 /// A picture of the store and of what its server knew when it was taken. Cheap to clone; any thread may
@@ -117,7 +117,7 @@ impl View {
             return Some(Ok(response));
         }
         let answer = query(&self.store, &call.request)?;
-        if !is_news(&answer, read.index) {
+        if !is_news(answer.changed, read.index) {
             return None;
         }
         Some(Ok(respond(answer, self.leader.is_some(), self.contact_age(now))))
@@ -285,22 +285,12 @@ const SNAPSHOT_VERSION: &str = "1";
 
 /// The answer of a store to a read of replicated data; `None` for anything else.
 pub(crate) fn query(store: &Store, request: &Request) -> Option<Answer> {
-    match request {
-        Request::Kv(request) => store.query(request),
-        Request::Status(_)
-        | Request::Agent(_)
-        | Request::Operator(_)
-        | Request::Snapshot(_)
-        | Request::Catalog(_)
-        | Request::Health(_)
-        | Request::Event(_)
-        | Request::Coordinate(_) => None,
-    }
+    store.query(Question::of(request)?)
 }
 
-/// Whether a read that asks for news beyond `asked` may be answered by this.
-pub(crate) fn is_news(answer: &Answer, asked: Index) -> bool {
-    asked == Index(0) || answer.changed > asked
+/// Whether a read that asks for news beyond `asked` may be answered by what was changed then.
+pub(crate) fn is_news(changed: Index, asked: Index) -> bool {
+    asked == Index(0) || changed > asked
 }
 
 /// Wraps an answer up.
@@ -309,5 +299,12 @@ pub(crate) fn respond(answer: Answer, known_leader: bool, last_contact: Duration
     match answer.body {
         Body::Entries(value) => Response::KvEntries(Read { meta, value }),
         Body::Keys(value) => Response::KvKeys(Read { meta, value }),
+        Body::Nodes(value) => Response::Nodes(Read { meta, value }),
+        Body::ServiceNames(value) => Response::ServiceNames(Read { meta, value }),
+        Body::Instances(value) => Response::Instances(Read { meta, value }),
+        Body::NodeServices(value) => Response::NodeServices(Read { meta, value }),
+        Body::Checks(value) => Response::Checks(Read { meta, value }),
+        Body::HealthOf(value) => Response::HealthOf(Read { meta, value }),
+        Body::Places(value) => Response::NodePlaces(Read { meta, value }),
     }
 }

@@ -85,7 +85,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("api", &["coordinate", "error", "id", "time"]),
     ("raft", &["id", "rng", "time"]),
     ("gossip", &["coordinate", "id", "rng", "time"]),
-    ("store", &["api", "id", "time"]),
+    ("event", &["api", "gossip", "id", "wire"]),
+    ("store", &["api", "coordinate", "id", "time"]),
     ("snapshot", &["api", "file", "id", "raft", "store", "wire"]),
     ("watch", &["api", "id", "store"]),
     ("leader", &["api", "config", "id", "raft", "store", "time"]),
@@ -99,8 +100,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "agent",
         &[
-            "api", "config", "error", "file", "gossip", "id", "io", "keep", "leader", "peer", "raft", "recovery",
-            "rng", "snapshot", "store", "time", "view", "wal", "watch", "wire",
+            "api", "config", "error", "event", "file", "gossip", "id", "io", "keep", "leader", "peer", "raft",
+            "recovery", "rng", "snapshot", "store", "time", "view", "wal", "watch", "wire",
         ],
     ),
 ];

@@ -34,6 +34,7 @@ use snapshot::Snapshots;
 
 use crate::api::Reply;
 use crate::config::Config;
+use crate::event;
 use crate::gossip::Gossip;
 use crate::id::{PeerId, Term, Ticket};
 use crate::io::{Input, Notice, Output};
@@ -61,6 +62,8 @@ pub struct Agent {
     now: Instant,
     raft: Raft,
     gossip: Gossip,
+    /// The user events that were meant for us.
+    heard: event::Buffer,
     writer: Writer,
     store: Store,
     watches: Watches,
@@ -139,6 +142,7 @@ impl Agent {
             rng,
             now,
             gossip,
+            heard: event::Buffer::default(),
             raft,
             writer,
             store,
@@ -179,7 +183,7 @@ impl Agent {
             Input::Message(envelope) => self.handle_message(envelope),
             Input::Datagram { from, bytes } => self.gossip.handle_datagram(self.now, from, &bytes),
             Input::Stream { from, bytes } => self.gossip.handle_stream(self.now, from, &bytes),
-            Input::Unreachable { to } => self.gossip.handle_unreachable(self.now, to),
+            Input::Unreachable { to, reason } => self.gossip.handle_unreachable(self.now, to, &reason),
             Input::Resolved { .. } | Input::Probed { .. } => {}
             Input::Garbage { from, reason } => self.drop_message(from, reason),
             Input::Persisted(seq) => self.raft.persisted(self.now, seq),

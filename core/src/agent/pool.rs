@@ -3,7 +3,7 @@
 use super::Agent;
 use crate::api::{self, Error, agent};
 use crate::config::Config;
-use crate::gossip::{Gossip, Transmit};
+use crate::gossip::{Gossip, News, Transmit};
 use crate::id::Ticket;
 use crate::io::Output;
 use crate::rng::Rng;
@@ -33,6 +33,10 @@ impl Agent {
                 Transmit::Stream { to, bytes } => Output::Stream { to, bytes },
             });
         }
-        while self.gossip.poll_news().is_some() {}
+        while let Some(news) = self.gossip.poll_news() {
+            if let News::UserEvent(event) = news {
+                self.deliver_event(event);
+            }
+        }
     }
 }
