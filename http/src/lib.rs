@@ -13,6 +13,8 @@
 //! | `params` | query strings, consistency, `index` and `wait` |
 //! | [`duration`] | durations as Go writes them |
 //! | `body` | reading of request bodies within a limit |
+//! | `parse`, `decode` | what is in them: JSON, and the fields of its objects |
+//! | [`definition`] | services and checks as people define them |
 //! | `kv`, `status`, `agent`, `operator` | one subject each: request in, JSON out |
 //! | `snapshot` | the state as a whole, out and in |
 //! | [`archive`] | the form of a snapshot |
@@ -24,12 +26,16 @@
 mod agent;
 pub mod archive;
 mod body;
+mod decode;
+pub mod definition;
 pub mod duration;
+mod hooks;
 mod json;
 mod kv;
 mod operator;
 mod options;
 mod params;
+mod parse;
 pub mod path;
 mod reply;
 mod routes;
@@ -37,5 +43,6 @@ pub mod server;
 mod snapshot;
 mod status;
 
+pub use hooks::Hooks;
 pub use options::Options;
 pub use server::{Server, listen};

@@ -19,6 +19,7 @@ use warp::http::request::Parts;
 use warp::http::{Method, Request, StatusCode, Uri};
 
 use crate::body::{self, Announced};
+use crate::hooks::Hooks;
 use crate::operator::{self, ShownAutopilot, ShownConfiguration, ShownHealth, Tool};
 use crate::options::Options;
 use crate::params::Params;
@@ -109,6 +110,7 @@ struct Answerer<F> {
 pub(crate) fn service<F, Fut>(
     call: F,
     options: &Options,
+    _hooks: Hooks,
 ) -> impl Service<Request<Incoming>, Response = HttpResponse, Error = Infallible, Future: Send> + Clone + Send + 'static
 where
     F: Fn(Call) -> Fut + Send + Sync + 'static,
