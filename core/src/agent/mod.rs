@@ -39,6 +39,7 @@ use crate::gossip::Gossip;
 use crate::id::{PeerId, Term, Ticket};
 use crate::io::{Input, Notice, Output};
 use crate::leader::Duties;
+use crate::local::Local;
 use crate::peer::{Body, Envelope};
 use crate::raft::{Entry, Kind, Payload, Raft, Start, Status};
 use crate::recovery::Recovered;
@@ -73,6 +74,7 @@ pub struct Agent {
     snapshots: Snapshots,
     jobs: Jobs,
     errands: Errands,
+    local: Local,
     /// Where peers said they are, and where the members' list had them then: they may have moved since the log named them.
     addresses: BTreeMap<PeerId, (SocketAddr, Option<SocketAddr>)>,
     /// When to tell the members where we are, if we know no leader that would find us.
@@ -133,6 +135,7 @@ impl Agent {
         let raft = Raft::new(config.id, config.raft.clone(), Rng::seeded(rng.u64()), start, now);
         let config = Arc::new(config);
         let gossip = pool::gossip(&config, Rng::seeded(rng.u64()), now);
+        let local = Local::new(&config, &recovered.files, Rng::seeded(rng.u64()), now);
         let snapshots = Snapshots::new(recovered.kept);
         let figures = Figures { dropped: 0, snapshot: snapshots.newest() };
         let view = Arc::new(View::new(&config, &raft, &store, figures));
@@ -152,6 +155,7 @@ impl Agent {
             snapshots,
             jobs: Jobs::default(),
             errands: Errands::default(),
+            local,
             addresses: BTreeMap::new(),
             next_announcement: now,
             obeys_order,
@@ -184,7 +188,8 @@ impl Agent {
             Input::Datagram { from, bytes } => self.gossip.handle_datagram(self.now, from, &bytes),
             Input::Stream { from, bytes } => self.gossip.handle_stream(self.now, from, &bytes),
             Input::Unreachable { to, reason } => self.gossip.handle_unreachable(self.now, to, &reason),
-            Input::Resolved { .. } | Input::Probed { .. } => {}
+            Input::Resolved { .. } => {}
+            Input::Probed { id, finding } => self.local.handle_probed(self.now, id, finding),
             Input::Garbage { from, reason } => self.drop_message(from, reason),
             Input::Persisted(seq) => self.raft.persisted(self.now, seq),
             Input::Reserved { file, size, granted } => self.writer.handle_reserved(self.now, &file, size, granted),
@@ -198,6 +203,7 @@ impl Agent {
         if self.gossip.poll_timeout().is_some_and(|due| due <= self.now) {
             self.gossip.tick(self.now);
         }
+        self.local.tick(self.now);
         self.tend_pool();
         while let Some(ticket) = self.calls.pop_due(self.now) {
             self.handle_deadline(ticket);
@@ -232,6 +238,7 @@ impl Agent {
         consider(self.gossip.poll_timeout());
         consider(self.calls.next_deadline());
         consider(self.writer.poll_timeout());
+        consider(self.local.poll_timeout());
         consider(self.duties.as_ref().and_then(|duties| duties.poll_timeout(&self.raft)));
         consider(self.announces().then_some(self.next_announcement));
         next
@@ -265,6 +272,12 @@ impl Agent {
     #[must_use]
     pub const fn gossip(&self) -> &Gossip {
         &self.gossip
+    }
+
+    /// What is registered with this agent, for checkers and statistics.
+    #[must_use]
+    pub const fn local(&self) -> &Local {
+        &self.local
     }
 
     /// What raft looks like from outside.
@@ -319,6 +332,7 @@ impl Agent {
     /// that is to be written or sent leaves at once.
     fn close_batch(&mut self) {
         self.follow_office();
+        self.tend_local();
         self.apply_committed();
         self.tend_snapshots();
         if let Some(duties) = &mut self.duties {
@@ -419,6 +433,7 @@ impl Agent {
         self.duties = office.led.then(|| Duties::new(&self.config.limits, self.now));
         if office.leader.is_some() {
             self.meet_leader();
+            self.local.leader_returned(self.now);
         }
     }
 }
