@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// The address that other agents are told. [default: the bind address]
     #[arg(long, value_name = "address")]
     advertise: Option<String>,
+    /// The address that other datacenters are told. [default: the advertised address]
+    #[arg(long, value_name = "address")]
+    advertise_wan: Option<String>,
     /// The address for other agents to connect to. [default: 0.0.0.0]
     #[arg(long, value_name = "address")]
     bind: Option<String>,
@@ -110,7 +113,6 @@ pub(crate) struct Args {
 
 /// Options of Consul's agent that take a value and do nothing in this release.
 const IGNORED: &[&str] = &[
-    "advertise-wan",
     "alt-domain",
     "atlas",
     "atlas-endpoint",
@@ -172,6 +174,7 @@ impl Args {
         let args = self;
         Ok(Draft {
             advertise_addr: args.advertise.clone(),
+            advertise_addr_wan: args.advertise_wan.clone(),
             bind_addr: args.bind.clone(),
             bootstrap: args.bootstrap,
             bootstrap_expect: args.bootstrap_expect,

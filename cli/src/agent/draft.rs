@@ -10,6 +10,7 @@ use lictor_core::api::agent::Definitions;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Draft {
     pub(crate) advertise_addr: Option<String>,
+    pub(crate) advertise_addr_wan: Option<String>,
     pub(crate) bind_addr: Option<String>,
     pub(crate) bootstrap: Option<bool>,
     pub(crate) bootstrap_expect: Option<u32>,
@@ -76,7 +77,7 @@ impl Draft {
             } };
         }
         overlay! {
-            advertise_addr, bind_addr, bootstrap, bootstrap_expect, check_reap_interval, check_update_interval,
+            advertise_addr, advertise_addr_wan, bind_addr, bootstrap, bootstrap_expect, check_reap_interval, check_update_interval,
             client_addr, data_dir, datacenter, dev, disable_coordinates, dns_port, enable_script_checks, encrypt,
             gossip_interval, gossip_nodes, http_addr, http_port, https_port, leave_drain_time, leave_on_terminate,
             log_level, node_id, node_name, pid_file, probe_interval, probe_timeout, protocol, raft_multiplier,

@@ -13,6 +13,7 @@ use crate::flags::nearest;
 const ACTING: &[&str] = &[
     "addresses.http",
     "advertise_addr",
+    "advertise_addr_wan",
     "bind_addr",
     "bootstrap",
     "bootstrap_expect",
@@ -84,7 +85,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "addresses.rpc",
     "advertise_addr_ipv4",
     "advertise_addr_ipv6",
-    "advertise_addr_wan",
     "advertise_addrs",
     "advertise_reconnect_timeout",
     "alt_domain",
@@ -237,6 +237,7 @@ impl Reading {
         match key {
             "addresses.http" => draft.http_addr = text(key, value)?,
             "advertise_addr" => draft.advertise_addr = text(key, value)?,
+            "advertise_addr_wan" => draft.advertise_addr_wan = text(key, value)?,
             "bind_addr" => draft.bind_addr = text(key, value)?,
             "bootstrap" => draft.bootstrap = truth(key, value)?,
             "bootstrap_expect" => draft.bootstrap_expect = number(key, value)?,

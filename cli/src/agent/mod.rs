@@ -17,6 +17,7 @@ use std::time::Duration;
 pub(crate) use args::{Args, ignored, with_ignored_options};
 use lictor_core::api::agent::Request;
 use lictor_core::api::{Call, Response};
+use lictor_core::io::Notice;
 use log::Log;
 use plan::Plan;
 use running::Running;
@@ -188,6 +189,15 @@ impl Life<'_> {
         self.log.set_level(plan.log_level);
         info!("agent: configuration reloaded, the log level is {}", plan.settings.log_level);
         Ok(())
+    }
+}
+
+/// What the agent's own word means for the process.
+fn ended(why: &Notice) -> End {
+    match why {
+        Notice::Left => End::Left,
+        Notice::Pool(news) => End::Failed(news.to_string()),
+        _ => End::Stopped,
     }
 }
 

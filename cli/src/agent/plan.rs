@@ -6,7 +6,7 @@ mod words;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use addresses::{advertised, http_addresses, ip, joinable, port};
 use lictor_core::api::agent::Settings;
@@ -183,11 +183,12 @@ impl Plan {
         settings.ports.extend(shown.map(|(name, port)| (name.to_owned(), port.map_or(-1, i32::from))));
         let mut gossip = self.gossip.clone();
         gossip.address.set_port(ports.gossip);
+        let time_of_day = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok();
         Config {
             datacenter: settings.datacenter.clone(),
             server: settings.server,
             gossip,
-            local: self.local.clone(),
+            local: Local { time_of_day, ..self.local.clone() },
             bootstrap: self.founds.then(|| Configuration::new([(id, address)])),
             raft: raft::Options::with_multiplier(self.raft_multiplier),
             settings: settings.clone(),
@@ -247,6 +248,7 @@ fn local(draft: Draft) -> Result<Local, String> {
         return Err("check_reap_interval must be above zero".to_owned());
     }
     Ok(Local {
+        wan_address: ip("advertise address for other datacenters", draft.advertise_addr_wan.as_deref())?,
         definitions: draft.definitions,
         node_meta: draft.node_meta,
         script_checks: draft.enable_script_checks.unwrap_or(default.script_checks),
