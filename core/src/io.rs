@@ -22,6 +22,7 @@ use bytes::Bytes;
 use crate::api::{Call, Reply};
 pub use crate::file::{FileName, FileOp, Job, JobOutcome, Write};
 use crate::id::{CallId, JobId, PeerId, ProbeId, WriteSeq};
+use crate::local;
 use crate::peer::Envelope;
 pub use crate::probe::{Finding, Probe};
 use crate::raft;
@@ -388,6 +389,8 @@ pub enum Notice {
     Snapshot(SnapshotNews),
     /// Of the servers that make up the cluster.
     Servers(ServerNews),
+    /// Of the services and checks of this agent.
+    Local(local::News),
     /// The members are now those that the operator named in `raft/peers.json`, which is removed.
     OrderObeyed,
     /// A message was thrown away.

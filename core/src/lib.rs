@@ -12,6 +12,7 @@ pub mod id;
 pub mod io;
 pub mod keep;
 mod leader;
+pub mod local;
 pub mod peer;
 pub mod probe;
 pub mod raft;

@@ -130,6 +130,8 @@ impl Driver {
                         self.callers.remove(id);
                     }
                     Input::Persisted(seq) => self.durable = *seq,
+                    // It was called off after it had ended.
+                    Input::Probed { id, .. } if !self.outside.probes.ended(*id) => return true,
                     _ => {}
                 }
                 self.agent.handle_input(now, input);
@@ -184,7 +186,8 @@ impl Driver {
             Output::Datagram { to, bytes } => self.outside.datagrams.send(to, &bytes),
             Output::Stream { to, bytes } => self.outside.streams.send(to, &bytes),
             Output::Resolve { name } => self.outside.resolve(name),
-            Output::Probe(_) | Output::CancelProbe(_) => {}
+            Output::Probe(probe) => self.outside.probes.start(probe),
+            Output::CancelProbe(id) => self.outside.probes.cancel(id),
             Output::Notice(notice) => self.notices.log(self.shared.clock.now(), &notice),
         }
     }

@@ -15,6 +15,7 @@ mod gossip;
 mod handle;
 mod notices;
 mod outside;
+mod probe;
 mod recover;
 mod resolve;
 mod restore;

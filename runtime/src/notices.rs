@@ -21,6 +21,8 @@ impl NoticeLog {
         match notice {
             Notice::Raft(news) => log_news(news),
             Notice::Snapshot(news) => log_snapshot(news),
+            Notice::Local(news) if news.is_trouble() => tracing::warn!("{news}"),
+            Notice::Local(news) => tracing::info!("{news}"),
             Notice::Pool(news) => log_pool(news),
             Notice::Left => tracing::info!("this agent has left the pool, and stops"),
             Notice::Servers(news @ ServerNews::Founded { .. }) => tracing::info!("{news}"),

@@ -6,6 +6,7 @@ use std::net::UdpSocket;
 use lictor_core::io::Input;
 
 use crate::errands::Errands;
+use crate::probe::Probes;
 use crate::resolve::Resolver;
 use crate::tcp::{CONNECTIONS, Peers, Streams};
 use crate::udp::Datagrams;
@@ -15,6 +16,7 @@ pub(crate) struct Outside {
     pub(crate) peers: Peers,
     pub(crate) datagrams: Datagrams,
     pub(crate) streams: Streams,
+    pub(crate) probes: Probes,
     resolver: Resolver,
     errands: Errands,
 }
@@ -26,6 +28,7 @@ impl Outside {
             peers: Peers::new(errands.runtime().clone(), CONNECTIONS),
             datagrams: Datagrams::start(udp, &errands)?,
             streams: Streams::new(errands.clone()),
+            probes: Probes::new(errands.clone()),
             resolver: Resolver::new(),
             errands,
         })

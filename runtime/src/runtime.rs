@@ -106,7 +106,7 @@ impl Runtime {
                     let (path, found) = (directory.path().to_owned(), directory.node_id());
                     return Err(StartError::OtherNodeId { path, found, wanted: config.id });
                 }
-                let (recovered, files) = directory.restore(quota)?;
+                let (recovered, files) = directory.restore(quota, config.server)?;
                 let (link, disk) = DiskThreads::start(files, events.clone()).map_err(StartError::Thread)?;
                 (recovered, link, Some(disk))
             }

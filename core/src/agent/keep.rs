@@ -9,6 +9,7 @@ use crate::api::{Error, Response};
 use crate::file::{FileOp, JobOutcome};
 use crate::id::Ticket;
 use crate::keep::{DRAFT, FOLDER, seal};
+use crate::local::Change;
 
 /// What happens once a file is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub(super) enum Then {
     Left,
     /// We are pledged to found a cluster: see `founding.rs`.
     Pledge(u64),
+    /// The next states of checks may follow.
+    States,
 }
 
 impl Agent {
@@ -34,6 +37,26 @@ impl Agent {
             FileOp::Write { file: draft.clone(), offset: 0, bytes: Bytes::from(seal(value)) },
             FileOp::Rename { file: draft, to: file },
         ];
+        self.do_job(Purpose::Keep(then), ops);
+    }
+
+    /// Makes several such changes that become durable together, before `then`. Without any, it happens at once.
+    pub(super) fn keep_all(&mut self, changes: Vec<Change>, then: Then) {
+        if changes.is_empty() {
+            return self.kept(then, JobOutcome::Done);
+        }
+        let mut ops = Vec::new();
+        for Change { name, content } in changes {
+            let (file, draft) = (format!("{FOLDER}{name}"), format!("{FOLDER}{name}{DRAFT}"));
+            match content {
+                None => ops.push(FileOp::Remove { file }),
+                Some(bytes) => ops.extend([
+                    FileOp::Remove { file: draft.clone() },
+                    FileOp::Write { file: draft.clone(), offset: 0, bytes: Bytes::from(bytes) },
+                    FileOp::Rename { file: draft, to: file },
+                ]),
+            }
+        }
         self.do_job(Purpose::Keep(then), ops);
     }
 
@@ -49,6 +72,7 @@ impl Agent {
             // Nothing is waited for that may never come.
             (Then::Left, _) => self.leaving_remembered(),
             (Then::Pledge(number), outcome) => self.pledge_kept(number, outcome),
+            (Then::States, _) => self.local.states_kept(),
             (Then::Answer(ticket), JobOutcome::Done) => self.reply(ticket, Ok(Response::Done(true))),
             (Then::Answer(ticket), JobOutcome::NoRoom) => self.reply(ticket, Err(Error::DiskFull)),
         }

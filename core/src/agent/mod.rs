@@ -47,6 +47,7 @@ use crate::gossip::Gossip;
 use crate::id::{PeerId, Term, Ticket};
 use crate::io::{Input, Notice, Output};
 use crate::leader::Duties;
+use crate::local::Local;
 use crate::peer::{Body, Envelope};
 use crate::raft::{Entry, Kind, Payload, Raft, Start, Status};
 use crate::recovery::Recovered;
@@ -84,6 +85,7 @@ pub struct Agent {
     snapshots: Snapshots,
     jobs: Jobs,
     errands: Errands,
+    local: Local,
     /// Where peers said they are, and where the members' list had them then: they may have moved since the log named them.
     addresses: BTreeMap<PeerId, (SocketAddr, Option<SocketAddr>)>,
     /// When to tell the members where we are, if we know no leader that would find us.
@@ -150,6 +152,7 @@ impl Agent {
         let raft = Raft::new(config.id, config.raft.clone(), Rng::seeded(rng.u64()), start, now);
         let config = Arc::new(config);
         let gossip = pool::gossip(&config, Rng::seeded(rng.u64()), now);
+        let local = Local::new(&config, &recovered.files, Rng::seeded(rng.u64()), now);
         let snapshots = Snapshots::new(recovered.kept);
         let figures = Figures { dropped: 0, snapshot: snapshots.newest() };
         let origin = rng.u64();
@@ -174,6 +177,7 @@ impl Agent {
             snapshots,
             jobs: Jobs::default(),
             errands: Errands::default(),
+            local,
             addresses: BTreeMap::new(),
             next_announcement: now,
             obeys_order,
@@ -208,7 +212,7 @@ impl Agent {
             Input::Stream { from, bytes } => self.gossip.handle_stream(self.now, from, &bytes),
             Input::Unreachable { to, reason } => self.gossip.handle_unreachable(self.now, to, &reason),
             Input::Resolved { name, addresses } => self.handle_resolved(&name, &addresses),
-            Input::Probed { .. } => {}
+            Input::Probed { id, finding } => self.local.handle_probed(self.now, id, finding),
             Input::Garbage { from, reason } => self.drop_message(from, reason),
             Input::Persisted(seq) => self.raft.persisted(self.now, seq),
             Input::Reserved { file, size, granted } => self.writer.handle_reserved(self.now, &file, size, granted),
@@ -222,6 +226,7 @@ impl Agent {
         if self.gossip.poll_timeout().is_some_and(|due| due <= self.now) {
             self.gossip.tick(self.now);
         }
+        self.local.tick(self.now);
         self.tend_pool();
         self.tend_servers();
         while let Some(ticket) = self.calls.pop_due(self.now) {
@@ -260,6 +265,7 @@ impl Agent {
         consider(self.founder.poll_timeout());
         consider(self.calls.next_deadline());
         consider(self.writer.poll_timeout());
+        consider(self.local.poll_timeout());
         consider(self.duties.as_ref().and_then(|duties| duties.poll_timeout(&self.raft)));
         consider(self.announces().then_some(self.next_announcement));
         next
@@ -293,6 +299,12 @@ impl Agent {
     #[must_use]
     pub const fn gossip(&self) -> &Gossip {
         &self.gossip
+    }
+
+    /// What is registered with this agent, for checkers and statistics.
+    #[must_use]
+    pub const fn local(&self) -> &Local {
+        &self.local
     }
 
     /// What raft looks like from outside.
@@ -356,6 +368,7 @@ impl Agent {
     /// that is to be written or sent leaves at once.
     fn close_batch(&mut self) {
         self.follow_office();
+        self.tend_local();
         self.apply_committed();
         self.reconcile();
         self.tend_snapshots();
@@ -465,6 +478,7 @@ impl Agent {
         self.duties = office.led.then(|| Duties::new(&self.config.limits, self.now));
         if office.leader.is_some() {
             self.meet_leader();
+            self.local.leader_returned(self.now);
         }
     }
 }
