@@ -48,6 +48,8 @@ pub(crate) enum Step {
 #[derive(Debug)]
 pub(super) struct Reconcile {
     next_full: Instant,
+    /// The log has not got far enough yet for another look.
+    waits: bool,
     /// Members to be looked at, by name.
     due: BTreeSet<String>,
     /// What was proposed lies up to here in the log.
@@ -78,6 +80,7 @@ impl Reconcile {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             next_full: now,
+            waits: false,
             due: BTreeSet::new(),
             proposed: Index(0),
             tried: BTreeMap::new(),
@@ -112,15 +115,17 @@ impl Reconcile {
         self.refused.insert(name);
     }
 
-    pub(super) const fn poll_timeout(&self) -> Instant {
-        self.next_full
+    /// When to look again. What a look has to wait for is news that comes by itself.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        (!self.waits).then_some(self.next_full)
     }
 
     /// What is to be done now.
     pub(super) fn poll(&mut self, now: Instant, around: Surroundings<'_>) -> Vec<Step> {
         let Surroundings { raft, store, .. } = around;
         // Before that we do not know what earlier leaders have brought into the store.
-        if raft.confirmed_round().is_none() || store.index() < self.proposed {
+        self.waits = raft.confirmed_round().is_none() || store.index() < self.proposed;
+        if self.waits {
             return Vec::new();
         }
         let restored = self.restored_at.replace(store.restored_at()) != Some(store.restored_at());
@@ -298,10 +303,13 @@ fn live(member: &Member, config: &Config, store: &Store) -> Option<Command> {
     let node = node(member, known);
     let is_known = known.is_some_and(|known| (&known.address, &known.id) == (&node.address, &node.id));
     let passes = serf_check(store, name).is_some_and(|check| says(check, PASSING, SERF_ALIVE));
-    let service = Server::of(member, &config.datacenter).map(|server| i64::from(server.address.port())).filter(|port| {
-        let mut services = store.services_of(name);
-        !services.any(|known| (known.id.as_str(), known.name.as_str(), known.port) == (SERVER_SERVICE, SERVER_SERVICE, *port))
-    });
+    let service =
+        Server::of(member, &config.datacenter).map(|server| i64::from(server.address.port())).filter(|port| {
+            let mut services = store.services_of(name);
+            !services.any(|known| {
+                (known.id.as_str(), known.name.as_str(), known.port) == (SERVER_SERVICE, SERVER_SERVICE, *port)
+            })
+        });
     if is_known && passes && service.is_none() {
         return None;
     }
