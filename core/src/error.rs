@@ -38,6 +38,21 @@ pub enum Error {
     /// `?acquire=` with a session that does not exist (any more).
     #[error("invalid session \"{0}\"")]
     InvalidSession(String),
+    /// A registration without the name of its node, or without the node's address.
+    #[error("Must provide node and address")]
+    MissingNodeOrAddress,
+    /// A service with an ID and without a name.
+    #[error("Must provide service name with ID")]
+    MissingServiceName,
+    /// A deregistration that does not say of which node.
+    #[error("Must provide node")]
+    MissingNode,
+    /// A registration or deregistration is over the limit.
+    #[error("Registration exceeds {limit} byte limit")]
+    RegistrationTooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// Something that is limited has reached its limit; the client should come back later.
     #[error("too many {what}: the limit of {limit} is reached, try again later")]
     Busy {
@@ -81,6 +96,32 @@ pub enum Error {
     /// What was to be restored is no image, or has been damaged.
     #[error("cannot restore: {0}")]
     MalformedImage(String),
+    /// None of the agents that were to be joined has answered. A line for each of them.
+    #[error("{}", listed(.0))]
+    JoinFailed(Vec<String>),
+    /// A filter of a user event is no regular expression.
+    #[error("Invalid {which} filter: {why}")]
+    InvalidEventFilter {
+        /// Which one.
+        which: EventFilter,
+        /// Go's words for what is wrong with it.
+        why: String,
+    },
+    /// A user event names a tag, but no service that should have it.
+    #[error("Cannot provide tag filter without service filter")]
+    TagFilterAlone,
+    /// A user event would not fit into a datagram.
+    #[error("user event exceeds limit of {limit} bytes")]
+    EventTooLarge {
+        /// The most bytes that its name, filters and payload may take together, as they travel.
+        limit: usize,
+    },
+    /// Whoever leaves the pool joins nobody and fires no events any more.
+    #[error("this agent is leaving the pool")]
+    Leaving,
+    /// Only servers join those of other datacenters.
+    #[error("Must be a server to join WAN cluster")]
+    NotAServer,
     /// This agent keeps no replicated state and knows no server that does.
     #[error("No known Consul servers")]
     NoServers,
@@ -92,6 +133,34 @@ pub enum Error {
     ShuttingDown,
 }
 
+/// Several errors in one text, as Consul lists them.
+fn listed(errors: &[String]) -> String {
+    let mut text = format!("{} error(s) occurred:\n", errors.len());
+    errors.iter().for_each(|error| text.extend(["\n* ", error]));
+    text
+}
+
+/// A filter of a user event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventFilter {
+    /// Of the names of nodes.
+    Node,
+    /// Of services.
+    Service,
+    /// Of the tags of services.
+    Tag,
+}
+
+impl std::fmt::Display for EventFilter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Node => "node",
+            Self::Service => "service",
+            Self::Tag => "tag",
+        })
+    }
+}
+
 /// What can be too much at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Busy {
@@ -101,6 +170,8 @@ pub enum Busy {
     BlockedQueries,
     /// Bytes proposed and not yet committed.
     UncommittedBytes,
+    /// Agents that are being joined.
+    Joins,
 }
 
 impl std::fmt::Display for Busy {
@@ -109,6 +180,7 @@ impl std::fmt::Display for Busy {
             Self::OpenCalls => "open calls",
             Self::BlockedQueries => "blocked queries",
             Self::UncommittedBytes => "uncommitted bytes",
+            Self::Joins => "agents to join",
         })
     }
 }

@@ -82,6 +82,11 @@ impl Net {
         self.links[from * self.hosts + to].blocked == 0
     }
 
+    /// What it takes to hear that nobody is there.
+    pub(crate) fn round_trip(&mut self) -> Duration {
+        self.dice.micros(self.plan.latency_us) * 2
+    }
+
     /// A message of so many bytes is sent now.
     pub(crate) fn send(&mut self, now: Instant, from: usize, to: usize, bytes: usize) -> Fate {
         let sum = |base: u32, of: fn(&Weather) -> u32, weather: &[Weather]| {

@@ -57,6 +57,10 @@ pub struct Stats {
     pub messages_damaged: u64,
     /// Messages that an agent threw away.
     pub messages_dropped: u64,
+    /// Packets of gossip sent.
+    pub packets: u64,
+    /// Packets that never arrived.
+    pub packets_lost: u64,
     /// Groups of writes that were synced.
     pub syncs: u64,
     /// Reservations for which there was no room.
@@ -265,6 +269,8 @@ impl AddAssign<&Self> for Stats {
         self.messages_doubled += other.messages_doubled;
         self.messages_damaged += other.messages_damaged;
         self.messages_dropped += other.messages_dropped;
+        self.packets += other.packets;
+        self.packets_lost += other.packets_lost;
         self.syncs += other.syncs;
         self.reservations_refused += other.reservations_refused;
         self.disks_full += other.disks_full;
@@ -310,6 +316,7 @@ impl fmt::Display for Stats {
             "network     {} messages, {} lost, {} doubled, {} damaged, {} dropped by agents",
             self.messages, self.messages_lost, self.messages_doubled, self.messages_damaged, self.messages_dropped
         )?;
+        writeln!(f, "gossip      {} packets, {} lost", self.packets, self.packets_lost)?;
         writeln!(
             f,
             "disk        {} syncs, {} reservations refused, {} times full, {} failed writes, {} jobs, {} without room",

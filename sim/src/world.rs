@@ -6,11 +6,13 @@ mod calm;
 mod clients;
 mod damage;
 mod disks;
+mod gossip;
 mod operator;
 mod troubles;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use lictor_core::io::FileName;
@@ -40,6 +42,10 @@ pub(super) enum Event {
     Wake { host: usize, life: u64 },
     /// A frame arrives.
     Deliver { from: usize, to: usize, frame: Bytes },
+    /// A packet of gossip arrives.
+    Gossip { from: usize, to: usize, packet: Packet },
+    /// An agent hears that nobody took what it sent over a stream.
+    Unreachable { host: usize, life: u64, to: SocketAddr },
     /// A disk has synced a group of writes.
     Synced { host: usize, life: u64 },
     /// A disk has, or has not, set room aside.
@@ -64,6 +70,14 @@ pub(super) enum Event {
     Probe { host: usize },
     /// Is all well?
     Look,
+}
+
+/// A packet of gossip on its way.
+#[derive(Clone, Debug)]
+pub(super) struct Packet {
+    /// Whether it came over a stream.
+    pub(super) is_stream: bool,
+    pub(super) bytes: Bytes,
 }
 
 /// What is over.
@@ -187,7 +201,7 @@ impl World {
             watcher: Watcher::new(servers),
             model: Model::default(),
             committed_at: Vec::new(),
-            reads: Reads::new(servers),
+            reads: Reads::new(plan.servers()),
             trace: Trace::default(),
             stats: Stats::default(),
             story: with_story.then(Vec::new),
@@ -241,6 +255,14 @@ impl World {
                 self.on_frame(from, to, &frame);
                 Ok(())
             }
+            Event::Gossip { from, to, packet } => {
+                self.on_packet(from, to, packet);
+                Ok(())
+            }
+            Event::Unreachable { host, life, to } => {
+                self.on_unreachable(host, life, to);
+                Ok(())
+            }
             Event::Synced { host, life } => self.on_synced(host, life),
             Event::Reserved { host, life, file, size, granted } => {
                 self.on_reserved(host, life, file, size, granted);
@@ -266,6 +288,11 @@ impl World {
             Event::Probe { host } => self.on_probe(host),
             Event::Look => self.on_look(),
         }
+    }
+
+    /// The hosts that are servers, with their numbers.
+    fn servers(&self) -> impl Iterator<Item = (usize, &Host)> {
+        self.hosts.iter().enumerate().filter(|(_, host)| !host.plan.client)
     }
 
     /// Adds what only the checkers counted, once the run is over.

@@ -187,6 +187,7 @@ impl Agent {
             Stage::Held => self.route(ticket),
             Stage::Forwarded { to, term, give_up, resend } => self.handle_silence(ticket, (to, term), give_up, resend),
             Stage::Proposed(_) => self.reply(ticket, Err(Error::LeadershipLost)),
+            Stage::Blocked if matches!(open.call.request, Request::Event(_)) => self.answer_listing(ticket),
             Stage::Blocked => self.read_when_sure(ticket),
             Stage::Confirming(_) | Stage::CatchingUp(_) => self.reply(ticket, Err(Error::NoLeader)),
             Stage::HandingOver => self.reply(ticket, Err(Error::NoSuccessor)),

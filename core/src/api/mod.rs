@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::error::Error;
+pub use crate::error::{Error, EventFilter};
 use crate::id::Index;
 use crate::time::Duration;
 

@@ -8,7 +8,7 @@ use lictor_core::raft::News;
 use lictor_core::time::Instant;
 use lictor_core::wire::{self, Frame, HEADER_BYTES, Malformed};
 
-use super::{Event, World, operator, tell};
+use super::{Event, Packet, World, operator, tell};
 use crate::check::{Verdict, snapshot, watch};
 use crate::history::op_of;
 use crate::host::{Host, peer};
@@ -190,11 +190,11 @@ impl World {
             Output::Reserve { file, size } => self.reserve(host, file, size),
             Output::Publish(view) => self.hosts[host].view = Some(view),
             Output::Discard(store) => drop(store),
-            Output::Datagram { .. }
-            | Output::Stream { .. }
-            | Output::Resolve { .. }
-            | Output::Probe(_)
-            | Output::CancelProbe(_) => {}
+            Output::Datagram { to, bytes } => self.send_packet(host, to, Packet { is_stream: false, bytes }),
+            Output::Stream { to, bytes } => self.send_packet(host, to, Packet { is_stream: true, bytes }),
+            // Nobody in this world has a name, and nothing in it is checked.
+            Output::Resolve { name } => self.feed(host, Input::Resolved { name, addresses: Vec::new() }),
+            Output::Probe(_) | Output::CancelProbe(_) => {}
             Output::Notice(notice) => self.hear(host, &notice)?,
         }
         Ok(())
@@ -274,6 +274,8 @@ impl World {
             Notice::Dropped { .. } => self.stats.messages_dropped += 1,
             Notice::Raft(News::BecameLeader { .. } | News::LeaderChanged { .. })
             | Notice::DiskHasRoom { .. }
+            | Notice::Pool(_)
+            | Notice::Left
             | Notice::OrderObeyed => {}
         }
         Ok(())
