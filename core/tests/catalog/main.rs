@@ -93,14 +93,22 @@ fn place() -> impl Strategy<Value = Place> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let register = (node(), prop::option::of(service()), vec(check(), 0..3))
-        .prop_map(|(node, service, checks)| Command::Register(Box::new(Registration { node, service, checks })));
+    let register = (node(), prop::option::of(service()), vec(check(), 0..3)).prop_map(|(node, service, mut checks)| {
+        // A check that a registration gives twice may wake for what it was in between.
+        let mut seen = BTreeSet::new();
+        checks.retain(|check| seen.insert(check.id.to_lowercase()));
+        Command::Register(Box::new(Registration { node, service, checks }))
+    });
     let deregister = (node_name(), text(&["", "", "s", "t", "u"]), text(&["", "k", "l", "m"]))
         .prop_map(|(node, service_id, check_id)| Command::Deregister(Deregistration { node, service_id, check_id }));
     prop_oneof![
         12 => register.prop_map(Step::Do),
         4 => deregister.prop_map(Step::Do),
-        2 => vec(place(), 0..4).prop_map(|places| Step::Do(Command::UpdateCoordinates(places))),
+        2 => vec(place(), 0..4).prop_map(|mut places| {
+            places.sort_by(|a, b| a.node.cmp(&b.node));
+            places.dedup_by(|a, b| a.node == b.node);
+            Step::Do(Command::UpdateCoordinates(places))
+        }),
         1 => (0..12u64).prop_map(Step::Reap),
         1 => Just(Step::Skip),
     ]
@@ -312,4 +320,51 @@ proptest! {
             }
         }
     }
+}
+
+/// A registration of a service of its own name on a node, with a check of it.
+fn registration(node: &str, service: &str, output: String) -> Command {
+    let node = Node { name: node.to_owned(), address: "10.0.0.1".to_owned(), ..Node::default() };
+    let check = Check { id: format!("check:{service}"), service_id: service.to_owned(), output, ..Check::default() };
+    let service = Service { id: service.to_owned(), name: service.to_owned(), ..Service::default() };
+    Command::Register(Box::new(Registration { node, service: Some(service), checks: vec![check] }))
+}
+
+#[test]
+fn a_thousand_who_wait_for_a_thousand_services_sleep_through_ten_thousand_writes_to_others() {
+    const WAITING: u64 = 1000;
+    const WRITES: u64 = 10_000;
+    let (mut store, mut watches) = (Store::default(), Watches::default());
+    let node = |n: u64| format!("node-{}", n % 50);
+    let mut waiting = Vec::new();
+    for n in 0..WAITING {
+        let name = format!("watched-{n}");
+        store.apply(store.index().next(), registration(&node(n), &name, String::new()));
+        let (read, filter) = (ReadOptions::default(), Filter::default());
+        let request = match n % 3 {
+            0 => catalog::Request::Service { name, tag: None, filter, read }.into(),
+            1 => health::Request::Checks { service: name, filter, read }.into(),
+            _ => Request::from(health::Request::Service { name, tag: None, passing: true, filter, read }),
+        };
+        watches.add(Ticket(n), Interest::of(question(&request)).unwrap());
+        waiting.push(request);
+    }
+    let before: Vec<Index> = waiting.iter().map(|request| answer(&store, request).index).collect();
+    let mut woken = BTreeSet::new();
+    for n in 0..WRITES {
+        // They come, change, and go, on the very nodes of those that are waited for.
+        let name = format!("other-{}", n % 700);
+        let command = match n % 10 {
+            9 => Command::Deregister(Deregistration { node: node(n), service_id: name, check_id: String::new() }),
+            _ => registration(&node(n), &name, n.to_string()),
+        };
+        let applied = store.apply(store.index().next(), command);
+        applied.touched.iter().for_each(|touch| watches.touched(touch, &mut woken));
+    }
+    assert_eq!(woken, BTreeSet::new());
+    let after: Vec<Index> = waiting.iter().map(|request| answer(&store, request).index).collect();
+    assert_eq!(after, before, "X-Consul-Index stays where it was");
+    let applied = store.apply(store.index().next(), registration(&node(2), "watched-2", "news".to_owned()));
+    applied.touched.iter().for_each(|touch| watches.touched(touch, &mut woken));
+    assert_eq!(woken, BTreeSet::from([Ticket(2)]));
 }
