@@ -12,6 +12,8 @@ use crate::id::{ErrandId, Term};
 pub(super) enum Errand {
     /// The servers are told where in the network we are.
     Place,
+    /// Anti-entropy's question of this number.
+    Local(u64),
 }
 
 /// The errands that have not come back.
@@ -45,8 +47,9 @@ impl Agent {
             let Some(errand) = self.errands.away.remove(&id) else { continue };
             self.open_batch = true;
             match errand {
-                // Soon it is told again anyway.
-                Errand::Place => drop(reply),
+                Errand::Place if reply.is_err() => self.place_unheard(),
+                Errand::Place => {}
+                Errand::Local(number) => self.local.handle_answer(self.now, number, reply),
             }
         }
     }

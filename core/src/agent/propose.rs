@@ -11,7 +11,7 @@ use crate::api::snapshot::Step;
 use crate::api::{Error, Request, Response, catalog, coordinate, kv, operator, snapshot};
 use crate::error::Busy;
 use crate::id::{SessionId, Ticket};
-use crate::raft::Entry;
+use crate::raft::{Entry, Position};
 use crate::store::Command;
 use crate::store::kv::{Command as Kv, Mode};
 use crate::wire;
@@ -58,17 +58,21 @@ impl Agent {
     /// now for lack of room is not lost: the next leader finds it still to be done.
     pub(super) fn do_duties(&mut self) {
         while let Some(command) = self.duties.as_mut().and_then(|duties| duties.poll_command(self.now)) {
-            let bytes = Bytes::from(wire::encode(&command));
-            if self.take_room(Entry::size_of(&bytes)) {
-                self.raft.propose(bytes);
-            }
+            self.propose_duty(&command);
         }
-        let change =
-            self.duties.as_mut().and_then(|duties| duties.poll_change(self.now, &self.config, &self.raft, &self.store));
+        let sight = self.pool.sight();
+        let change = (self.duties.as_mut())
+            .and_then(|duties| duties.poll_change(self.now, &self.config, &self.raft, &self.store, sight));
         if let Some(change) = change {
             // Refused now, it is still due the next time.
             let _ = self.change_members(change);
         }
+    }
+
+    /// Brings a command into the log that nobody waits for, if there is room for it.
+    pub(super) fn propose_duty(&mut self, command: &Command) -> Option<Position> {
+        let bytes = Bytes::from(wire::encode(command));
+        if self.take_room(Entry::size_of(&bytes)) { self.raft.propose(bytes) } else { None }
     }
 
     /// Brings a write into the log. We lead.

@@ -276,6 +276,7 @@ impl World {
             | Notice::DiskHasRoom { .. }
             | Notice::Pool(_)
             | Notice::Left
+            | Notice::Local(_)
             | Notice::OrderObeyed => {}
         }
         Ok(())
