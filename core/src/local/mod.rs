@@ -33,8 +33,6 @@ mod restore;
 mod schedule;
 mod state;
 mod sync;
-#[cfg(test)]
-mod tests;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -192,9 +190,11 @@ impl Local {
         self.dawn.map(|(dawn, time)| time + now.since(dawn))
     }
 
-    /// Panics if an invariant does not hold.
-    #[cfg(test)]
-    fn assert_invariants(&self) {
+    /// Checks the invariants, for tests and simulations.
+    ///
+    /// # Panics
+    /// If one does not hold.
+    pub fn assert_invariants(&self) {
         self.registry.assert_invariants();
         self.sync.assert_invariants();
     }

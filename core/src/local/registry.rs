@@ -113,7 +113,6 @@ impl Registry {
     }
 
     /// Panics if an invariant does not hold.
-    #[cfg(test)]
     pub(super) fn assert_invariants(&self) {
         let indexed: BTreeSet<_> =
             self.of_service.iter().flat_map(|(service, ids)| ids.iter().map(move |id| (service, id))).collect();

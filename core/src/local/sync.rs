@@ -348,8 +348,7 @@ impl Sync {
         self.sound && self.node_known && self.dirty.is_empty() && self.writes.is_empty() && self.reads.is_none()
     }
 
-    /// What is to be told, at what number of changes: for tests.
-    #[cfg(test)]
+    /// Panics if an invariant does not hold.
     pub(super) fn assert_invariants(&self) {
         assert!(self.gone.keys().all(|item| self.dirty.contains_key(item)));
         assert!(self.reads.is_none() || self.writes.is_empty());
