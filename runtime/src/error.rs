@@ -87,6 +87,9 @@ pub enum StartError {
     /// The socket for peers cannot be used.
     #[error("cannot listen to peers: {0}")]
     Listen(io::Error),
+    /// The sockets for gossip cannot be used.
+    #[error("cannot use the sockets for gossip: {0}")]
+    Gossip(io::Error),
 }
 
 impl StartError {

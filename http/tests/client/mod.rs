@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use lictor_core::api::{Call, Reply};
-use lictor_http::Options;
+use lictor_http::{Hooks, Options};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -31,9 +31,17 @@ impl Server {
         F: Fn(Call) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Reply> + Send + 'static,
     {
+        Self::start_hooked(options, Hooks::default(), call)
+    }
+
+    pub(crate) fn start_hooked<F, Fut>(options: &Options, hooks: Hooks, call: F) -> Self
+    where
+        F: Fn(Call) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Reply> + Send + 'static,
+    {
         let listener = lictor_http::listen(([127, 0, 0, 1], 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
-        Self { address, server: lictor_http::Server::start(vec![listener], options, call) }
+        Self { address, server: lictor_http::Server::start(vec![listener], options, hooks, call) }
     }
 
     /// A new connection.

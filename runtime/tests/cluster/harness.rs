@@ -13,7 +13,7 @@ use lictor_core::api::{Call, Consistency, Error, Read, ReadOptions, Response, ag
 use lictor_core::config::Config;
 use lictor_core::id::{Index, PeerId};
 use lictor_core::raft::{self, Configuration};
-use lictor_runtime::{DataDir, Handle, Options, Quota, Runtime, StartError, Storage};
+use lictor_runtime::{DataDir, GossipSockets, Handle, Options, Quota, Runtime, StartError, Storage};
 
 /// Everything that is waited for comes within this time, or the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -91,12 +91,7 @@ impl Cluster {
         let mut config = config(id(n), self.addresses[n], self.founders.clone());
         config.bootstrap = config.bootstrap.filter(|founders| founders.is_member(id(n)));
         (self.tune)(&mut config);
-        Runtime::start(Options {
-            config,
-            storage: Storage::Directory(directory, self.quotas[n].clone()),
-            listener,
-            seed: n as u64,
-        })
+        start(config, Storage::Directory(directory, self.quotas[n].clone()), listener, n as u64)
     }
 
     pub(crate) fn directory(&self, n: usize) -> PathBuf {
@@ -147,6 +142,18 @@ impl Cluster {
         let leader = self.leader().await;
         self.up().into_iter().find(|n| *n != leader).expect("a leader alone has no followers")
     }
+}
+
+/// Starts a server whose gossip has a port of its own.
+pub(crate) fn start(
+    mut config: Config,
+    storage: Storage,
+    listener: TcpListener,
+    seed: u64,
+) -> Result<Runtime, StartError> {
+    let gossip = GossipSockets::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    config.gossip.address = gossip.address().unwrap();
+    Runtime::start(Options { config, storage, listener: Some(listener), gossip, seed })
 }
 
 /// The ID of a cluster's server.
