@@ -301,9 +301,12 @@ fn what_was_told_long_ago_does_not_come_back() {
     bench.config.local.time_of_day = Some(seconds(1_000_009));
     bench.restart();
     assert_eq!(bench.status("a"), is("passing", "fine"));
+    assert_eq!(bench.files.len(), 2, "the check, and what was told of it");
     bench.config.local.time_of_day = Some(seconds(1_000_010));
     bench.restart();
-    assert_eq!(bench.status("a"), is("critical", ""));
+    assert_eq!(bench.status("a"), is("critical", ""), "a restart makes nothing hold for longer");
+    bench.call(|local, _| local.deregister_check("a")).unwrap();
+    assert_eq!(bench.files.len(), 0);
     // Nor does what expired while the agent was there, even if it does not know the time.
     let mut bench = Bench::new();
     bench.register_check(&ttl("a", 10)).unwrap();

@@ -314,3 +314,43 @@ proptest! {
         prop_assert_eq!((services, checks), (bench.service_ids(), bench.check_ids()));
     }
 }
+
+#[test]
+fn who_leaves_says_nothing_more() {
+    let mut bench = Bench::new();
+    bench.asked.clear();
+    bench.local.set_silent(true);
+    bench.register(&service("a", "a"));
+    bench.strike("", "");
+    bench.wait(ROUND * 3);
+    assert_eq!((bench.asked.len(), bench.node()), (0, None));
+    bench.local.set_silent(false);
+    bench.settle();
+    bench.wait(ROUND);
+    bench.assert_agreement();
+}
+
+#[test]
+fn many_large_checks_go_in_several_writes() {
+    let mut bench = Bench::new();
+    bench.prompt = false;
+    for n in 0..10 {
+        let check = CheckDefinition { notes: "x".repeat(100_000), ..ttl(&format!("c{n}"), 1_000) };
+        bench.register_check(&check).unwrap();
+    }
+    for n in 0..200 {
+        bench.register_check(&ttl(&format!("s{n}"), 1_000)).unwrap();
+    }
+    let mut largest = 0;
+    while let Some((number, request)) = bench.open.pop() {
+        if let Request::Catalog(catalog::Request::Register(registration)) = &request {
+            assert!(registration.checks.len() <= 64);
+        }
+        largest = largest.max(lictor_core::wire::size(&request));
+        let reply = bench.answer(&request);
+        bench.local.handle_answer(bench.now, number, reply);
+        bench.settle();
+    }
+    assert!((200_000..300_000).contains(&largest), "{largest} bytes");
+    bench.assert_agreement();
+}
