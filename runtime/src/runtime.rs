@@ -10,7 +10,7 @@ use lictor_core::config::Config;
 use lictor_core::io::Notice;
 use lictor_core::recovery::Recovered;
 
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::disk::{DiskLink, DiskThreads, Quota};
 use crate::driver::{Driver, stop};
 use crate::errands::{Errands, ErrandsEnd};
@@ -92,7 +92,7 @@ impl Runtime {
     /// # Errors
     /// If the log cannot be read or trusted, or the system refuses a thread or a socket.
     pub fn start(options: Options) -> Result<Self, StartError> {
-        let Options { config, storage, listener, gossip, seed } = options;
+        let Options { mut config, storage, listener, gossip, seed } = options;
         let gossip_address = gossip.address().map_err(StartError::Gossip)?;
         let address = match &listener {
             Some(listener) => listener.local_addr().map_err(StartError::Listen)?,
@@ -114,6 +114,7 @@ impl Runtime {
         };
 
         let clock = Clock::start();
+        config.local.time_of_day = clock::time_of_day();
         let agent = Agent::new(config, seed, recovered, clock.now());
         let shared = Arc::new(Shared::new(clock, Arc::clone(agent.view())));
         let (errands, errands_end) = Errands::new(tokio::runtime::Handle::current(), events.clone());

@@ -426,7 +426,11 @@ impl Agent {
                 Caller::Itself(id) => self.errand_answered(id, reply),
                 Caller::Peer { peer, address, origin, id } => {
                     let reply = forward::fitting(reply);
-                    self.send_to(peer, address, Body::Answer { id, origin, outcome: crate::peer::Outcome::Reply(reply) });
+                    self.send_to(
+                        peer,
+                        address,
+                        Body::Answer { id, origin, outcome: crate::peer::Outcome::Reply(reply) },
+                    );
                 }
             }
         }
@@ -478,7 +482,6 @@ impl Agent {
         self.duties = office.led.then(|| Duties::new(&self.config.limits, self.now));
         if office.leader.is_some() {
             self.meet_leader();
-            self.local.leader_returned(self.now);
         }
     }
 }
