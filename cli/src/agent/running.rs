@@ -56,7 +56,11 @@ impl Running {
         let config = plan.config(id, ports);
         config.check().map_err(|error| error.to_string())?;
         lictor_core::local::check_definitions(&config.local.definitions, &config.local).map_err(|error| error.to_string())?;
-        let mut limits = lictor_http::Options { value_bytes: config.limits.value_bytes, ..Default::default() };
+        let mut limits = lictor_http::Options {
+            value_bytes: config.limits.value_bytes,
+            datacenter: config.datacenter.clone(),
+            ..Default::default()
+        };
         if let Some(directory) = &plan.data_dir {
             // What is restored needs its room there anyway, and a system's own directory may be in memory.
             limits.spool.clone_from(directory);
