@@ -119,6 +119,9 @@ pub enum Error {
     /// Whoever leaves the pool joins nobody and fires no events any more.
     #[error("this agent is leaving the pool")]
     Leaving,
+    /// Only servers join those of other datacenters.
+    #[error("Must be a server to join WAN cluster")]
+    NotAServer,
     /// A service or check cannot be registered as it is defined. What is wrong with it, in Consul's words. The caller is wrong
     /// (400).
     #[error("{0}")]
@@ -147,6 +150,9 @@ pub enum Error {
     /// This agent keeps no replicated state and knows no server that does.
     #[error("No known Consul servers")]
     NoServers,
+    /// The state as a whole was asked of an agent that holds none of it: a server does.
+    #[error("this agent keeps no state of its own: ask a server for it, such as the one at {0}")]
+    NoStateHere(std::net::IpAddr),
     /// What this agent was about to do for the call took too long.
     #[error("nothing came of it in time: look at the agent's log, and try again")]
     NoAnswer,

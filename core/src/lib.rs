@@ -18,6 +18,8 @@ pub mod probe;
 pub mod raft;
 pub mod recovery;
 pub mod rng;
+mod sight;
+pub mod server;
 pub mod snapshot;
 pub mod store;
 pub mod time;

@@ -244,8 +244,8 @@ mod tests {
 
     use super::*;
 
-    fn fault<T: std::fmt::Debug>(value: Value, read: impl FnOnce(&Fields<'_>) -> T) -> String {
-        object(&value, read).unwrap_err()
+    fn fault<T: std::fmt::Debug>(value: &Value, read: impl FnOnce(&Fields<'_>) -> T) -> String {
+        object(value, read).unwrap_err()
     }
 
     #[test]
@@ -281,34 +281,27 @@ mod tests {
 
     #[test]
     fn misfits_are_told_in_the_words_of_consul() {
-        assert_eq!(fault(json!([]), |_| ()), "'' expected a map, got 'slice'");
-        assert_eq!(fault(json!("x"), |_| ()), "'' expected a map, got 'string'");
-        let cases: [(Value, fn(&Fields<'_>), &str); 10] = [
-            (json!(5), |f| drop(f.text("F")), "'F' expected type 'string', got unconvertible type 'float64'"),
-            (json!([]), |f| drop(f.number("F")), "'F' expected type 'int', got unconvertible type '[]interface {}'"),
+        assert_eq!(fault(&json!([]), |_| ()), "'' expected a map, got 'slice'");
+        assert_eq!(fault(&json!("x"), |_| ()), "'' expected a map, got 'string'");
+        type Read = fn(&Fields<'_>);
+        let cases: [(Value, Read, &str); 10] = [
+            (json!(5), |f| _ = f.text("F"), "'F' expected type 'string', got unconvertible type 'float64'"),
+            (json!([]), |f| _ = f.number("F"), "'F' expected type 'int', got unconvertible type '[]interface {}'"),
             (
                 json!({}),
-                |f| drop(f.flag("F")),
+                |f| _ = f.flag("F"),
                 "'F' expected type 'bool', got unconvertible type 'map[string]interface {}'",
             ),
-            (json!(true), |f| drop(f.span("F")), "'F' expected type 'time.Duration', got unconvertible type 'bool'"),
-            (
-                json!(1),
-                |f| drop(f.check_id("F")),
-                "'F' expected type 'types.CheckID', got unconvertible type 'float64'",
-            ),
-            (json!("x"), |f| drop(f.texts("F")), "'F': source data must be an array or slice, got string"),
-            (json!([1]), |f| drop(f.texts("F")), "'F[0]' expected type 'string', got unconvertible type 'float64'"),
-            (json!("x"), |f| drop(f.pairs("F")), "'F' expected a map, got 'string'"),
-            (
-                json!({"k": 1}),
-                |f| drop(f.pairs("F")),
-                "'F[k]' expected type 'string', got unconvertible type 'float64'",
-            ),
-            (json!(["x"]), |f| drop(f.objects("F", |_| ())), "'F[0]' expected a map, got 'string'"),
+            (json!(true), |f| _ = f.span("F"), "'F' expected type 'time.Duration', got unconvertible type 'bool'"),
+            (json!(1), |f| _ = f.check_id("F"), "'F' expected type 'types.CheckID', got unconvertible type 'float64'"),
+            (json!("x"), |f| _ = f.texts("F"), "'F': source data must be an array or slice, got string"),
+            (json!([1]), |f| _ = f.texts("F"), "'F[0]' expected type 'string', got unconvertible type 'float64'"),
+            (json!("x"), |f| _ = f.pairs("F"), "'F' expected a map, got 'string'"),
+            (json!({"k": 1}), |f| _ = f.pairs("F"), "'F[k]' expected type 'string', got unconvertible type 'float64'"),
+            (json!(["x"]), |f| _ = f.objects("F", |_| ()), "'F[0]' expected a map, got 'string'"),
         ];
         for (value, read, why) in cases {
-            assert_eq!(fault(json!({ "f": value }), read), format!("1 error(s) decoding:\n\n* {why}"));
+            assert_eq!(fault(&json!({ "f": value }), read), format!("1 error(s) decoding:\n\n* {why}"));
         }
     }
 
@@ -317,10 +310,10 @@ mod tests {
         let value = json!({"B": 1, "O": {"A": 2}, "D": "abc"});
         let both = |fields: &Fields<'_>| (fields.object("O", |inner| inner.text("A")), fields.text("B"));
         assert_eq!(
-            fault(value.clone(), both),
+            fault(&value, both),
             "2 error(s) decoding:\n\n* 'B' expected type 'string', got unconvertible type 'float64'\n\
              * 'O.A' expected type 'string', got unconvertible type 'float64'"
         );
-        assert_eq!(fault(value, |fields| (both(fields), fields.span("D"))), "time: invalid duration \"abc\"");
+        assert_eq!(fault(&value, |fields| (both(fields), fields.span("D"))), "time: invalid duration \"abc\"");
     }
 }

@@ -16,9 +16,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
+use crate::answer;
 use crate::hooks::Hooks;
 use crate::options::Options;
-use crate::routes;
 
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 4096;
@@ -54,7 +54,7 @@ impl Server {
         F: Fn(Call) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Reply> + Send + 'static,
     {
-        let service = routes::service(call, options, hooks);
+        let service = answer::service(call, options, hooks);
         let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
         builder
             .http1()

@@ -1,6 +1,6 @@
 //! What an operator reads of an agent's life.
 
-use lictor_core::io::{Notice, PoolNews, SnapshotNews};
+use lictor_core::io::{Notice, PoolNews, ServerNews, SnapshotNews};
 use lictor_core::raft::{News, StepDown};
 use lictor_core::recovery::PEERS;
 use lictor_core::time::{Duration, Instant};
@@ -25,6 +25,8 @@ impl NoticeLog {
             Notice::Local(news) => tracing::info!("{news}"),
             Notice::Pool(news) => log_pool(news),
             Notice::Left => tracing::info!("this agent has left the pool, and stops"),
+            Notice::Servers(news @ ServerNews::Founded { .. }) => tracing::info!("{news}"),
+            Notice::Servers(news) => tracing::warn!("{news}"),
             Notice::OrderObeyed => {
                 tracing::warn!("{PEERS}: the members that it names are committed and in force; the file is removed");
             }

@@ -18,6 +18,12 @@ pub(super) enum Then {
     Nothing,
     /// This call has had its effect.
     Answer(Ticket),
+    /// Events up to the clock that was kept are acted upon.
+    Deliver,
+    /// We have left.
+    Left,
+    /// We are pledged to found a cluster: see `founding.rs`.
+    Pledge(u64),
     /// The next states of checks may follow.
     States,
 }
@@ -62,6 +68,10 @@ impl Agent {
     pub(super) fn kept(&mut self, then: Then, outcome: JobOutcome) {
         match (then, outcome) {
             (Then::Nothing, _) => {}
+            (Then::Deliver, outcome) => self.clocks_remembered(outcome),
+            // Nothing is waited for that may never come.
+            (Then::Left, _) => self.leaving_remembered(),
+            (Then::Pledge(number), outcome) => self.pledge_kept(number, outcome),
             (Then::States, _) => self.local.states_kept(),
             (Then::Answer(ticket), JobOutcome::Done) => self.reply(ticket, Ok(Response::Done(true))),
             (Then::Answer(ticket), JobOutcome::NoRoom) => self.reply(ticket, Err(Error::DiskFull)),

@@ -10,14 +10,19 @@ mod calls;
 mod errands;
 mod events;
 mod forward;
+mod founding;
 mod jobs;
+mod joining;
 mod keep;
+mod leaving;
 mod local;
 mod operator;
 mod pool;
 mod propose;
 mod query;
+mod remembering;
 mod route;
+mod servers;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -29,7 +34,10 @@ use std::sync::Arc;
 use calls::{Caller, Calls};
 use errands::Errands;
 use forward::Taken;
+use founding::Founder;
 use jobs::Jobs;
+use pool::Pool;
+use servers::Servers;
 use snapshot::Snapshots;
 
 use crate::api::Reply;
@@ -63,6 +71,9 @@ pub struct Agent {
     now: Instant,
     raft: Raft,
     gossip: Gossip,
+    pool: Pool,
+    servers: Servers,
+    founder: Founder,
     /// The user events that were meant for us.
     heard: event::Buffer,
     writer: Writer,
@@ -116,7 +127,13 @@ impl Agent {
     /// An agent that wakes up at `now` with what its disk had kept ([`Recovered::default`] if it is new).
     /// Everything random in it follows from `seed`.
     #[must_use]
-    pub fn new(config: Config, seed: u64, recovered: Recovered, now: Instant) -> Self {
+    pub fn new(config: Config, seed: u64, mut recovered: Recovered, now: Instant) -> Self {
+        if !config.server {
+            // Whatever it may have been in an earlier life, it takes part in raft no more.
+            let (files, kept) = (recovered.files, recovered.kept);
+            recovered = Recovered { files, kept, ..Recovered::default() };
+        }
+        let founder = Founder::recovered(&recovered.files);
         let mut rng = Rng::seeded(seed);
         let writer = Writer::with_options(&recovered.log, config.wal.clone());
         let obeys_order = recovered.forced.is_some();
@@ -129,7 +146,7 @@ impl Agent {
             snapshot: meta,
             entries: recovered.log.entries,
             last_seq: writer.last_seq(),
-            bootstrap: config.bootstrap.clone(),
+            bootstrap: config.bootstrap.clone().filter(|_| config.server),
             forced: recovered.forced,
         };
         let raft = Raft::new(config.id, config.raft.clone(), Rng::seeded(rng.u64()), start, now);
@@ -138,13 +155,18 @@ impl Agent {
         let local = Local::new(&config, &recovered.files, Rng::seeded(rng.u64()), now);
         let snapshots = Snapshots::new(recovered.kept);
         let figures = Figures { dropped: 0, snapshot: snapshots.newest() };
-        let view = Arc::new(View::new(&config, &raft, &store, figures));
+        let origin = rng.u64();
+        let pool = Pool::new(&config, &gossip, Rng::seeded(!origin), now);
+        let view = Arc::new(View::new(&config, &raft, &store, pool.sight(), figures));
         let mut agent = Self {
             cluster: wire::cluster_tag(&config.datacenter),
-            origin: rng.u64(),
+            origin,
+            servers: Servers::new(Rng::seeded(rng.u64())),
+            founder,
             rng,
             now,
             gossip,
+            pool,
             heard: event::Buffer::default(),
             raft,
             writer,
@@ -173,6 +195,7 @@ impl Agent {
         };
         // A restarted server answers stale reads from all that it knew to be committed.
         agent.apply_committed();
+        agent.remember_earlier_life(&recovered.files);
         agent
     }
 
@@ -188,7 +211,7 @@ impl Agent {
             Input::Datagram { from, bytes } => self.gossip.handle_datagram(self.now, from, &bytes),
             Input::Stream { from, bytes } => self.gossip.handle_stream(self.now, from, &bytes),
             Input::Unreachable { to, reason } => self.gossip.handle_unreachable(self.now, to, &reason),
-            Input::Resolved { .. } => {}
+            Input::Resolved { name, addresses } => self.handle_resolved(&name, &addresses),
             Input::Probed { id, finding } => self.local.handle_probed(self.now, id, finding),
             Input::Garbage { from, reason } => self.drop_message(from, reason),
             Input::Persisted(seq) => self.raft.persisted(self.now, seq),
@@ -205,6 +228,7 @@ impl Agent {
         }
         self.local.tick(self.now);
         self.tend_pool();
+        self.tend_servers();
         while let Some(ticket) = self.calls.pop_due(self.now) {
             self.handle_deadline(ticket);
         }
@@ -236,6 +260,9 @@ impl Agent {
             }
         };
         consider(self.gossip.poll_timeout());
+        consider(self.pool.poll_timeout());
+        consider(self.servers.poll_timeout());
+        consider(self.founder.poll_timeout());
         consider(self.calls.next_deadline());
         consider(self.writer.poll_timeout());
         consider(self.local.poll_timeout());
@@ -291,9 +318,15 @@ impl Agent {
             self.drop_message(Some(envelope.address), Malformed::Stranger);
             return;
         }
-        let from = envelope.from;
-        self.note_address(from, envelope.address);
+        let (from, address) = (envelope.from, envelope.address);
+        if self.config.server {
+            self.note_address(from, address);
+        } else {
+            self.hear_server(from);
+        }
         match envelope.body {
+            // Who is no server neither votes nor keeps a log.
+            Body::Raft(_) | Body::Moved { .. } if !self.config.server => {}
             Body::Raft(mut message) => {
                 if let Kind::Append { entries, .. } = &mut message.kind {
                     let size = entries.iter().map(Entry::size).sum();
@@ -306,11 +339,14 @@ impl Agent {
                 }
                 self.raft.step(self.now, from, message);
             }
-            Body::Forward(forward) => self.handle_forward(from, forward),
+            Body::Forward(forward) => self.handle_forward(from, address, forward),
             Body::Answer { id, origin, outcome } => self.handle_answer(from, id, origin, outcome),
             Body::Announce => {}
             Body::Moved { id, address } => self.note_address(id, address),
-            Body::Abandon { id, origin } => self.hang_up(Caller::Peer { peer: from, origin, id }),
+            Body::Abandon { id, origin } => self.hang_up(Caller::Peer { peer: from, address, origin, id }),
+            Body::WhoLeads => self.tell_who_leads(from, address),
+            Body::Leads(leader) => self.hear_of_leader(from, leader),
+            Body::Founding(message) => self.handle_founding(from, address, message),
         }
     }
 
@@ -334,6 +370,7 @@ impl Agent {
         self.follow_office();
         self.tend_local();
         self.apply_committed();
+        self.reconcile();
         self.tend_snapshots();
         if let Some(duties) = &mut self.duties {
             duties.observe(self.now, &self.store);
@@ -345,10 +382,12 @@ impl Agent {
         let seq = self.writer.last_seq().next();
         let flushed = self.raft.flush(seq);
         self.outputs.extend(flushed.news.into_iter().map(|news| Output::Notice(Notice::Raft(news))));
+        self.look_at_pool();
         // Before anything leaves that others may act on: an older view may claim a lease that we have given up.
         self.publish();
         self.discard_needless();
         self.send_replies();
+        self.say_goodbye();
         if let Some(unwritten) = flushed.write {
             let entries: Vec<_> = self.raft.log().from(unwritten.first).cloned().collect();
             let stable = self.raft.persisted_seq();
@@ -360,14 +399,16 @@ impl Agent {
         for (to, message) in messages {
             self.send(to, Body::Raft(message));
         }
-        self.reserve();
+        if self.config.server {
+            self.reserve();
+        }
         self.welcome_errands();
     }
 
     /// A picture of the store as it is now.
     fn picture(&self) -> View {
         let figures = Figures { dropped: self.dropped, snapshot: self.snapshots.newest() };
-        View::new(&self.config, &self.raft, &self.store, figures)
+        View::new(&self.config, &self.raft, &self.store, self.pool.sight(), figures)
     }
 
     fn publish(&mut self) {
@@ -383,9 +424,9 @@ impl Agent {
             match caller {
                 Caller::Client(id) => self.outputs.push_back(Output::Reply { id, reply }),
                 Caller::Itself(id) => self.errand_answered(id, reply),
-                Caller::Peer { peer, origin, id } => {
+                Caller::Peer { peer, address, origin, id } => {
                     let reply = forward::fitting(reply);
-                    self.send(peer, Body::Answer { id, origin, outcome: crate::peer::Outcome::Reply(reply) });
+                    self.send_to(peer, address, Body::Answer { id, origin, outcome: crate::peer::Outcome::Reply(reply) });
                 }
             }
         }
@@ -395,11 +436,15 @@ impl Agent {
         let listed = self.raft.address(to);
         // What it said counts as long as the list says nothing newer.
         let said = self.addresses.get(&to).filter(|(_, then)| *then == listed).map(|(said, _)| *said);
-        if let Some(address) = said.or(listed) {
-            let envelope =
-                Envelope { from: self.config.id, to, address: self.config.address, cluster: self.cluster, body };
-            self.outputs.push_back(Output::Message { to: address, envelope });
+        if let Some(address) = said.or(listed).or_else(|| self.servers.address(to)) {
+            self.send_to(to, address, body);
         }
+    }
+
+    /// Sends something to an agent that need not be a member of raft.
+    fn send_to(&mut self, to: PeerId, address: SocketAddr, body: Body) {
+        let envelope = Envelope { from: self.config.id, to, address: self.config.address, cluster: self.cluster, body };
+        self.outputs.push_back(Output::Message { to: address, envelope });
     }
 
     /// Sets disk space aside ahead of need, and tells when there is none.

@@ -95,7 +95,7 @@ impl Catalog {
 
     /// Whether it has never been changed.
     pub(in crate::store) fn is_untouched(&self) -> bool {
-        *self == Self::default()
+        self.changed == Index(0)
     }
 
     /// Forgets the tombstones up to and including `up_to`.
