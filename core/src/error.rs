@@ -38,6 +38,21 @@ pub enum Error {
     /// `?acquire=` with a session that does not exist (any more).
     #[error("invalid session \"{0}\"")]
     InvalidSession(String),
+    /// A registration without the name of its node, or without the node's address.
+    #[error("Must provide node and address")]
+    MissingNodeOrAddress,
+    /// A service with an ID and without a name.
+    #[error("Must provide service name with ID")]
+    MissingServiceName,
+    /// A deregistration that does not say of which node.
+    #[error("Must provide node")]
+    MissingNode,
+    /// A registration or deregistration is over the limit.
+    #[error("Registration exceeds {limit} byte limit")]
+    RegistrationTooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// Something that is limited has reached its limit; the client should come back later.
     #[error("too many {what}: the limit of {limit} is reached, try again later")]
     Busy {
@@ -81,6 +96,9 @@ pub enum Error {
     /// What was to be restored is no image, or has been damaged.
     #[error("cannot restore: {0}")]
     MalformedImage(String),
+    /// None of the agents that were to be joined has answered. A line for each of them.
+    #[error("{}", listed(.0))]
+    JoinFailed(Vec<String>),
     /// A filter of a user event is no regular expression.
     #[error("Invalid {which} filter: {why}")]
     InvalidEventFilter {
@@ -98,9 +116,12 @@ pub enum Error {
         /// The most bytes that its name, filters and payload may take together, as they travel.
         limit: usize,
     },
-    /// A user event cannot be fired any more.
-    #[error("this agent is leaving the cluster, and fires no more events")]
+    /// Whoever leaves the pool joins nobody and fires no events any more.
+    #[error("this agent is leaving the pool")]
     Leaving,
+    /// Only servers join those of other datacenters.
+    #[error("Must be a server to join WAN cluster")]
+    NotAServer,
     /// This agent keeps no replicated state and knows no server that does.
     #[error("No known Consul servers")]
     NoServers,
@@ -110,6 +131,13 @@ pub enum Error {
     /// The agent is shutting down.
     #[error("the agent is shutting down")]
     ShuttingDown,
+}
+
+/// Several errors in one text, as Consul lists them.
+fn listed(errors: &[String]) -> String {
+    let mut text = format!("{} error(s) occurred:\n", errors.len());
+    errors.iter().for_each(|error| text.extend(["\n* ", error]));
+    text
 }
 
 /// A filter of a user event.
@@ -142,6 +170,8 @@ pub enum Busy {
     BlockedQueries,
     /// Bytes proposed and not yet committed.
     UncommittedBytes,
+    /// Agents that are being joined.
+    Joins,
 }
 
 impl std::fmt::Display for Busy {
@@ -150,6 +180,7 @@ impl std::fmt::Display for Busy {
             Self::OpenCalls => "open calls",
             Self::BlockedQueries => "blocked queries",
             Self::UncommittedBytes => "uncommitted bytes",
+            Self::Joins => "agents to join",
         })
     }
 }

@@ -65,6 +65,8 @@ pub enum Input {
     Unreachable {
         /// Where to.
         to: SocketAddr,
+        /// Why, in a few words for an operator ("connect: connection refused").
+        reason: String,
     },
     /// The answer to [`Output::Resolve`].
     Resolved {
@@ -209,11 +211,134 @@ pub enum SnapshotNews {
     NoRoom,
 }
 
+/// News of the gossip pool. Its text is for operators.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PoolNews {
+    /// A member is here that was not before.
+    #[error("{name} at {address} has joined")]
+    Joined {
+        /// Its name.
+        name: String,
+        /// Where its gossip is.
+        address: SocketAddr,
+    },
+    /// A member says something else of itself than before.
+    #[error("{name} at {address} has new tags or another address")]
+    Updated {
+        /// Its name.
+        name: String,
+        /// Where its gossip is.
+        address: SocketAddr,
+    },
+    /// A member is gone, and nobody knows why.
+    #[error("{name} at {address} has failed")]
+    Failed {
+        /// Its name.
+        name: String,
+        /// Where its gossip was.
+        address: SocketAddr,
+    },
+    /// A member left on purpose, or was made to after it failed.
+    #[error("{name} at {address} has left")]
+    Left {
+        /// Its name.
+        name: String,
+        /// Where its gossip was.
+        address: SocketAddr,
+    },
+    /// A member that was gone is forgotten.
+    #[error("{name}, which is gone, is forgotten")]
+    Reaped {
+        /// Its name.
+        name: String,
+    },
+    /// Others took us for dead, and we objected.
+    #[error("others took this agent for failed, and it objected: are datagrams lost, or is this machine too busy?")]
+    Refuted,
+    /// Two agents have one name, or one has moved and not all have noticed yet. The one that was known before stays.
+    #[error("two agents claim the name {name}: {known}, which keeps it, and {claimed}")]
+    Conflict {
+        /// The name: ours, or that of another member.
+        name: String,
+        /// Who has it.
+        known: SocketAddr,
+        /// Who claims it.
+        claimed: SocketAddr,
+    },
+    /// Most of the members mean another agent by our name, and that agent answers to it. We are out of the pool and silent;
+    /// the agent ends ([`Notice::ends_the_agent`]).
+    #[error("the node name {name} belongs to the agent at {holder}: give this one another name")]
+    NameLost {
+        /// Our name.
+        name: String,
+        /// Who has it.
+        holder: SocketAddr,
+    },
+    /// Somebody of another pool speaks to us, most likely an agent of another datacenter. Told once for each address.
+    #[error(
+        "an agent at {from} is not of this pool: it has another datacenter, and what it sends is dropped from now on"
+    )]
+    Stranger {
+        /// Its address.
+        from: IpAddr,
+    },
+    /// What the configuration told us to join is joined.
+    #[error("joined the pool: {contacted} of the configured agents answered")]
+    RetrySucceeded {
+        /// How many of the agents that it names have answered.
+        contacted: usize,
+    },
+    /// Nobody whom the configuration told us to join has answered. It is tried again.
+    #[error("attempt {attempt} to join the configured agents failed, the next one follows in {again_in:.1?}: {reason}")]
+    RetryFailed {
+        /// Which attempt that was, the first being 1.
+        attempt: u32,
+        /// What went wrong with each of them.
+        reason: String,
+        /// When the next attempt follows.
+        again_in: Duration,
+    },
+    /// As above, once too often. The agent ends ([`Notice::ends_the_agent`]).
+    #[error("gave up joining the configured agents after {attempts} attempts: {reason}")]
+    GaveUp {
+        /// How many there were.
+        attempts: u32,
+        /// What went wrong with each of them in the last one.
+        reason: String,
+    },
+    /// The members of an earlier life are members with us again.
+    #[error("joined the members of an earlier life again, through {address}")]
+    Rejoined {
+        /// Who answered.
+        address: SocketAddr,
+    },
+    /// None of the members of an earlier life has answered. It is tried again as long as we are alone.
+    #[error("none of the {asked} members of an earlier life answers; it is tried again every {again_in:.1?}")]
+    RejoinFailed {
+        /// How many were asked.
+        asked: usize,
+        /// How often they are asked.
+        again_in: Duration,
+    },
+    /// What was kept of an earlier life in the pool is of no use.
+    #[error("{file}: cannot be read, and is begun anew: {reason}")]
+    Unreadable {
+        /// The file.
+        file: FileName,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
 /// News for those who watch an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// Of consensus.
     Raft(raft::News),
+    /// Of the gossip pool.
+    Pool(PoolNews),
+    /// The agent has left the pool for good: the owner stops it ([`Notice::ends_the_agent`]).
+    Left,
     /// Of snapshots.
     Snapshot(SnapshotNews),
     /// The members are now those that the operator named in `raft/peers.json`, which is removed.
@@ -232,4 +357,12 @@ pub enum Notice {
         /// How long writes were refused.
         after: Duration,
     },
+}
+
+impl Notice {
+    /// Whether the agent's life ends with it: the owner carries out what else is at hand, and stops it.
+    #[must_use]
+    pub const fn ends_the_agent(&self) -> bool {
+        matches!(self, Self::Left | Self::Pool(PoolNews::NameLost { .. } | PoolNews::GaveUp { .. }))
+    }
 }

@@ -17,6 +17,7 @@ pub mod probe;
 pub mod raft;
 pub mod recovery;
 pub mod rng;
+mod sight;
 pub mod snapshot;
 pub mod store;
 pub mod time;

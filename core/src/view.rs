@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::api::agent::{Itself, Member, MemberStatus, Settings};
+use crate::api::agent::Itself;
 use crate::api::{
     Call, Consistency, Error, Read, ReadMeta, Reply, Request, Response, agent, operator, snapshot, status,
 };
 use crate::config::Config;
-use crate::coordinate::Coordinate;
 use crate::id::Index;
 use crate::raft::{Configuration, Position, Raft, SnapshotMeta, Status};
-use crate::store::{Answer, Body, Store};
+use crate::sight::{Section, Sight};
+use crate::store::{Answer, Body, Question, Store};
 use crate::time::{Duration, Instant};
 
 /// A picture of the store and of what its server knew when it was taken. Cheap to clone; any thread may
@@ -34,6 +34,8 @@ pub struct View {
     lease_until: Instant,
     last_contact: Instant,
     taken_at: Instant,
+    /// What was last seen of the gossip pool.
+    sight: Arc<Sight>,
     figures: Figures,
 }
 
@@ -47,7 +49,7 @@ pub(crate) struct Figures {
 }
 
 impl View {
-    pub(crate) fn new(config: &Arc<Config>, raft: &Raft, store: &Store, figures: Figures) -> Self {
+    pub(crate) fn new(config: &Arc<Config>, raft: &Raft, store: &Store, sight: &Arc<Sight>, figures: Figures) -> Self {
         let (applied_index, applied_members) = raft.membership().at(raft.applied().index);
         Self {
             config: Arc::clone(config),
@@ -62,6 +64,7 @@ impl View {
             lease_until: raft.lease_until(),
             last_contact: raft.last_contact(),
             taken_at: raft.now(),
+            sight: Arc::clone(sight),
             figures,
         }
     }
@@ -73,6 +76,7 @@ impl View {
             && (self.lease_until, self.status.term) == (other.lease_until, other.status.term)
             && (self.is_leader || self.last_contact == other.last_contact)
             && Arc::ptr_eq(&self.members, &other.members)
+            && Arc::ptr_eq(&self.sight, &other.sight)
             && self.figures.dropped == other.figures.dropped
     }
 
@@ -117,7 +121,7 @@ impl View {
             return Some(Ok(response));
         }
         let answer = query(&self.store, &call.request)?;
-        if !is_news(&answer, read.index) {
+        if !is_news(answer.changed, read.index) {
             return None;
         }
         Some(Ok(respond(answer, self.leader.is_some(), self.contact_age(now))))
@@ -161,7 +165,7 @@ impl View {
     fn raft_configuration(&self) -> operator::RaftConfiguration {
         let servers = self.members.servers.iter().map(|(id, server)| operator::RaftServer {
             id: *id,
-            node: (*id == self.config.id).then(|| self.config.name.clone()),
+            node: self.sight.names.get(id).cloned(),
             address: server.address,
             leader: self.status.leader == Some(*id),
             voter: server.voter,
@@ -176,35 +180,11 @@ impl View {
     }
 
     fn itself(&self) -> Itself {
-        let settings = self.config.settings.clone();
         Itself {
-            member: self.member(&settings),
-            config: settings,
-            coordinate: Coordinate::default(),
+            member: self.sight.member.clone(),
+            config: self.config.settings.clone(),
+            coordinate: self.sight.coordinate.clone(),
             stats: self.stats(),
-        }
-    }
-
-    fn member(&self, settings: &Settings) -> Member {
-        let mut tags = BTreeMap::from([
-            ("dc".to_owned(), self.config.datacenter.clone()),
-            ("port".to_owned(), self.config.address.port().to_string()),
-            ("role".to_owned(), if settings.server { "consul" } else { "node" }.to_owned()),
-            ("id".to_owned(), self.config.id.0.to_string()),
-            ("vsn".to_owned(), "2".to_owned()),
-            ("vsn_min".to_owned(), "2".to_owned()),
-            ("vsn_max".to_owned(), "3".to_owned()),
-        ]);
-        if settings.bootstrap {
-            tags.insert("bootstrap".to_owned(), "1".to_owned());
-        }
-        let port = settings.ports.get("SerfLan").and_then(|port| u16::try_from(*port).ok());
-        Member {
-            name: self.config.name.clone(),
-            address: self.config.address.ip(),
-            port: port.unwrap_or(0),
-            tags,
-            status: MemberStatus::Alive,
         }
     }
 
@@ -225,13 +205,42 @@ impl View {
         format!("[{}]", servers.collect::<Vec<_>>().join(" "))
     }
 
-    fn stats(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+    fn stats(&self) -> BTreeMap<String, Section> {
+        // Nothing is registered with an agent yet, and nothing is checked.
+        let agent = ["check_monitors", "check_ttls", "checks", "services"].map(|name| (name, "0".to_owned()));
+        let build = [
+            ("prerelease", String::new()),
+            ("version", self.config.settings.version.clone()),
+            ("revision", self.config.settings.revision.clone()),
+        ];
+        let mut stats = BTreeMap::from([
+            ("agent".to_owned(), section(&agent)),
+            ("peers".to_owned(), section(&[("dropped_messages", self.figures.dropped.to_string())])),
+            ("build".to_owned(), section(&build)),
+            ("serf_lan".to_owned(), self.sight.lan.clone()),
+        ]);
+        stats.extend(self.sight.wan.clone().map(|wan| ("serf_wan".to_owned(), wan)));
+        let consul = if self.config.server {
+            stats.insert("raft".to_owned(), self.raft_stats());
+            section(&[
+                ("leader", self.is_leader.to_string()),
+                ("leader_addr", self.leader.map(|address| address.to_string()).unwrap_or_default()),
+                ("bootstrap", self.config.settings.bootstrap.to_string()),
+                ("server", "true".to_owned()),
+                ("known_datacenters", "1".to_owned()),
+            ])
+        } else {
+            let known = self.sight.live_servers.to_string();
+            section(&[("known_servers", known), ("server", "false".to_owned())])
+        };
+        stats.insert("consul".to_owned(), consul);
+        stats
+    }
+
+    fn raft_stats(&self) -> Section {
         let Status { role, term, commit, applied, last, durable, .. } = self.status;
         let snapshot = self.figures.snapshot.unwrap_or_default();
-        let table = |rows: &[(&str, String)]| {
-            rows.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect::<BTreeMap<_, _>>()
-        };
-        let raft = table(&[
+        section(&[
             ("state", role.to_owned()),
             ("term", term.to_string()),
             ("commit_index", commit.to_string()),
@@ -251,30 +260,12 @@ impl View {
             ("snapshot_version_max", SNAPSHOT_VERSION.to_owned()),
             ("snapshot_version_min", SNAPSHOT_VERSION.to_owned()),
             ("num_peers", self.members.voter_count().saturating_sub(1).to_string()),
-        ]);
-        let server = table(&[
-            ("leader", self.is_leader.to_string()),
-            ("leader_addr", self.leader.map(|address| address.to_string()).unwrap_or_default()),
-            ("bootstrap", self.config.settings.bootstrap.to_string()),
-            ("server", self.config.settings.server.to_string()),
-            ("known_datacenters", "1".to_owned()),
-        ]);
-        // Nothing is registered with an agent yet, and nothing is checked.
-        let agent = ["check_monitors", "check_ttls", "checks", "services"].map(|name| (name, "0".to_owned()));
-        let peers = table(&[("dropped_messages", self.figures.dropped.to_string())]);
-        let build = table(&[
-            ("prerelease", String::new()),
-            ("version", self.config.settings.version.clone()),
-            ("revision", self.config.settings.revision.clone()),
-        ]);
-        BTreeMap::from([
-            ("agent".to_owned(), table(&agent)),
-            ("raft".to_owned(), raft),
-            ("consul".to_owned(), server),
-            ("peers".to_owned(), peers),
-            ("build".to_owned(), build),
         ])
     }
+}
+
+fn section(rows: &[(&str, String)]) -> Section {
+    rows.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
 }
 
 /// What `raft` says of itself in the statistics: servers are known by their IDs, as in Consul's version 3.
@@ -285,22 +276,12 @@ const SNAPSHOT_VERSION: &str = "1";
 
 /// The answer of a store to a read of replicated data; `None` for anything else.
 pub(crate) fn query(store: &Store, request: &Request) -> Option<Answer> {
-    match request {
-        Request::Kv(request) => store.query(request),
-        Request::Status(_)
-        | Request::Agent(_)
-        | Request::Operator(_)
-        | Request::Snapshot(_)
-        | Request::Catalog(_)
-        | Request::Health(_)
-        | Request::Event(_)
-        | Request::Coordinate(_) => None,
-    }
+    store.query(Question::of(request)?)
 }
 
-/// Whether a read that asks for news beyond `asked` may be answered by this.
-pub(crate) fn is_news(answer: &Answer, asked: Index) -> bool {
-    asked == Index(0) || answer.changed > asked
+/// Whether a read that asks for news beyond `asked` may be answered by what was changed then.
+pub(crate) fn is_news(changed: Index, asked: Index) -> bool {
+    asked == Index(0) || changed > asked
 }
 
 /// Wraps an answer up.
@@ -309,5 +290,12 @@ pub(crate) fn respond(answer: Answer, known_leader: bool, last_contact: Duration
     match answer.body {
         Body::Entries(value) => Response::KvEntries(Read { meta, value }),
         Body::Keys(value) => Response::KvKeys(Read { meta, value }),
+        Body::Nodes(value) => Response::Nodes(Read { meta, value }),
+        Body::ServiceNames(value) => Response::ServiceNames(Read { meta, value }),
+        Body::Instances(value) => Response::Instances(Read { meta, value }),
+        Body::NodeServices(value) => Response::NodeServices(Read { meta, value }),
+        Body::Checks(value) => Response::Checks(Read { meta, value }),
+        Body::HealthOf(value) => Response::HealthOf(Read { meta, value }),
+        Body::Places(value) => Response::NodePlaces(Read { meta, value }),
     }
 }

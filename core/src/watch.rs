@@ -1,14 +1,15 @@
-//! Blocked calls by what they wait for: a key, or all keys with a prefix.
+//! Blocked calls by what they wait for: a key, all keys with a prefix, or a subject of the catalog.
 //!
-//! Finding those whom a change concerns costs two lookups and one more for each distinct length of the
-//! watched prefixes, however many calls wait for other things. A watch says that a result may have changed;
+//! Finding those whom a change of a key concerns costs two lookups and one more for each distinct length of the
+//! watched prefixes, and one lookup for a subject, however many calls wait for other things. A watch says that a result may have changed;
 //! whether it did is asked of the store.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::kv::{Key, Request};
 use crate::id::Ticket;
-use crate::store::Touch;
+use crate::store::catalog::Subject;
+use crate::store::{Question, Touch};
 
 /// What a blocked call waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Interest {
     Key(Key),
     /// A change of any key that begins with this; empty for all.
     Prefix(Key),
+    /// A change of what is found under this subject.
+    Subject(Subject),
     /// A user event. Those are not of the store.
     Event,
 }
@@ -24,19 +27,22 @@ pub enum Interest {
 impl Interest {
     /// What could change the result of a read; `None` if the request is a write.
     #[must_use]
-    pub fn of(request: &Request) -> Option<Self> {
-        match request {
-            Request::Get { key, .. } => Some(Self::Key(key.clone())),
-            Request::List { prefix, .. } | Request::Keys { prefix, .. } => Some(Self::Prefix(prefix.clone())),
-            Request::Put { .. } | Request::Delete { .. } | Request::DeleteTree { .. } => None,
+    pub fn of<'a>(question: impl Into<Question<'a>>) -> Option<Self> {
+        match question.into() {
+            Question::Kv(Request::Get { key, .. }) => Some(Self::Key(key.clone())),
+            Question::Kv(Request::List { prefix, .. } | Request::Keys { prefix, .. }) => {
+                Some(Self::Prefix(prefix.clone()))
+            }
+            Question::Kv(Request::Put { .. } | Request::Delete { .. } | Request::DeleteTree { .. }) => None,
+            question => Subject::of(question).map(Self::Subject),
         }
     }
 }
 
 /// Who waits for what. Invariants:
 ///
-/// - each call in `interests` stands in exactly one set of `keys` or `prefixes`, and nobody else does;
-/// - no set is empty, but for `events`, of those who wait for one;
+/// - each call in `interests` stands in exactly one set of `keys`, `prefixes` or `subjects`, or in `events`, and nobody else does;
+/// - no set is empty, but for `events`;
 /// - `lengths` counts the keys of `prefixes` by their length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Watches {
@@ -44,6 +50,7 @@ pub struct Watches {
     keys: BTreeMap<Key, BTreeSet<Ticket>>,
     prefixes: BTreeMap<Key, BTreeSet<Ticket>>,
     lengths: BTreeMap<usize, usize>,
+    subjects: BTreeMap<Subject, BTreeSet<Ticket>>,
     events: BTreeSet<Ticket>,
 }
 
@@ -62,6 +69,9 @@ impl Watches {
                 }
                 calls.insert(call);
             }
+            Interest::Subject(subject) => {
+                self.subjects.entry(subject.clone()).or_default().insert(call);
+            }
             Interest::Event => {
                 self.events.insert(call);
             }
@@ -78,6 +88,9 @@ impl Watches {
             }
             Some(Interest::Key(key)) => {
                 leave(&mut self.keys, &key, call);
+            }
+            Some(Interest::Subject(subject)) => {
+                leave(&mut self.subjects, &subject, call);
             }
             Some(Interest::Prefix(prefix)) => {
                 let last = leave(&mut self.prefixes, &prefix, call);
@@ -96,6 +109,7 @@ impl Watches {
     pub fn touched(&self, touch: &Touch, into: &mut BTreeSet<Ticket>) {
         let key = match touch {
             Touch::Key(key) => key,
+            Touch::Subject(subject) => return into.extend(self.subjects.get(subject).into_iter().flatten()),
             Touch::Everything => return into.extend(self.interests.keys()),
         };
         into.extend(self.keys.get(key).into_iter().flatten());
@@ -123,7 +137,7 @@ impl Watches {
 }
 
 /// Takes `call` out of the set under `key`, and says whether the set went with it.
-fn leave(sets: &mut BTreeMap<Key, BTreeSet<Ticket>>, key: &Key, call: Ticket) -> bool {
+fn leave<K: Ord>(sets: &mut BTreeMap<K, BTreeSet<Ticket>>, key: &K, call: Ticket) -> bool {
     let calls = sets.get_mut(key).expect("what a call waits for is watched");
     calls.remove(&call);
     let last = calls.is_empty();
@@ -139,40 +153,70 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::api::ReadOptions;
+    use crate::api::{ReadOptions, catalog, health};
+    use crate::store::catalog::Name;
 
     #[derive(Clone, Debug)]
     enum Step {
         Add(u64, Interest),
         Remove(u64),
-        Touch(Key),
+        Touch(Touch),
     }
 
     fn key() -> impl Strategy<Value = Key> {
         vec(prop::sample::select(&b"a/\xff"[..]), 0..5).prop_map(Key::from)
     }
 
-    fn step() -> impl Strategy<Value = Step> {
-        let interest =
-            prop_oneof![key().prop_map(Interest::Key), key().prop_map(Interest::Prefix), Just(Interest::Event)];
+    fn subject() -> impl Strategy<Value = Subject> {
+        let name = || prop::sample::select(&["web", "db"][..]).prop_map(Name::of);
         prop_oneof![
-            3 => (0..12u64, interest).prop_map(|(call, interest)| Step::Add(call, interest)),
-            2 => (0..12u64).prop_map(Step::Remove),
-            3 => key().prop_map(Step::Touch),
+            Just(Subject::Nodes),
+            Just(Subject::ServiceNames),
+            Just(Subject::Coordinates),
+            Just(Subject::AnyState),
+            name().prop_map(Subject::Node),
+            name().prop_map(Subject::NodeChecks),
+            name().prop_map(Subject::Service),
+            name().prop_map(Subject::Health),
+            name().prop_map(Subject::ServiceChecks),
+            name().prop_map(|name| Subject::State(name.as_str().into())),
         ]
     }
 
-    fn concerns(interest: &Interest, touched: &Key) -> bool {
-        match interest {
-            Interest::Key(key) => key == touched,
-            Interest::Prefix(prefix) => touched.starts_with(prefix),
-            Interest::Event => false,
+    fn step() -> impl Strategy<Value = Step> {
+        let interest = prop_oneof![
+            key().prop_map(Interest::Key),
+            key().prop_map(Interest::Prefix),
+            subject().prop_map(Interest::Subject),
+            Just(Interest::Event),
+        ];
+        let touch = prop_oneof![
+            10 => key().prop_map(Touch::Key),
+            10 => subject().prop_map(Touch::Subject),
+            1 => Just(Touch::Everything),
+        ];
+        prop_oneof![
+            3 => (0..12u64, interest).prop_map(|(call, interest)| Step::Add(call, interest)),
+            2 => (0..12u64).prop_map(Step::Remove),
+            3 => touch.prop_map(Step::Touch),
+        ]
+    }
+
+    fn concerns(interest: &Interest, touched: &Touch) -> bool {
+        match (interest, touched) {
+            (_, Touch::Everything) => true,
+            (Interest::Key(key), Touch::Key(touched)) => key == touched,
+            (Interest::Prefix(prefix), Touch::Key(touched)) => touched.starts_with(prefix),
+            (Interest::Subject(subject), Touch::Subject(touched)) => subject == touched,
+            (Interest::Key(_) | Interest::Prefix(_), Touch::Subject(_))
+            | (Interest::Subject(_), Touch::Key(_))
+            | (Interest::Event, _) => false,
         }
     }
 
-    fn woken(watches: &Watches, key: &Key) -> BTreeSet<Ticket> {
+    fn woken(watches: &Watches, touch: &Touch) -> BTreeSet<Ticket> {
         let mut into = BTreeSet::new();
-        watches.touched(&Touch::Key(key.clone()), &mut into);
+        watches.touched(touch, &mut into);
         into
     }
 
@@ -191,10 +235,10 @@ mod tests {
                         watches.remove(Ticket(call));
                         all.remove(&Ticket(call));
                     }
-                    Step::Touch(key) => {
+                    Step::Touch(touch) => {
                         let expected: BTreeSet<Ticket> =
-                            all.iter().filter(|(_, i)| concerns(i, &key)).map(|(call, _)| *call).collect();
-                        prop_assert_eq!(woken(&watches, &key), expected, "touched {}", key.escape_ascii());
+                            all.iter().filter(|(_, i)| concerns(i, &touch)).map(|(call, _)| *call).collect();
+                        prop_assert_eq!(woken(&watches, &touch), expected, "touched {:?}", touch);
                     }
                 }
                 let for_events = all.iter().filter(|(_, interest)| **interest == Interest::Event);
@@ -220,6 +264,17 @@ mod tests {
         assert_eq!(Interest::of(&keys), Some(Interest::Prefix(name.clone())));
         assert_eq!(Interest::of(&Request::Delete { key: name.clone(), cas: None }), None);
         assert_eq!(Interest::of(&Request::DeleteTree { prefix: name }), None);
+    }
+
+    #[test]
+    fn reads_of_the_catalog_wait_for_its_subject_whatever_their_filter() {
+        let (name, read) = ("Web".to_owned(), ReadOptions::default());
+        let filter = catalog::Filter { near: Some("a".to_owned()), ..catalog::Filter::default() };
+        let (tag, passing) = (Some("x".to_owned()), true);
+        let of = health::Request::Service { name, tag, passing, filter, read };
+        assert_eq!(Interest::of(&of), Some(Interest::Subject(Subject::Health(Name::of("web")))));
+        assert_eq!(Interest::of(&catalog::Request::Datacenters), None);
+        assert_eq!(Interest::of(&catalog::Request::Deregister(catalog::Deregistration::default())), None);
     }
 
     #[test]

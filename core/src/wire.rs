@@ -93,6 +93,31 @@ pub fn encode_into<T: Serialize>(value: &T, bytes: &mut Vec<u8>) {
         .expect("our own values can be encoded");
 }
 
+/// How many bytes [`encode`] makes of a value, without making them.
+///
+/// # Panics
+/// As [`encode`] does.
+#[must_use]
+pub fn size<T: Serialize>(value: &T) -> usize {
+    struct Count(usize);
+
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut count = Count(0);
+    bincode::serde::encode_into_std_write(value, &mut count, bincode::config::standard())
+        .expect("our own values can be encoded");
+    count.0
+}
+
 /// Decodes a value that `bytes` begins with, and tells how many bytes it took.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use goldenscript::{Command, Context, Runner};
 use lictor_core::gossip::message::Message;
-use lictor_core::gossip::{Gossip, Identity, Name, News, Options, Profile, Status, Tags, UserEvent, packet};
+use lictor_core::gossip::{Gossip, Identity, Name, News, NoJoin, Options, Profile, Status, Tags, UserEvent, packet};
 use lictor_core::id::{Incarnation, LamportTime};
 use lictor_core::rng::Rng;
 use lictor_core::time::{Duration, Instant};
@@ -82,7 +82,7 @@ impl Runner for Script {
             "leave" => pool.with(word(0)?, |gossip, now| gossip.leave(now)),
             "force-leave" => {
                 let name = word(1)?.to_owned();
-                assert!(pool.with(word(0)?, |gossip, now| gossip.force_leave(now, &name)));
+                assert!(pool.with(word(0)?, |gossip, now| gossip.force_leave(now, &name, false)));
             }
             // tags NODE VALUE: changes its role.
             "tags" => {
@@ -347,12 +347,14 @@ fn an_unreachable_address_fails_to_be_joined() {
     let nobody = address(77);
     pool.with("n1", |gossip, now| gossip.join(now, [nobody]));
     pool.run(seconds(1));
-    assert_eq!(pool.count(|news| *news == News::JoinFailed { address: nobody }), 1);
+    let reason = NoJoin::Unreachable("connection refused".to_owned());
+    assert_eq!(pool.count(|news| *news == News::JoinFailed { address: nobody, reason: reason.clone() }), 1);
     // Where nothing is refused, only time tells.
     pool.partition(&["n2".to_owned()]);
     pool.join("n1", "n2");
     pool.run(seconds(11));
-    assert_eq!(pool.count(|news| *news == News::JoinFailed { address: address(2) }), 1);
+    let failed = News::JoinFailed { address: address(2), reason: NoJoin::Silent };
+    assert_eq!(pool.count(|news| *news == failed), 1);
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn status_of(error: &Error) -> StatusCode {
     match error {
         Error::ValueTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Error::KeyTooLarge { .. } => StatusCode::URI_TOO_LONG,
-        Error::Busy { what: Busy::OpenCalls | Busy::BlockedQueries, .. } => StatusCode::TOO_MANY_REQUESTS,
+        Error::Busy { what: Busy::OpenCalls | Busy::BlockedQueries | Busy::Joins, .. } => StatusCode::TOO_MANY_REQUESTS,
         Error::Busy { what: Busy::UncommittedBytes, .. } | Error::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -1,6 +1,6 @@
 //! What an operator reads of an agent's life.
 
-use lictor_core::io::{Notice, SnapshotNews};
+use lictor_core::io::{Notice, PoolNews, SnapshotNews};
 use lictor_core::raft::{News, StepDown};
 use lictor_core::recovery::PEERS;
 use lictor_core::time::{Duration, Instant};
@@ -21,6 +21,8 @@ impl NoticeLog {
         match notice {
             Notice::Raft(news) => log_news(news),
             Notice::Snapshot(news) => log_snapshot(news),
+            Notice::Pool(news) => log_pool(news),
+            Notice::Left => tracing::info!("this agent has left the pool, and stops"),
             Notice::OrderObeyed => {
                 tracing::warn!("{PEERS}: the members that it names are committed and in force; the file is removed");
             }
@@ -71,6 +73,26 @@ fn log_news(news: &News) {
         News::Campaigning { term } => {
             tracing::info!("no leader was heard from: this server asks for votes for term {term}");
         }
+    }
+}
+
+/// Who comes and goes.
+fn log_pool(news: &PoolNews) {
+    match news {
+        PoolNews::NameLost { .. } | PoolNews::GaveUp { .. } => tracing::error!("{news}"),
+        PoolNews::Failed { .. }
+        | PoolNews::Conflict { .. }
+        | PoolNews::Refuted
+        | PoolNews::Stranger { .. }
+        | PoolNews::RetryFailed { .. }
+        | PoolNews::RejoinFailed { .. }
+        | PoolNews::Unreadable { .. } => tracing::warn!("{news}"),
+        PoolNews::Joined { .. }
+        | PoolNews::Updated { .. }
+        | PoolNews::Left { .. }
+        | PoolNews::Reaped { .. }
+        | PoolNews::RetrySucceeded { .. }
+        | PoolNews::Rejoined { .. } => tracing::info!("{news}"),
     }
 }
 

@@ -74,16 +74,18 @@ pub(crate) fn server_of(peer: PeerId) -> usize {
 
 /// Where a host is after so many moves.
 pub(crate) fn address(host: usize, moves: u8) -> SocketAddr {
-    let last = u8::try_from(host + 1).expect("hosts are few");
-    SocketAddr::from(([10, 0, moves, last], 8300))
+    let [high, low] = u16::try_from(host + 1).expect("hosts are few").to_be_bytes();
+    SocketAddr::from(([10, moves, high, low], 8300))
 }
 
 impl Host {
     pub(crate) fn new(plan: &Plan, number: usize) -> Self {
         let host = plan.hosts[number].clone();
-        let founders = (0..plan.hosts.len()).filter(|n| !plan.hosts[*n].joins);
+        let founders = (0..plan.servers()).filter(|n| !plan.hosts[*n].joins);
         let members = Configuration::new(founders.map(|n| (peer(n), address(n, 0))));
-        let config = config(plan, number, (!host.joins).then_some(members));
+        let expects = plan.pool.as_ref().is_some_and(|pool| pool.expects);
+        let founds = !host.client && !host.joins && !expects;
+        let config = config(plan, number, founds.then_some(members));
         Self {
             config,
             clock: Clock::new(Instant::from_millis(host.clock_ms), host.drift_ppm),
@@ -254,9 +256,30 @@ fn config(plan: &Plan, number: usize, bootstrap: Option<Configuration>) -> Confi
         raft: lictor_core::raft::Options::with_multiplier(plan.raft_multiplier),
         snapshots: plan.snapshots.as_ref().map_or_else(config::Snapshots::default, SnapshotPlan::config),
         limits: limits(plan),
+        server: !plan.hosts[number].client,
+        gossip: gossip(plan, number),
         wal: log_options(plan),
         ..Config::new(peer(number), format!("n{}", number + 1), address(number, 0))
     }
+}
+
+/// An agent's, but for what would take longer than a run. It looks for the others at all servers, itself among them.
+fn gossip(plan: &Plan, number: usize) -> config::Gossip {
+    let mut gossip = config::Gossip::new(pool_address(number), "dc1");
+    let Some(pool) = &plan.pool else { return gossip };
+    gossip.retry_join = (0..plan.servers()).map(|n| pool_address(n).to_string()).collect();
+    gossip.retry_interval = Duration::from_millis(pool.retry_ms);
+    gossip.options.push_pull_interval = Duration::from_millis(pool.push_pull_ms);
+    gossip.options.reconnect_interval = Duration::from_millis(pool.reconnect_ms);
+    if pool.expects && !plan.hosts[number].client {
+        gossip.bootstrap_expect = plan.servers() as u32;
+    }
+    gossip
+}
+
+/// Where the gossip of a host is that has not moved.
+fn pool_address(host: usize) -> SocketAddr {
+    SocketAddr::new(address(host, 0).ip(), 8301)
 }
 
 /// An agent's, but for servers that are dead soon, as runs are short.

@@ -181,7 +181,7 @@ fn summary_of(plan: &Plan) -> String {
 fn replay(plan: &Plan) -> String {
     match plan.scenario {
         Scenario::Kv => format!("lictor-sim run --seed {} --verbose", plan.seed),
-        scenario @ (Scenario::Members | Scenario::Bench) => {
+        scenario @ (Scenario::Members | Scenario::Cluster | Scenario::Bench) => {
             format!("lictor-sim run --seed {} --scenario {scenario} --verbose", plan.seed)
         }
     }

@@ -38,6 +38,9 @@ pub struct Plan {
     /// When the servers' logs are cut off; as in an agent by default if absent.
     #[serde(default)]
     pub snapshots: Option<SnapshotPlan>,
+    /// How the agents find each other; they do not if absent.
+    #[serde(default)]
+    pub pool: Option<PoolPlan>,
     /// The one who looks after the members; nobody if absent.
     #[serde(default)]
     pub operator: Option<OperatorPlan>,
@@ -53,13 +56,31 @@ pub enum Scenario {
     Kv,
     /// The same, while logs are cut off all the time, and servers join, leave, move and lose their disks.
     Members,
+    /// A whole cluster, from the first join on: servers that found it together, client agents, and all troubles.
+    Cluster,
     /// Always five servers and five clients under troubles: to measure the simulator's speed.
     Bench,
 }
 
-/// A server.
+/// How agents find each other.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PoolPlan {
+    /// Whether the servers found the cluster once they have found each other; else each is told of the others at its start.
+    pub expects: bool,
+    /// How long an agent that nobody answered waits before it tries again.
+    pub retry_ms: u64,
+    /// How often full states are exchanged.
+    pub push_pull_ms: u64,
+    /// How often failed members are tried again.
+    pub reconnect_ms: u64,
+}
+
+/// An agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HostPlan {
+    /// Whether it is a client of the servers, and none itself. Servers come first.
+    #[serde(default)]
+    pub client: bool,
     /// What its clock shows when the world begins.
     pub clock_ms: u64,
     /// How much its clock gains, in millionths.
@@ -195,14 +216,33 @@ pub const KEYS: [&str; 6] = ["a/1", "b", "a/2", "a", "c/1/x", "c/1"];
 /// The prefixes that clients list, watch and delete.
 pub const PREFIXES: [&str; 5] = ["", "a", "a/", "c/", "b"];
 
+/// The most hosts.
+pub const MAX_HOSTS: usize = 4096;
+
 impl Plan {
+    /// How many of the hosts are servers.
+    #[must_use]
+    pub fn servers(&self) -> usize {
+        self.hosts.iter().filter(|host| !host.client).count()
+    }
+
     /// What is wrong with a plan that was written by hand, if anything.
     ///
     /// # Errors
     /// A sentence that names the first mistake.
     pub fn check(&self) -> Result<(), String> {
-        if self.hosts.is_empty() || self.hosts.len() > 7 {
-            return Err(format!("a plan has 1 to 7 hosts, this one has {}", self.hosts.len()));
+        let servers = self.servers();
+        if servers == 0 || servers > 7 {
+            return Err(format!("a plan has 1 to 7 servers, this one has {servers}"));
+        }
+        if self.hosts.len() > MAX_HOSTS {
+            return Err(format!("a plan has at most {MAX_HOSTS} hosts, this one has {}", self.hosts.len()));
+        }
+        if self.hosts[..servers].iter().any(|host| host.client) {
+            return Err("a client agent stands before a server: servers come first".to_owned());
+        }
+        if self.pool.is_none() && servers < self.hosts.len() {
+            return Err("there are client agents, which need a pool to find servers in".to_owned());
         }
         if self.keys == 0 || self.keys > KEYS.len() {
             return Err(format!("`keys` must be from 1 to {}, it is {}", KEYS.len(), self.keys));
@@ -248,6 +288,7 @@ impl fmt::Display for Scenario {
         f.write_str(match self {
             Self::Kv => "kv",
             Self::Members => "members",
+            Self::Cluster => "cluster",
             Self::Bench => "bench",
         })
     }
@@ -260,8 +301,9 @@ impl FromStr for Scenario {
         match text {
             "kv" => Ok(Self::Kv),
             "members" => Ok(Self::Members),
+            "cluster" => Ok(Self::Cluster),
             "bench" => Ok(Self::Bench),
-            _ => Err(format!("there is no scenario `{text}`: use `kv`, `members` or `bench`")),
+            _ => Err(format!("there is no scenario `{text}`: use `kv`, `members`, `cluster` or `bench`")),
         }
     }
 }
@@ -305,7 +347,7 @@ mod tests {
         plan.clients[0].host = 9;
         assert!(plan.check().unwrap_err().contains("host 9"));
         plan.hosts.clear();
-        assert!(plan.check().unwrap_err().contains("1 to 7 hosts"));
+        assert!(plan.check().unwrap_err().contains("1 to 7 servers"));
         let mut plan = Plan::draw(1, Scenario::Members);
         plan.hosts.iter_mut().for_each(|host| host.joins = true);
         assert!(plan.check().unwrap_err().contains("let one found the cluster"));

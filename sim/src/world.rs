@@ -201,7 +201,7 @@ impl World {
             watcher: Watcher::new(servers),
             model: Model::default(),
             committed_at: Vec::new(),
-            reads: Reads::new(servers),
+            reads: Reads::new(plan.servers()),
             trace: Trace::default(),
             stats: Stats::default(),
             story: with_story.then(Vec::new),
@@ -288,6 +288,11 @@ impl World {
             Event::Probe { host } => self.on_probe(host),
             Event::Look => self.on_look(),
         }
+    }
+
+    /// The hosts that are servers, with their numbers.
+    fn servers(&self) -> impl Iterator<Item = (usize, &Host)> {
+        self.hosts.iter().enumerate().filter(|(_, host)| !host.plan.client)
     }
 
     /// Adds what only the checkers counted, once the run is over.

@@ -45,8 +45,8 @@ impl Agent {
             let Some(errand) = self.errands.away.remove(&id) else { continue };
             self.open_batch = true;
             match errand {
-                // Soon it is told again anyway.
-                Errand::Place => drop(reply),
+                Errand::Place if reply.is_err() => self.place_unheard(),
+                Errand::Place => {}
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::api::{Call, event as asked};
 use crate::config::{Config, Limits};
 use crate::gossip::UserEvent;
 use crate::id::{CallId, PeerId};
-use crate::io::{Input, Output};
+use crate::io::{Input, JobOutcome, Output};
 use crate::recovery::Recovered;
 use crate::time::{Duration, Instant};
 
@@ -30,10 +30,15 @@ impl Lone {
     }
 
     fn input(&mut self, input: Input) {
-        self.agent.handle_input(self.now, input);
-        while let Some(output) = self.agent.poll_output() {
-            if let Output::Reply { id, reply } = output {
-                self.replies.push((id, reply));
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            self.agent.handle_input(self.now, input);
+            while let Some(output) = self.agent.poll_output() {
+                match output {
+                    Output::Reply { id, reply } => self.replies.push((id, reply)),
+                    Output::Job(job) => inputs.push(Input::JobDone { id: job.id, outcome: JobOutcome::Done }),
+                    _ => {}
+                }
             }
         }
     }

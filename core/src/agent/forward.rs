@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Agent;
 use super::calls::{Caller, Stage};
-use crate::api::{Error, Reply, Request, Response, kv};
+use crate::api::{Error, Reply, Request, Response, catalog, coordinate, health, kv};
 use crate::id::{CallId, Index, PeerId, Term, Ticket};
 use crate::peer::{Body, Forward, Outcome};
 use crate::time::{Duration, Instant};
@@ -185,7 +185,20 @@ fn wait_mut(request: &mut Request) -> Option<&mut Option<Duration>> {
     match request {
         Request::Kv(
             kv::Request::Get { read, .. } | kv::Request::List { read, .. } | kv::Request::Keys { read, .. },
-        ) => Some(&mut read.wait),
+        )
+        | Request::Catalog(
+            catalog::Request::Nodes { read, .. }
+            | catalog::Request::Services { read, .. }
+            | catalog::Request::Service { read, .. }
+            | catalog::Request::Node { read, .. },
+        )
+        | Request::Health(
+            health::Request::Node { read, .. }
+            | health::Request::Checks { read, .. }
+            | health::Request::Service { read, .. }
+            | health::Request::State { read, .. },
+        )
+        | Request::Coordinate(coordinate::Request::Nodes { read }) => Some(&mut read.wait),
         _ => None,
     }
 }
@@ -199,6 +212,15 @@ pub(super) fn fitting(reply: Reply) -> Reply {
             read.value.iter().map(|entry| entry.key.len() + entry.value.len() + OVERHEAD).sum()
         }
         Ok(Response::KvKeys(read)) => read.value.iter().map(|key| key.len() + OVERHEAD).sum(),
+        Ok(
+            Response::Nodes(_)
+            | Response::ServiceNames(_)
+            | Response::Instances(_)
+            | Response::NodeServices(_)
+            | Response::Checks(_)
+            | Response::HealthOf(_)
+            | Response::NodePlaces(_),
+        ) => wire::size(&reply),
         Ok(_) | Err(_) => 0,
     };
     if size + OVERHEAD > wire::MAX_BODY_BYTES { Err(Error::AnswerTooLarge { size }) } else { reply }

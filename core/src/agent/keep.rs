@@ -17,6 +17,10 @@ pub(super) enum Then {
     Nothing,
     /// This call has had its effect.
     Answer(Ticket),
+    /// Events up to the clock that was kept are acted upon.
+    Deliver,
+    /// We have left.
+    Left,
 }
 
 impl Agent {
@@ -39,6 +43,9 @@ impl Agent {
     pub(super) fn kept(&mut self, then: Then, outcome: JobOutcome) {
         match (then, outcome) {
             (Then::Nothing, _) => {}
+            (Then::Deliver, outcome) => self.clocks_remembered(outcome),
+            // Nothing is waited for that may never come.
+            (Then::Left, _) => self.leaving_remembered(),
             (Then::Answer(ticket), JobOutcome::Done) => self.reply(ticket, Ok(Response::Done(true))),
             (Then::Answer(ticket), JobOutcome::NoRoom) => self.reply(ticket, Err(Error::DiskFull)),
         }

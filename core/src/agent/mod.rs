@@ -11,12 +11,15 @@ mod errands;
 mod events;
 mod forward;
 mod jobs;
+mod joining;
 mod keep;
+mod leaving;
 mod local;
 mod operator;
 mod pool;
 mod propose;
 mod query;
+mod remembering;
 mod route;
 mod snapshot;
 #[cfg(test)]
@@ -30,6 +33,7 @@ use calls::{Caller, Calls};
 use errands::Errands;
 use forward::Taken;
 use jobs::Jobs;
+use pool::Pool;
 use snapshot::Snapshots;
 
 use crate::api::Reply;
@@ -62,6 +66,7 @@ pub struct Agent {
     now: Instant,
     raft: Raft,
     gossip: Gossip,
+    pool: Pool,
     /// The user events that were meant for us.
     heard: event::Buffer,
     writer: Writer,
@@ -135,13 +140,16 @@ impl Agent {
         let gossip = pool::gossip(&config, Rng::seeded(rng.u64()), now);
         let snapshots = Snapshots::new(recovered.kept);
         let figures = Figures { dropped: 0, snapshot: snapshots.newest() };
-        let view = Arc::new(View::new(&config, &raft, &store, figures));
+        let origin = rng.u64();
+        let pool = Pool::new(&config, &gossip, Rng::seeded(!origin), now);
+        let view = Arc::new(View::new(&config, &raft, &store, pool.sight(), figures));
         let mut agent = Self {
             cluster: wire::cluster_tag(&config.datacenter),
-            origin: rng.u64(),
+            origin,
             rng,
             now,
             gossip,
+            pool,
             heard: event::Buffer::default(),
             raft,
             writer,
@@ -169,6 +177,7 @@ impl Agent {
         };
         // A restarted server answers stale reads from all that it knew to be committed.
         agent.apply_committed();
+        agent.remember_earlier_life(&recovered.files);
         agent
     }
 
@@ -183,8 +192,9 @@ impl Agent {
             Input::Message(envelope) => self.handle_message(envelope),
             Input::Datagram { from, bytes } => self.gossip.handle_datagram(self.now, from, &bytes),
             Input::Stream { from, bytes } => self.gossip.handle_stream(self.now, from, &bytes),
-            Input::Unreachable { to } => self.gossip.handle_unreachable(self.now, to),
-            Input::Resolved { .. } | Input::Probed { .. } => {}
+            Input::Unreachable { to, reason } => self.gossip.handle_unreachable(self.now, to, &reason),
+            Input::Resolved { name, addresses } => self.handle_resolved(&name, &addresses),
+            Input::Probed { .. } => {}
             Input::Garbage { from, reason } => self.drop_message(from, reason),
             Input::Persisted(seq) => self.raft.persisted(self.now, seq),
             Input::Reserved { file, size, granted } => self.writer.handle_reserved(self.now, &file, size, granted),
@@ -230,6 +240,7 @@ impl Agent {
             }
         };
         consider(self.gossip.poll_timeout());
+        consider(self.pool.poll_timeout());
         consider(self.calls.next_deadline());
         consider(self.writer.poll_timeout());
         consider(self.duties.as_ref().and_then(|duties| duties.poll_timeout(&self.raft)));
@@ -331,10 +342,12 @@ impl Agent {
         let seq = self.writer.last_seq().next();
         let flushed = self.raft.flush(seq);
         self.outputs.extend(flushed.news.into_iter().map(|news| Output::Notice(Notice::Raft(news))));
+        self.look_at_pool();
         // Before anything leaves that others may act on: an older view may claim a lease that we have given up.
         self.publish();
         self.discard_needless();
         self.send_replies();
+        self.say_goodbye();
         if let Some(unwritten) = flushed.write {
             let entries: Vec<_> = self.raft.log().from(unwritten.first).cloned().collect();
             let stable = self.raft.persisted_seq();
@@ -353,7 +366,7 @@ impl Agent {
     /// A picture of the store as it is now.
     fn picture(&self) -> View {
         let figures = Figures { dropped: self.dropped, snapshot: self.snapshots.newest() };
-        View::new(&self.config, &self.raft, &self.store, figures)
+        View::new(&self.config, &self.raft, &self.store, self.pool.sight(), figures)
     }
 
     fn publish(&mut self) {

@@ -20,8 +20,9 @@ impl Agent {
             Request::RemovePeer(peer) => self.remove_peer(ticket, &peer),
             Request::TransferLeader { to } => self.hand_over(ticket, to),
             Request::AutopilotHealth => {
-                let health =
-                    self.duties.as_ref().map(|duties| duties.health(self.now, &self.config, &self.raft, &self.store));
+                let sight = self.pool.sight();
+                let health = (self.duties.as_ref())
+                    .map(|duties| duties.health(self.now, &self.config, &self.raft, &self.store, sight));
                 self.reply(ticket, health.map(Response::Health).ok_or(Error::NoLeader));
             }
             Request::SetAutopilotConfiguration { .. } => self.propose(ticket),

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::Agent;
 use super::calls::Stage;
+use crate::api::catalog::Registration;
 use crate::api::snapshot::Step;
 use crate::api::{Error, Request, Response, catalog, kv, operator, snapshot};
 use crate::error::Busy;
@@ -18,6 +19,9 @@ use crate::wire;
 /// The most of an image that one step of a restoration may bring: it is one entry of the log.
 const PIECE_BYTES: usize = 1 << 20;
 
+/// The most bytes that a registration may be of: it is one entry of the log too.
+const REGISTRATION_BYTES: usize = 512 << 10;
+
 impl Agent {
     /// Refuses what is too large, wherever it would run.
     pub(super) fn check_limits(&self, request: &Request) -> Result<(), Error> {
@@ -27,6 +31,11 @@ impl Agent {
         {
             let text = format!("a step of {} bytes is over the limit of {PIECE_BYTES}; take smaller ones", bytes.len());
             return Err(Error::MalformedImage(text));
+        }
+        if let Request::Catalog(catalog::Request::Register(_) | catalog::Request::Deregister(_)) = request
+            && wire::size(request) > REGISTRATION_BYTES
+        {
+            return Err(Error::RegistrationTooLarge { limit: REGISTRATION_BYTES });
         }
         let Request::Kv(request) = request else { return Ok(()) };
         let (key, value) = match request {
@@ -54,8 +63,9 @@ impl Agent {
                 self.raft.propose(bytes);
             }
         }
-        let change =
-            self.duties.as_mut().and_then(|duties| duties.poll_change(self.now, &self.config, &self.raft, &self.store));
+        let sight = self.pool.sight();
+        let change = (self.duties.as_mut())
+            .and_then(|duties| duties.poll_change(self.now, &self.config, &self.raft, &self.store, sight));
         if let Some(change) = change {
             // Refused now, it is still due the next time.
             let _ = self.change_members(change);
@@ -94,7 +104,10 @@ fn command_for(request: &Request) -> Result<Command, crate::api::Reply> {
             return Ok(Command::SetAutopilot { settings: settings.clone(), cas: *cas });
         }
         Request::Catalog(catalog::Request::Register(registration)) => {
-            return Ok(Command::Register(registration.clone()));
+            return Ok(Command::Register(Box::new(complete(registration).map_err(Err)?)));
+        }
+        Request::Catalog(catalog::Request::Deregister(deregistration)) if deregistration.node.is_empty() => {
+            return Err(Err(Error::MissingNode));
         }
         Request::Catalog(catalog::Request::Deregister(deregistration)) => {
             return Ok(Command::Deregister(deregistration.clone()));
@@ -128,4 +141,67 @@ fn command_for(request: &Request) -> Result<Command, crate::api::Reply> {
             unreachable!("{request:?} is no write")
         }
     }))
+}
+
+/// The registration with its IDs filled in, if it says what it must. What it says of a node that is not there, or of a service
+/// without a name and an ID, is judged by the store.
+fn complete(registration: &Registration) -> Result<Registration, Error> {
+    let mut registration = registration.clone();
+    if registration.node.name.is_empty() || registration.node.address.is_empty() {
+        return Err(Error::MissingNodeOrAddress);
+    }
+    if let Some(service) = &mut registration.service {
+        if service.id.is_empty() {
+            service.id.clone_from(&service.name);
+        }
+        if service.name.is_empty() && !service.id.is_empty() {
+            return Err(Error::MissingServiceName);
+        }
+    }
+    for check in &mut registration.checks {
+        if check.id.is_empty() {
+            check.id.clone_from(&check.name);
+        }
+    }
+    Ok(registration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::catalog::{Check, Node, Service};
+
+    fn registration(node: &str, address: &str) -> Registration {
+        let node = Node { name: node.to_owned(), address: address.to_owned(), ..Node::default() };
+        Registration { node, ..Registration::default() }
+    }
+
+    #[test]
+    fn a_registration_needs_a_node_with_an_address() {
+        for (node, address) in [("", ""), ("a", ""), ("", "10.0.0.1")] {
+            assert_eq!(complete(&registration(node, address)), Err(Error::MissingNodeOrAddress));
+        }
+        assert_eq!(complete(&registration("a", "no address")), Ok(registration("a", "no address")));
+    }
+
+    #[test]
+    fn ids_stand_for_names_and_a_service_with_an_id_needs_a_name() {
+        let mut given = registration("a", "x");
+        given.service = Some(Service { name: "web".to_owned(), ..Service::default() });
+        given.checks = vec![Check { name: "up".to_owned(), ..Check::default() }, Check::default()];
+        let completed = complete(&given).unwrap();
+        assert_eq!(completed.service.unwrap().id, "web");
+        assert_eq!([&completed.checks[0].id, &completed.checks[1].id], ["up", ""]);
+        given.service = Some(Service { id: "web-1".to_owned(), ..Service::default() });
+        assert_eq!(complete(&given), Err(Error::MissingServiceName));
+        given.service = Some(Service::default());
+        assert!(complete(&given).is_ok(), "the store makes nothing of it, as Consul's does");
+    }
+
+    #[test]
+    fn a_deregistration_needs_a_node() {
+        let what = catalog::Deregistration { service_id: "x".to_owned(), ..catalog::Deregistration::default() };
+        let command = command_for(&catalog::Request::Deregister(what).into());
+        assert_eq!(command, Err(Err(Error::MissingNode)));
+    }
 }

@@ -5,6 +5,7 @@ use super::calls::{Caller, Stage};
 use crate::api::{Consistency, Error, ReadOptions, Request, Response};
 use crate::error::Busy;
 use crate::id::Ticket;
+use crate::store::Question;
 use crate::time::{Duration, Instant};
 use crate::view::{is_news, query, respond};
 use crate::watch::Interest;
@@ -55,7 +56,7 @@ impl Agent {
         let Some(answer) = query(&self.store, &open.call.request) else { return };
         let from_peer = matches!(open.caller, Caller::Peer { .. });
         let until = match (open.block_until, wait) {
-            _ if is_news(&answer, index) => self.now,
+            _ if is_news(answer.changed, index) => self.now,
             (Some(until), _) => until,
             // The agent that asked has drawn its share, and gives up soon after: neither more nor less is wanted.
             (None, Some(wait)) if from_peer => self.now + wait.min(self.config.limits.max_wait * 17 / 16),
@@ -93,7 +94,7 @@ impl Agent {
         }
         let Some(open) = self.calls.get_mut(ticket) else { return };
         open.block_until = Some(until);
-        if let Some(interest) = interest(&open.call.request) {
+        if let Some(interest) = Question::of(&open.call.request).and_then(Interest::of) {
             self.watches.add(ticket, interest);
         }
         self.calls.enter(ticket, Stage::Blocked, Some(until));
@@ -104,21 +105,8 @@ impl Agent {
         let Some(open) = self.calls.get(ticket) else { return false };
         let Some(read) = open.call.request.read_options() else { return false };
         open.stage == Stage::Blocked
-            && query(&self.store, &open.call.request).is_some_and(|answer| is_news(&answer, read.index))
-    }
-}
-
-/// What a blocked read waits for.
-fn interest(request: &Request) -> Option<Interest> {
-    match request {
-        Request::Kv(request) => Interest::of(request),
-        Request::Status(_)
-        | Request::Agent(_)
-        | Request::Operator(_)
-        | Request::Snapshot(_)
-        | Request::Catalog(_)
-        | Request::Health(_)
-        | Request::Event(_)
-        | Request::Coordinate(_) => None,
+            && Question::of(&open.call.request)
+                .and_then(|question| self.store.changed(question))
+                .is_some_and(|changed| is_news(changed, read.index))
     }
 }

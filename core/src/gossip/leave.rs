@@ -43,17 +43,26 @@ impl Gossip {
         self.timers.set(Due::Leave, self.now + self.options.leave_timeout);
     }
 
-    /// Says that a member will not come back: if it has failed, it has left from now on. One that is alive will object.
-    /// Whether it is known.
-    pub fn force_leave(&mut self, now: Instant, name: &str) -> bool {
+    /// Says that a member will not come back: if it has failed, it has left from now on; and if `forget`, nobody keeps it in
+    /// mind. One that is alive will object. Whether it is known.
+    pub fn force_leave(&mut self, now: Instant, name: &str, forget: bool) -> bool {
         self.now = now;
         let Some(member) = self.members.get(name).filter(|_| name != self.name.as_str()) else { return false };
-        if member.status() != Status::Left && self.phase != Phase::Gone {
+        if (forget || member.status() != Status::Left) && self.phase != Phase::Gone {
             let (name, incarnation) = (member.name.clone(), member.incarnation);
-            let intent = Intent { time: self.clock.advance(), purpose: Purpose::Leave, incarnation };
+            let purpose = if forget { Purpose::Forget } else { Purpose::Leave };
+            let intent = Intent { time: self.clock.advance(), purpose, incarnation };
             self.hear_intent(&name, intent);
         }
         true
+    }
+
+    /// Falls silent without a farewell, and for good: nothing is sent any more, nothing heard.
+    pub(super) fn fall_silent(&mut self) {
+        self.phase = Phase::Gone;
+        self.timers = crate::time::Deadlines::default();
+        self.broadcasts = super::Broadcasts::default();
+        self.exchanges.clear();
     }
 
     /// Takes the next step of leaving if the last one is done.

@@ -173,6 +173,16 @@ pub enum Purpose {
     Stay,
     /// It is leaving; or, if it has failed, it will not come back.
     Leave,
+    /// As [`Leave`](Self::Leave), and as soon as it is gone it is to be forgotten at once.
+    Forget,
+}
+
+impl Purpose {
+    /// Whether it is to be gone.
+    #[must_use]
+    pub const fn is_farewell(self) -> bool {
+        matches!(self, Self::Leave | Self::Forget)
+    }
 }
 
 /// An intent. Ordered: the greater wins.
@@ -269,7 +279,15 @@ impl Member {
     }
 
     fn is_leaving(&self) -> bool {
-        self.intent.is_some_and(|intent| intent.purpose == Purpose::Leave && intent.incarnation >= self.incarnation)
+        self.intent.is_some_and(|intent| intent.purpose.is_farewell() && intent.incarnation >= self.incarnation)
+    }
+
+    /// Whether it is gone, and nobody wants to hear of it any more.
+    pub(super) fn is_to_be_forgotten(&self) -> bool {
+        self.status() == Status::Left
+            && self
+                .intent
+                .is_some_and(|intent| intent.purpose == Purpose::Forget && intent.incarnation >= self.incarnation)
     }
 
     /// The latest intent that was heard of it.

@@ -90,6 +90,20 @@ pub enum Message {
     Event(TimedEvent),
     /// All that a member knows, or the answer to that.
     PushPull(Box<PushPull>),
+    /// Whom do you know by this name? Asked by a member whose own name another claims.
+    WhoIs {
+        /// The asker's number for this vote.
+        seq: u64,
+        /// The name.
+        name: Name,
+    },
+    /// The answer.
+    Known {
+        /// The number of the question.
+        seq: u64,
+        /// Where whoever has the name is, if anybody who is here has it.
+        address: Option<SocketAddr>,
+    },
 }
 
 /// A full state. Streams only.
@@ -163,6 +177,7 @@ impl fmt::Display for Intent {
         let purpose = match self.purpose {
             Purpose::Stay => "stay",
             Purpose::Leave => "leave",
+            Purpose::Forget => "forget",
         };
         write!(f, "{purpose}@{} up-to={}", self.time, self.incarnation)
     }
@@ -183,6 +198,9 @@ impl fmt::Display for Message {
             Self::Left { name, incarnation } => write!(f, "Left {name} inc={incarnation}"),
             Self::Intent { name, intent } => write!(f, "Intent {name} {intent}"),
             Self::Event(TimedEvent { time, event }) => write!(f, "Event {}@{time}", event.name),
+            Self::WhoIs { seq, name } => write!(f, "WhoIs {name} seq={seq}"),
+            Self::Known { seq, address: Some(address) } => write!(f, "Known {address} seq={seq}"),
+            Self::Known { seq, address: None } => write!(f, "Known nobody seq={seq}"),
             Self::PushPull(state) => {
                 let kind = if state.is_reply { "Reply" } else { "PushPull" };
                 write!(f, "{kind} seq={} clock={} event-clock={}", state.seq, state.clock, state.event_clock)?;

@@ -21,6 +21,7 @@
 //!   parts of a broken network find each other again. (`sync.rs`)
 //! - **Leaving** is no failure: who leaves says so, and an operator may say so for one that failed. Such intents, and
 //!   user events, are ordered by Lamport clocks. (`leave.rs`, `user_event.rs`)
+//! - **Names** are unique. The first to come keeps its name; who finds its own in other hands asks around. (`conflict.rs`)
 //! - **Coordinates** are learnt from the round trips of pings, and tell how far apart two members are that never spoke. (`place.rs`)
 //!
 //! The machine has no clock, sockets or dice of its own. What happens to it goes in by [`Gossip::handle_datagram`],
@@ -33,11 +34,11 @@
 //!
 //! Encryption wraps whole packets between this machine and the network: [`Options::datagram_bytes`] leaves it room.
 //!
-//! What is left out: conflicts of names are told, but not yet put to a vote; time is not adapted to measured round trips, as
-//! the paper on SWIM suggests in passing.
+//! What is left out: time is not adapted to measured round trips, as the paper on SWIM suggests in passing.
 
 mod awareness;
 mod broadcast;
+mod conflict;
 mod leave;
 pub mod member;
 pub mod message;
@@ -51,16 +52,17 @@ mod suspicion;
 mod sync;
 mod user_event;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 pub use awareness::Awareness;
 pub use broadcast::{Broadcasts, Queue};
+use conflict::Vote;
 pub use member::{BadIdentity, Identity, Member, Name, Profile, State, Status, Tags};
 use member::{Claim, Intent};
 use message::Message;
-pub use news::{Counters, News, Transmit};
+pub use news::{Counters, News, NoJoin, Transmit};
 pub use options::Options;
 use packet::Malformed;
 pub use place::Place;
@@ -95,7 +97,12 @@ enum Due {
     Reap,
     /// A step of leaving has taken too long.
     Leave,
+    /// A vote on our name begins, or ends.
+    Vote,
 }
+
+/// The most addresses of strangers that are remembered.
+const MAX_STRANGERS: usize = 256;
 
 /// How far we are with leaving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +158,12 @@ pub struct Gossip {
     early_intents: BTreeMap<Name, (Intent, Instant)>,
     /// Conflicts of names that were told lately.
     conflicts: BTreeMap<Name, (SocketAddr, Instant)>,
+    /// Whether our name is ours: a vote that is under way, or about to begin.
+    vote: Option<Vote>,
+    /// What is being heard answers our request to join, and we were alone.
+    arriving: bool,
+    /// From where packets of other pools came.
+    strangers: BTreeSet<IpAddr>,
     place: Place,
     /// Where others say they are.
     coordinates: BTreeMap<Name, Coordinate>,
@@ -203,6 +216,9 @@ impl Gossip {
             restored: false,
             early_intents: BTreeMap::new(),
             conflicts: BTreeMap::new(),
+            vote: None,
+            arriving: false,
+            strangers: BTreeSet::new(),
             place: Place::default(),
             coordinates: BTreeMap::new(),
             phase: Phase::Here,
@@ -225,7 +241,7 @@ impl Gossip {
     /// A datagram came.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
         self.now = now;
-        let Some(messages) = self.open(bytes) else { return };
+        let Some(messages) = self.open(from, bytes) else { return };
         for message in messages {
             self.handle_message(from, message);
         }
@@ -234,7 +250,7 @@ impl Gossip {
     /// The content of a stream came.
     pub fn handle_stream(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
         self.now = now;
-        let Some(messages) = self.open(bytes) else { return };
+        let Some(messages) = self.open(from, bytes) else { return };
         // One request, one answer: more would let a small packet ask for many full states. A ping may bring along that
         // we are suspected.
         for message in messages.into_iter().take(2) {
@@ -250,7 +266,7 @@ impl Gossip {
         }
     }
 
-    fn open(&mut self, bytes: &[u8]) -> Option<Vec<Message>> {
+    fn open(&mut self, from: SocketAddr, bytes: &[u8]) -> Option<Vec<Message>> {
         if self.phase == Phase::Gone {
             return None;
         }
@@ -258,7 +274,12 @@ impl Gossip {
         match opened {
             Ok(_) => {}
             Err(Malformed::Version(_)) => self.counters.version += 1,
-            Err(Malformed::Stranger) => self.counters.strangers += 1,
+            Err(Malformed::Stranger) => {
+                self.counters.strangers += 1;
+                if self.strangers.len() < MAX_STRANGERS && self.strangers.insert(from.ip()) {
+                    self.news.push_back(News::Stranger { from: from.ip() });
+                }
+            }
             Err(Malformed::Magic | Malformed::Checksum | Malformed::Body) => self.counters.malformed += 1,
         }
         opened.ok()
@@ -286,6 +307,8 @@ impl Gossip {
             Message::Left { name, incarnation } => self.hear(&name, &claim(incarnation, State::Left, None), &name),
             Message::Intent { name, intent } => self.hear_intent(&name, intent),
             Message::Event(event) => self.hear_event(&event),
+            Message::WhoIs { seq, name } => self.tell_whose_name(from, seq, &name),
+            Message::Known { seq, address } => self.count_vote(from, seq, address),
             Message::PushPull(_) => self.counters.unexpected += 1,
         }
     }
@@ -300,10 +323,11 @@ impl Gossip {
                 Due::Suspicion(name) => self.suspicion_expired(&name),
                 Due::Gossip => self.gossip(),
                 Due::PushPull => self.sync(),
-                Due::Exchange(seq) => self.exchange_failed(seq),
+                Due::Exchange(seq) => self.exchange_failed(seq, NoJoin::Silent),
                 Due::Reconnect => self.reconnect(),
                 Due::Reap => self.reap(),
                 Due::Leave => self.leave_timed_out(),
+                Due::Vote => self.advance_vote(),
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What becomes of gossip: news for the owner, and packets to be sent.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
@@ -53,9 +54,40 @@ pub enum News {
     JoinFailed {
         /// The address.
         address: SocketAddr,
+        /// What went wrong.
+        reason: NoJoin,
+    },
+    /// Most of the members mean another by our name, and that one answers to it. From now on we are silent, without a
+    /// farewell: it would be taken for that of the other.
+    NameLost {
+        /// Who has our name.
+        holder: SocketAddr,
+    },
+    /// A packet of another pool came from this address, for the first time.
+    Stranger {
+        /// The address.
+        from: IpAddr,
     },
     /// The farewell is said: the owner may stop.
     LeaveDone,
+}
+
+/// Why nobody was joined at an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoJoin {
+    /// Nothing could be sent there, for what the owner calls this reason.
+    Unreachable(String),
+    /// There was no answer in time.
+    Silent,
+}
+
+impl fmt::Display for NoJoin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(reason) => reason.fmt(f),
+            Self::Silent => f.write_str("i/o timeout"),
+        }
+    }
 }
 
 /// A packet that is to be sent.

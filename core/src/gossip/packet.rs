@@ -25,9 +25,11 @@
 //! | 6 | Suspect | name text, incarnation number, from text |
 //! | 7 | Dead | as Suspect |
 //! | 8 | Left | name text, incarnation number |
-//! | 9 | Intent | name text, then an intent: time number, purpose (0 stay, 1 leave), incarnation number |
+//! | 9 | Intent | name text, then an intent: time number, purpose (0 stay, 1 leave, 2 forget), incarnation number |
 //! | 10 | Event | time number, id (16 bytes), name text, payload (length and bytes) |
 //! | 11 | PushPull | seq number, is-reply (0, 1), from text, reply-to address, clock number, event clock number, a list of records, a list of events |
+//! | 12 | WhoIs | seq number, name text |
+//! | 13 | Known | seq number, 0 or 1; if 1, an address |
 //!
 //! A record is name text, incarnation number, state (0 alive, 1 suspect, 2 dead, 3 left), address, tags, age in ms number, and 0, or 1
 //! and an intent.
@@ -225,6 +227,15 @@ impl Writer {
                 self.push_pull(state);
                 11
             }
+            Message::WhoIs { seq, name } => {
+                self.number(*seq).text(name.as_str());
+                12
+            }
+            Message::Known { seq, address } => {
+                self.number(*seq).0.push(u8::from(address.is_some()));
+                address.map(|address| self.address(address));
+                13
+            }
         }
     }
 
@@ -282,7 +293,7 @@ impl Writer {
 
     fn intent(&mut self, intent: Intent) -> &mut Self {
         self.number(intent.time.0);
-        self.0.push(u8::from(intent.purpose == Purpose::Leave));
+        self.0.push(intent.purpose as u8);
         self.number(intent.incarnation.0)
     }
 
@@ -422,7 +433,12 @@ impl<'a> Reader<'a> {
 
     fn intent(&mut self) -> Option<Intent> {
         let time = self.time()?;
-        let purpose = if self.flag()? { Purpose::Leave } else { Purpose::Stay };
+        let purpose = match self.byte()? {
+            0 => Purpose::Stay,
+            1 => Purpose::Leave,
+            2 => Purpose::Forget,
+            _ => return None,
+        };
         Some(Intent { time, purpose, incarnation: self.incarnation()? })
     }
 
@@ -488,6 +504,12 @@ impl<'a> Reader<'a> {
             9 => Message::Intent { name: self.name()?, intent: self.intent()? },
             10 => Message::Event(self.event()?),
             11 => Message::PushPull(Box::new(self.push_pull()?)),
+            12 => Message::WhoIs { seq: self.number()?, name: self.name()? },
+            13 => {
+                let seq = self.number()?;
+                let address = if self.flag()? { Some(self.address()?) } else { None };
+                Message::Known { seq, address }
+            }
             _ => return None,
         })
     }

@@ -36,9 +36,10 @@ fn counters() -> impl Strategy<Value = u64> {
 }
 
 fn intents() -> impl Strategy<Value = Intent> {
-    (counters(), any::<bool>(), counters()).prop_map(|(time, leave, incarnation)| Intent {
+    let purpose = prop_oneof![Just(Purpose::Stay), Just(Purpose::Leave), Just(Purpose::Forget)];
+    (counters(), purpose, counters()).prop_map(|(time, purpose, incarnation)| Intent {
         time: LamportTime(time),
-        purpose: if leave { Purpose::Leave } else { Purpose::Stay },
+        purpose,
         incarnation: Incarnation(incarnation),
     })
 }
@@ -108,6 +109,8 @@ fn messages() -> impl Strategy<Value = Message> {
         about().prop_map(|(name, incarnation, _)| Message::Left { name, incarnation }),
         (names(), intents()).prop_map(|(name, intent)| Message::Intent { name, intent }),
         events().prop_map(Message::Event),
+        (any::<u64>(), names()).prop_map(|(seq, name)| Message::WhoIs { seq, name }),
+        (any::<u64>(), prop::option::of(addresses())).prop_map(|(seq, address)| Message::Known { seq, address }),
         push_pulls(),
     ]
 }

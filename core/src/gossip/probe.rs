@@ -158,6 +158,7 @@ impl Gossip {
             self.counters.unexpected += 1;
             return;
         }
+        self.may_be_an_echo(seq, from);
         let ack = Message::Ack { seq, coordinate: Some(Box::new(self.place.coordinate().clone())) };
         if by_stream {
             return self.send_stream(answer_to, &[ack]);
@@ -201,6 +202,9 @@ impl Gossip {
         if let Some(relay) = self.relays.remove(&seq) {
             self.timers.clear(&Due::Relay(seq));
             return self.send(relay.origin, &[Message::Ack { seq: relay.origin_seq, coordinate }]);
+        }
+        if self.rival_answers(seq) {
+            return;
         }
         let Some(probe) = self.probe.as_mut().filter(|probe| probe.seq == seq) else {
             self.counters.unexpected += 1;
@@ -271,6 +275,11 @@ impl Gossip {
 
     /// A number for an exchange, from the same count.
     pub(super) fn exchange_seq(&mut self) -> u64 {
+        self.next_seq()
+    }
+
+    /// A number for a vote, from the same count.
+    pub(super) fn vote_seq(&mut self) -> u64 {
         self.next_seq()
     }
 

@@ -7,6 +7,7 @@ use super::message::Message;
 use super::news::News;
 use super::suspicion::Suspicion;
 use super::{Due, Gossip, Phase};
+use crate::id::Incarnation;
 use crate::time::{Duration, Instant};
 
 /// The most names whose conflicts, or intents ahead of their members, are remembered.
@@ -174,6 +175,7 @@ impl Gossip {
             if self.timers.get(&Due::PushPull).is_some_and(|at| at > soon) {
                 self.timers.set(Due::PushPull, soon);
             }
+            self.doubt_name(profile.address);
             return self.conflict(&self.name.clone(), known, claim);
         }
         let accused = claim.state != State::Alive;
@@ -218,15 +220,30 @@ impl Gossip {
         };
         let before = member.status();
         if member.merge_intent(intent) {
+            let forgotten = member.is_to_be_forgotten();
             self.pass_on(&Message::Intent { name: name.clone(), intent });
             self.announce(name, Some(before), false);
+            if forgotten {
+                // Those who have not heard of it yet may still tell us of the member.
+                if self.early_intents.len() < MAX_REMEMBERED {
+                    self.early_intents.insert(name.clone(), (intent, self.now));
+                }
+                self.forget(name);
+            }
         }
+    }
+
+    /// Whether nobody wants to hear of a member any more that is gone, and not in our list.
+    pub(super) fn is_forgotten(&self, name: &Name, incarnation: Incarnation) -> bool {
+        self.early_intents
+            .get(name)
+            .is_some_and(|(intent, _)| intent.purpose == Purpose::Forget && intent.incarnation >= incarnation)
     }
 
     fn hear_intent_of_us(&mut self, intent: Intent) {
         let us = &self.members[&self.name];
         let holds = intent.incarnation >= us.incarnation && us.intent().is_none_or(|known| known < intent);
-        if self.phase == Phase::Here && intent.purpose == Purpose::Leave && holds {
+        if self.phase == Phase::Here && intent.purpose.is_farewell() && holds {
             self.utter(Purpose::Stay);
         }
     }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use super::member::{Claim, Member, Name, Purpose, State, Status};
 use super::message::{Message, PushPull, Record};
-use super::news::News;
+use super::news::{News, NoJoin};
 use super::user_event::{CannotFire, TimedEvent, UserEvent, Verdict};
 use super::{Due, Gossip, Phase};
 use crate::id::LamportTime;
@@ -44,13 +44,13 @@ impl Gossip {
     }
 
     /// The owner could not open a stream to this address.
-    pub fn handle_unreachable(&mut self, now: Instant, address: SocketAddr) {
+    pub fn handle_unreachable(&mut self, now: Instant, address: SocketAddr, reason: &str) {
         self.now = now;
         let failed: Vec<u64> =
             self.exchanges.iter().filter(|(_, exchange)| exchange.to == address).map(|(seq, _)| *seq).collect();
         for seq in failed {
             self.timers.clear(&Due::Exchange(seq));
-            self.exchange_failed(seq);
+            self.exchange_failed(seq, NoJoin::Unreachable(reason.to_owned()));
         }
     }
 
@@ -98,10 +98,10 @@ impl Gossip {
     }
 
     /// An exchange was not answered in time, or could not even begin.
-    pub(super) fn exchange_failed(&mut self, seq: u64) {
+    pub(super) fn exchange_failed(&mut self, seq: u64, reason: NoJoin) {
         if let Some(Exchange { to, is_join: true }) = self.exchanges.remove(&seq) {
             self.awaits_events &= self.exchanges.values().any(|exchange| exchange.is_join);
-            self.news.push_back(News::JoinFailed { address: to });
+            self.news.push_back(News::JoinFailed { address: to, reason });
         }
     }
 
@@ -145,11 +145,13 @@ impl Gossip {
             self.awaits_events = false;
         }
         self.quiet = self.live == 1;
+        self.arriving = joined.is_some() && self.live == 1;
         self.clock.witness(state.clock);
         for record in &state.members {
             self.merge_record(state, record);
         }
         self.quiet = false;
+        self.arriving = false;
         for event in &state.events {
             self.hear_event(event);
         }
@@ -167,6 +169,7 @@ impl Gossip {
     fn merge_record(&mut self, state: &PushPull, record: &Record) {
         let mut claim = record.claim();
         match self.members.get(&record.name) {
+            None if !record.state.is_live() && self.is_forgotten(&record.name, record.incarnation) => return,
             None if !record.state.is_live() => self.take_in_gone(record),
             // What we take for alive may be: it is given the time to object, which a death sentence would not leave it.
             Some(member) if member.state.is_live() && record.state == State::Dead && record.name != self.name => {

@@ -10,6 +10,7 @@ use crate::api::operator::{Autopilot as Settings, Health, ServerHealth};
 use crate::config::Config;
 use crate::id::{Index, PeerId, Term};
 use crate::raft::{Change, Configuration, Progress, Raft, Role, quorum};
+use crate::sight::Sight;
 use crate::time::{Duration, Instant};
 
 /// How often the servers are looked at, at most.
@@ -22,6 +23,16 @@ pub(super) struct Autopilot {
     /// We have looked in time since then. Who was not heard before may have spoken while we were not there to listen.
     awake_since: Instant,
     seen: BTreeMap<PeerId, Seen>,
+}
+
+/// What the servers are judged by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scene<'a> {
+    pub(super) now: Instant,
+    pub(super) config: &'a Config,
+    pub(super) raft: &'a Raft,
+    pub(super) settings: &'a Settings,
+    pub(super) sight: &'a Sight,
 }
 
 /// A server as it was last seen.
@@ -53,13 +64,8 @@ impl Autopilot {
     }
 
     /// Looks at the servers if it is time to. Gives the change that is due, if any.
-    pub(super) fn poll_change(
-        &mut self,
-        now: Instant,
-        config: &Config,
-        raft: &Raft,
-        settings: &Settings,
-    ) -> Option<Change> {
+    pub(super) fn poll_change(&mut self, scene: &Scene<'_>) -> Option<Change> {
+        let Scene { now, config, raft, settings, .. } = *scene;
         if self.next_look > now {
             return None;
         }
@@ -71,20 +77,21 @@ impl Autopilot {
         let members = raft.members();
         self.seen.retain(|id, _| members.is_member(*id));
         for id in members.servers.keys() {
-            let healthy = condition(*id, now, config, raft, settings).healthy;
+            let healthy = condition(*id, scene).healthy;
             let seen = self.seen.entry(*id).or_insert(Seen { healthy, since: now });
             if seen.healthy != healthy {
                 *seen = Seen { healthy, since: now };
             }
         }
-        self.due(now, config, raft, settings)
+        self.due(scene)
     }
 
     /// The change that is due.
-    fn due(&self, now: Instant, config: &Config, raft: &Raft, settings: &Settings) -> Option<Change> {
+    fn due(&self, scene: &Scene<'_>) -> Option<Change> {
+        let Scene { now, config, raft, settings, .. } = *scene;
         let members = raft.members();
         let conditions: BTreeMap<PeerId, Condition> =
-            members.servers.keys().map(|id| (*id, condition(*id, now, config, raft, settings))).collect();
+            members.servers.keys().map(|id| (*id, condition(*id, scene))).collect();
         let is_stable = |id: &PeerId| {
             self.seen
                 .get(id)
@@ -96,18 +103,19 @@ impl Autopilot {
     }
 
     /// How the servers are.
-    pub(super) fn health(&self, now: Instant, config: &Config, raft: &Raft, settings: &Settings) -> Health {
+    pub(super) fn health(&self, scene: &Scene<'_>) -> Health {
+        let Scene { now, config, raft, sight, .. } = *scene;
         let members = raft.members();
         let log = raft.log();
         let servers: Vec<ServerHealth> = members
             .servers
             .iter()
             .map(|(id, server)| {
-                let Condition { contact, last, healthy, dead } = condition(*id, now, config, raft, settings);
+                let Condition { contact, last, healthy, dead } = condition(*id, scene);
                 let since = self.seen.get(id).filter(|seen| seen.healthy == healthy).map_or(now, |seen| seen.since);
                 ServerHealth {
                     id: *id,
-                    node: (*id == config.id).then(|| config.name.clone()),
+                    node: sight.names.get(id).cloned(),
                     address: server.address,
                     leader: *id == config.id,
                     voter: server.voter,
@@ -130,7 +138,8 @@ impl Autopilot {
 }
 
 /// How a server is.
-fn condition(id: PeerId, now: Instant, config: &Config, raft: &Raft, settings: &Settings) -> Condition {
+fn condition(id: PeerId, scene: &Scene<'_>) -> Condition {
+    let Scene { now, config, raft, settings, sight } = *scene;
     let log = raft.log();
     let Role::Leader(leader) = raft.role() else {
         return Condition { contact: Duration::ZERO, last: Index(0), healthy: false, dead: false };
@@ -149,7 +158,8 @@ fn condition(id: PeerId, now: Instant, config: &Config, raft: &Raft, settings: &
         last,
         // Who has said nothing at all yet may not even exist.
         healthy: last > Index(0) && contact <= patience && trailing <= settings.max_trailing_logs,
-        dead: contact >= config.limits.dead_after,
+        // Gossip knows sooner. But one that it has lost sight of and we still hear lives.
+        dead: contact >= config.limits.dead_after || (sight.failed.contains(&id) && contact > patience),
     }
 }
 

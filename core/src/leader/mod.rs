@@ -5,13 +5,14 @@ mod autopilot;
 mod reap;
 mod restoration;
 
-use autopilot::Autopilot;
+use autopilot::{Autopilot, Scene};
 use reap::Reaper;
 use restoration::Restoration;
 
 use crate::api::operator::Health;
 use crate::config::{Config, Limits};
 use crate::raft::{Change, Raft};
+use crate::sight::Sight;
 use crate::store::{Command, Store};
 use crate::time::Instant;
 
@@ -53,12 +54,19 @@ impl Duties {
     }
 
     /// The change of the members that is due.
-    pub(crate) fn poll_change(&mut self, now: Instant, config: &Config, raft: &Raft, store: &Store) -> Option<Change> {
-        self.autopilot.poll_change(now, config, raft, store.autopilot())
+    pub(crate) fn poll_change(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        raft: &Raft,
+        store: &Store,
+        sight: &Sight,
+    ) -> Option<Change> {
+        self.autopilot.poll_change(&Scene { now, config, raft, settings: store.autopilot(), sight })
     }
 
     /// How the servers are.
-    pub(crate) fn health(&self, now: Instant, config: &Config, raft: &Raft, store: &Store) -> Health {
-        self.autopilot.health(now, config, raft, store.autopilot())
+    pub(crate) fn health(&self, now: Instant, config: &Config, raft: &Raft, store: &Store, sight: &Sight) -> Health {
+        self.autopilot.health(&Scene { now, config, raft, settings: store.autopilot(), sight })
     }
 }

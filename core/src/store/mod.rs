@@ -33,6 +33,7 @@
 //! A condition that a client took from a read before the restoration may hold by accident afterwards, if an entry of the image
 //! was last written at the very same index: entries keep the indexes that the image has, as users of archives expect.
 
+pub mod catalog;
 pub mod command;
 pub mod image;
 pub mod kv;
@@ -41,14 +42,19 @@ mod session;
 mod table;
 mod tombstone;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use crate::api;
+use crate::api::catalog::{Check, Node, Service};
 use crate::api::operator::Autopilot;
+use crate::coordinate::Coordinate;
 use crate::id::{Index, SessionId};
 
 pub use command::Command;
 
+use catalog::{Catalog, Subject};
 use restore::Staging;
 use session::Sessions;
 use uuid::Uuid;
@@ -67,6 +73,7 @@ pub struct Store {
     /// The restoration that is under way.
     staging: Option<Staging>,
     kv: kv::Table,
+    catalog: Catalog,
     sessions: Sessions,
     /// How the leader looks after the servers.
     autopilot: Autopilot,
@@ -86,31 +93,103 @@ pub struct Applied {
 pub enum Touch {
     /// This key was written, locked, unlocked or deleted.
     Key(api::kv::Key),
+    /// What is found under this subject of the catalog.
+    Subject(Subject),
     /// All of it: the state was replaced by another.
     Everything,
 }
 
+/// A request, by the table that it is about.
+#[derive(Clone, Copy, Debug)]
+pub enum Question<'a> {
+    /// The key-value store.
+    Kv(&'a api::kv::Request),
+    /// Nodes and services.
+    Catalog(&'a api::catalog::Request),
+    /// Checks.
+    Health(&'a api::health::Request),
+    /// Where nodes are.
+    Coordinate(&'a api::coordinate::Request),
+}
+
+impl<'a> Question<'a> {
+    /// The question in a request; `None` if it is not about what the store holds.
+    #[must_use]
+    pub fn of(request: &'a api::Request) -> Option<Self> {
+        match request {
+            api::Request::Kv(request) => Some(Self::Kv(request)),
+            api::Request::Catalog(request) => Some(Self::Catalog(request)),
+            api::Request::Health(request) => Some(Self::Health(request)),
+            api::Request::Coordinate(request) => Some(Self::Coordinate(request)),
+            api::Request::Status(_)
+            | api::Request::Agent(_)
+            | api::Request::Operator(_)
+            | api::Request::Snapshot(_)
+            | api::Request::Event(_) => None,
+        }
+    }
+}
+
+impl<'a> From<&'a api::kv::Request> for Question<'a> {
+    fn from(request: &'a api::kv::Request) -> Self {
+        Self::Kv(request)
+    }
+}
+
+impl<'a> From<&'a api::catalog::Request> for Question<'a> {
+    fn from(request: &'a api::catalog::Request) -> Self {
+        Self::Catalog(request)
+    }
+}
+
+impl<'a> From<&'a api::health::Request> for Question<'a> {
+    fn from(request: &'a api::health::Request) -> Self {
+        Self::Health(request)
+    }
+}
+
+impl<'a> From<&'a api::coordinate::Request> for Question<'a> {
+    fn from(request: &'a api::coordinate::Request) -> Self {
+        Self::Coordinate(request)
+    }
+}
+
 /// What a query found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     /// What the client is told (`X-Consul-Index`). At least 1, and at least `changed`.
     pub index: Index,
     /// The last index at which this result may have changed: a query that waits for something newer than
     /// `asked` is answered once `changed > asked`. It moves exactly when the result does, except that
-    /// reaping tombstones may raise it (not beyond the last change of the table), and that a restoration
-    /// counts as a change of everything.
+    /// reaping tombstones may raise it (not beyond the last change of the table), that a restoration
+    /// counts as a change of everything, and that of the catalog a change counts that a filter hides: see
+    /// [`Subject`].
     pub changed: Index,
     /// What was found.
     pub body: Body,
 }
 
 /// What a query found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Body {
     /// To [`api::kv::Request::Get`] and `List`: in the byte order of the keys, shared with the store.
     Entries(api::kv::Entries),
     /// To [`api::kv::Request::Keys`]: in byte order.
     Keys(Vec<api::kv::Key>),
+    /// To [`api::catalog::Request::Nodes`].
+    Nodes(Vec<Arc<Node>>),
+    /// To [`api::catalog::Request::Services`]: with all their tags, each once, in byte order.
+    ServiceNames(BTreeMap<String, Vec<String>>),
+    /// To [`api::catalog::Request::Service`].
+    Instances(Vec<api::catalog::Instance>),
+    /// To [`api::catalog::Request::Node`].
+    NodeServices(Option<api::catalog::NodeServices>),
+    /// To [`api::health::Request::Node`], `Checks` and `State`.
+    Checks(Vec<Arc<Check>>),
+    /// To [`api::health::Request::Service`].
+    HealthOf(Vec<api::health::Instance>),
+    /// To [`api::coordinate::Request::Nodes`].
+    Places(Vec<api::coordinate::Place>),
 }
 
 impl Body {
@@ -120,6 +199,13 @@ impl Body {
         match self {
             Self::Entries(entries) => entries.is_empty(),
             Self::Keys(keys) => keys.is_empty(),
+            Self::Nodes(nodes) => nodes.is_empty(),
+            Self::ServiceNames(names) => names.is_empty(),
+            Self::Instances(instances) => instances.is_empty(),
+            Self::NodeServices(node) => node.is_none(),
+            Self::Checks(checks) => checks.is_empty(),
+            Self::HealthOf(instances) => instances.is_empty(),
+            Self::Places(places) => places.is_empty(),
         }
     }
 }
@@ -145,12 +231,14 @@ impl Store {
                 }
                 Applied { response: Ok(api::Response::Done(done)), touched: Vec::new() }
             }
-            Command::Register(_) | Command::Deregister(_) | Command::UpdateCoordinates(_) => {
-                Applied { response: Ok(api::Response::Done(true)), touched: Vec::new() }
-            }
+            // Consul answers "true" whatever becomes of it, and clients know no other answer.
+            Command::Register(registration) => done(self.catalog.register(index, *registration)),
+            Command::Deregister(what) => done(self.catalog.deregister(index, &what)),
+            Command::UpdateCoordinates(places) => done(self.catalog.update_coordinates(index, places)),
             Command::Restore { id, step } => self.apply_restore(id, step),
             Command::ReapTombstones { up_to } => {
                 self.kv.reap_tombstones(up_to);
+                self.catalog.reap_tombstones(up_to);
                 Applied { response: Ok(api::Response::Done(true)), touched: Vec::new() }
             }
         }
@@ -183,9 +271,25 @@ impl Store {
         self.restored_at
     }
 
-    /// The answer to a read as of now; `None` if the request is a write.
+    /// The answer to a read as of now; `None` if the request is a write, or none about the store.
     #[must_use]
-    pub fn query(&self, request: &api::kv::Request) -> Option<Answer> {
+    pub fn query<'a>(&self, question: impl Into<Question<'a>>) -> Option<Answer> {
+        match question.into() {
+            Question::Kv(request) => self.query_kv(request),
+            question => self.query_catalog(question),
+        }
+    }
+
+    /// As [`Answer::changed`], for whoever does not need the rest. Of the catalog it is known without a search.
+    #[must_use]
+    pub fn changed<'a>(&self, question: impl Into<Question<'a>>) -> Option<Index> {
+        match question.into() {
+            Question::Kv(request) => self.query_kv(request).map(|answer| answer.changed),
+            question => Subject::of(question).map(|subject| self.catalog.changed_at(&subject).max(self.restored_at)),
+        }
+    }
+
+    fn query_kv(&self, request: &api::kv::Request) -> Option<Answer> {
         use api::kv::Request;
         let (changed, body) = match request {
             Request::Get { key, .. } => self.kv.get(key),
@@ -196,6 +300,47 @@ impl Store {
         let changed = changed.max(self.restored_at);
         let index = if body.is_empty() { self.kv.changed() } else { changed };
         Some(Answer { index: index.max(Index(1)), changed, body })
+    }
+
+    fn query_catalog(&self, question: Question<'_>) -> Option<Answer> {
+        let subject = Subject::of(question)?;
+        let changed = self.catalog.changed_at(&subject).max(self.restored_at);
+        // What a filter alone keeps back is found: else an index that belongs to one service would move with all others.
+        let index = if self.catalog.is_vacant(&subject) { self.catalog.changed() } else { changed };
+        Some(Answer { index: index.max(changed).max(Index(1)), changed, body: self.catalog.find(question)? })
+    }
+
+    /// A node of the catalog, its name in whatever case.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&Arc<Node>> {
+        self.catalog.node(name)
+    }
+
+    /// All nodes of the catalog, by name.
+    pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.catalog.nodes()
+    }
+
+    /// The services of a node, by ID; none if there is no such node.
+    pub fn services_of(&self, node: &str) -> impl Iterator<Item = &Arc<Service>> {
+        self.catalog.services_of(node)
+    }
+
+    /// The checks of a node and of its services, by ID; none if there is no such node.
+    pub fn checks_of(&self, node: &str) -> impl Iterator<Item = &Arc<Check>> {
+        self.catalog.checks_of(node)
+    }
+
+    /// Where a node of the catalog is, if it has told.
+    #[must_use]
+    pub fn coordinate(&self, node: &str) -> Option<&Coordinate> {
+        self.catalog.coordinate(node)
+    }
+
+    /// The index of the last change of the catalog, coordinates apart; 0 if there was none.
+    #[must_use]
+    pub fn catalog_changed(&self) -> Index {
+        self.catalog.changed()
     }
 
     /// Whether this session exists, so that it may take locks.
@@ -222,23 +367,31 @@ impl Store {
         self.kv.changed()
     }
 
-    /// How many deleted keys are still remembered.
+    /// How many things that were deleted are still remembered: keys, and subjects of the catalog that nothing is found
+    /// under any more.
     #[must_use]
     pub fn tombstone_len(&self) -> usize {
-        self.kv.tombstones().len()
+        self.kv.tombstones().len() + self.catalog.tombstone_len()
     }
 
     /// The index of the last deletion that is still remembered; `None` if nothing is to be reaped.
     #[must_use]
     pub fn newest_tombstone(&self) -> Option<Index> {
-        self.kv.tombstones().newest()
+        self.kv.tombstones().newest().max(self.catalog.newest_tombstone())
     }
 
     /// The index of the first deletion that is still remembered; `None` if nothing is to be reaped.
     #[must_use]
     pub fn oldest_tombstone(&self) -> Option<Index> {
-        self.kv.tombstones().oldest()
+        let oldest = [self.kv.tombstones().oldest(), self.catalog.oldest_tombstone()];
+        oldest.into_iter().flatten().min()
     }
+}
+
+/// What came of a command that cannot fail.
+fn done(touched: BTreeSet<Subject>) -> Applied {
+    let touched = touched.into_iter().map(Touch::Subject).collect();
+    Applied { response: Ok(api::Response::Done(true)), touched }
 }
 
 /// Figures only: a store may hold gigabytes, and ends up in the `Debug` of whatever holds a clone.

@@ -179,7 +179,7 @@ impl Pool {
         let Some(name) = up.cloned() else {
             // A connection is refused; a datagram vanishes.
             if let Some(sender) = sender.filter(|name| is_stream && self.machines[name].gossip.is_some()) {
-                self.with(&sender, |gossip, now| gossip.handle_unreachable(now, to));
+                self.with(&sender, |gossip, now| gossip.handle_unreachable(now, to, "connection refused"));
             }
             return;
         };
@@ -366,7 +366,9 @@ fn show(news: &News) -> String {
         News::Conflict { name, known, claimed } => format!("conflict of {name}: {known}, not {claimed}"),
         News::UserEvent(timed) => format!("event {}@{}", timed.event.name, timed.time),
         News::JoinSucceeded { address } => format!("join of {address} succeeded"),
-        News::JoinFailed { address } => format!("join of {address} failed"),
+        News::JoinFailed { address, reason } => format!("join of {address} failed: {reason}"),
+        News::NameLost { holder } => format!("name lost to {holder}"),
+        News::Stranger { from } => format!("a stranger at {from}"),
         News::LeaveDone => "leave done".to_owned(),
     }
 }

@@ -1,5 +1,6 @@
 //! What must hold, watched from outside the core.
 
+pub(crate) mod gossip;
 pub(crate) mod linear;
 pub(crate) mod model;
 pub(crate) mod raft;

@@ -42,8 +42,9 @@ impl Reads {
             let found = model.find(|key| op.concerns(key), entries, Index(0), model.applied());
             return Err(explain(stale, op, low, found));
         };
-        if stale {
-            self.reached[op.host] = (op.life, index);
+        // A client agent asks any server, now this one and now that.
+        if let Some(reached) = self.reached.get_mut(op.host).filter(|_| stale) {
+            *reached = (op.life, index);
         }
         let (told, newest) = (index_of(response).unwrap_or_default(), entries.iter().map(|e| e.modify_index).max());
         if told < newest.unwrap_or(Index(1)) || told > model.applied().max(Index(1)) {
@@ -56,8 +57,7 @@ impl Reads {
     }
 
     fn reached_by(&self, op: &Op) -> Index {
-        let (life, index) = self.reached[op.host];
-        if life == op.life { index } else { Index(0) }
+        self.reached.get(op.host).filter(|(life, _)| *life == op.life).map_or(Index(0), |(_, index)| *index)
     }
 
     fn wrote(&mut self, op: &Op, response: &Response, model: &Model) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use lictor_core::rng::Rng;
 
-use super::{ClientPlan, HostPlan, KEYS, Mix, NetworkPlan, OperatorPlan, Plan, Scenario, SnapshotPlan};
+use super::{ClientPlan, HostPlan, KEYS, Mix, NetworkPlan, OperatorPlan, Plan, PoolPlan, Scenario, SnapshotPlan};
 use crate::dice::{Concern, Dice as _, stream};
 use crate::faults::{self, Frame};
 
@@ -15,36 +15,45 @@ impl Plan {
         let servers = match scenario {
             Scenario::Kv => *dice.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7]),
             Scenario::Members => *dice.pick(&[2, 3, 4, 4, 5, 5, 6, 7]),
+            Scenario::Cluster => *dice.pick(&[1, 2, 3, 3, 3, 5, 5]),
             Scenario::Bench => 5,
         };
         let mut hosts = (0..servers).map(|_| draw_host(dice)).collect::<Vec<_>>();
+        if scenario == Scenario::Cluster {
+            let client_agents = if dice.one_in(30) { dice.between(7, 30) } else { dice.below(7) };
+            hosts.extend((0..client_agents).map(|_| HostPlan { client: true, ..draw_host(dice) }));
+        }
+        let agents = hosts.len();
         let network = draw_network(dice);
         let raft_multiplier = match scenario {
-            Scenario::Kv | Scenario::Members => *dice.pick(&[1, 1, 1, 2, 3, 5]),
+            Scenario::Kv | Scenario::Members | Scenario::Cluster => *dice.pick(&[1, 1, 1, 2, 3, 5]),
             Scenario::Bench => 5,
         };
         let election_ms = 200 * u64::from(raft_multiplier);
         let (clients, trouble_ms) = match scenario {
             Scenario::Kv => (dice.between(2, 8), dice.between(8_000, 40_000)),
             Scenario::Members => (dice.between(2, 5), dice.between(8_000, 40_000)),
+            Scenario::Cluster => (dice.between(1, 6), dice.between(10_000, 60_000)),
             Scenario::Bench => (5, 60_000),
         };
         // Some of the calm passes before anything can be demanded of it.
         let calm_ms = 2_000 + 15 * election_ms + dice.between(2_000, 6_000);
-        let clients = (0..clients).map(|_| draw_client(dice, servers)).collect();
+        let clients = (0..clients).map(|_| draw_client(dice, agents)).collect();
         let operated = scenario == Scenario::Members;
         if operated {
             draw_roles(dice, &mut hosts);
         }
-        let troubles = faults::draw(dice, Frame { hosts: servers, trouble_ms, election_ms, operated });
+        let troubles = faults::draw(dice, Frame { hosts: agents, trouble_ms, election_ms, operated });
         let keys = dice.between(1, KEYS.len() as u64) as usize;
         let small = match scenario {
-            Scenario::Kv => dice.one_in(3),
+            Scenario::Kv | Scenario::Cluster => dice.one_in(3),
             Scenario::Members => true,
             Scenario::Bench => false,
         };
         let snapshots = small.then(|| draw_snapshots(dice));
         let operator = operated.then(|| draw_operator(dice, election_ms));
+        // An operator stands in for what agents do as they find each other.
+        let pool = (!operated).then(|| draw_pool(dice, scenario == Scenario::Cluster));
         Self {
             seed,
             scenario,
@@ -56,6 +65,7 @@ impl Plan {
             trouble_ms,
             calm_ms,
             snapshots,
+            pool,
             operator,
             troubles,
         }
@@ -77,12 +87,22 @@ fn draw_host(dice: &mut Rng) -> HostPlan {
     let step = *dice.pick(&[0, 10, 50, 200, 2_000]);
     let sync = *dice.pick(&[50, 200, 1_000, 5_000, 20_000]);
     HostPlan {
+        client: false,
         clock_ms: dice.below(100_000),
         drift_ppm: i32::try_from(dice.below(40_001)).expect("it is below 40001") - 20_000,
         step_us: (step / 4, step),
         sync_us: (sync / 4, sync),
         joins: false,
         retires: false,
+    }
+}
+
+fn draw_pool(dice: &mut Rng, forms: bool) -> PoolPlan {
+    PoolPlan {
+        expects: forms && !dice.one_in(4),
+        retry_ms: *dice.pick(&[200, 1_000, 5_000]),
+        push_pull_ms: *dice.pick(&[2_000, 5_000, 15_000]),
+        reconnect_ms: *dice.pick(&[1_000, 3_000, 10_000]),
     }
 }
 

@@ -274,6 +274,8 @@ impl World {
             Notice::Dropped { .. } => self.stats.messages_dropped += 1,
             Notice::Raft(News::BecameLeader { .. } | News::LeaderChanged { .. })
             | Notice::DiskHasRoom { .. }
+            | Notice::Pool(_)
+            | Notice::Left
             | Notice::OrderObeyed => {}
         }
         Ok(())

@@ -8,7 +8,7 @@ use lictor_core::id::Index;
 use lictor_core::time::{Duration, Instant};
 
 use super::{Event, Over, Phase, World, tell};
-use crate::check::{Verdict, ensure, watch};
+use crate::check::{Verdict, ensure, gossip, watch};
 use crate::history::{self, OpId, Outcome, entries_of};
 
 /// How often all is looked at in calm times.
@@ -53,6 +53,26 @@ impl World {
     /// By then a calm cluster has a leader again, whatever was before.
     pub(super) fn settling_time(&self) -> Duration {
         Duration::from_secs(2) + self.election_time() * 15
+    }
+
+    /// By then all agents see each other again, and nobody is suspected any more: the longest suspicion, what it takes to try
+    /// a failed member again, and a few exchanges of full states.
+    fn time_to_meet(&self) -> Duration {
+        let Some(pool) = &self.plan.pool else { return Duration::ZERO };
+        let options = &self.hosts[0].config.gossip.options;
+        let (_, suspicion) = options.suspicion_bounds(self.hosts.len());
+        let again = Duration::from_millis(pool.reconnect_ms * 4 + pool.push_pull_ms * 4 + pool.retry_ms * 2);
+        suspicion * 2 + again + Duration::from_secs(20)
+    }
+
+    /// All agents see each other.
+    fn all_meet(&self) -> Verdict {
+        if self.plan.pool.is_none() {
+            return Ok(());
+        }
+        let world = self.hosts.iter().map(|host| (host.config.name.clone(), host.gossip_address())).collect();
+        let views = self.hosts.iter().filter_map(|host| host.agent.as_ref()).map(lictor_core::agent::Agent::gossip);
+        gossip::agree(views, &world)
     }
 
     /// By then all members are as wanted and all have the same log: those that lost their disks are sent a snapshot and
@@ -119,15 +139,24 @@ impl World {
                 );
                 Ok(())
             }
-            Phase::Settling { since } => match self.all_equal() {
-                Ok(()) => {
-                    self.phase = Phase::Over;
-                    Ok(())
-                }
-                Err(_) if self.now.since(since) <= self.time_to_agree() => Ok(()),
-                Err(why) => Err(format!("liveness: {:?} after the last write, {why}", self.now.since(since))),
-            },
+            Phase::Settling { since } => self.look_whether_settled(self.now.since(since)),
         }
+    }
+
+    fn look_whether_settled(&mut self, after: Duration) -> Verdict {
+        let checks = [(self.all_equal(), self.time_to_agree()), (self.all_meet(), self.time_to_meet())];
+        if checks.iter().all(|(verdict, _)| verdict.is_ok()) {
+            self.phase = Phase::Over;
+            return Ok(());
+        }
+        for (verdict, bound) in checks {
+            if let Err(why) = verdict
+                && after > bound
+            {
+                return Err(format!("liveness: {after:?} after the last write, {why}"));
+            }
+        }
+        Ok(())
     }
 
     fn look_at_clients(&self, since: Instant) -> Verdict {
@@ -148,7 +177,7 @@ impl World {
         self.watcher.all_agree()?;
         let read = ReadOptions { consistency: Consistency::Stale, index: Index(0), wait: None };
         let call = Call::new(Request::List { prefix: Bytes::new(), read });
-        let mut wanted = self.hosts.iter().enumerate().filter(|(host, _)| self.is_wanted(*host)).peekable();
+        let mut wanted = self.servers().filter(|(host, _)| self.is_wanted(*host)).peekable();
         let first = wanted.peek().and_then(|(_, first)| first.agent.as_ref()).map(lictor_core::agent::Agent::store);
         for (host, target) in wanted {
             ensure!(

@@ -49,7 +49,8 @@ impl World {
     pub(super) fn on_unreachable(&mut self, host: usize, life: u64, to: SocketAddr) {
         if self.hosts[host].life == life && self.hosts[host].agent.is_some() {
             self.note(22, host as u64);
-            self.feed(host, Input::Unreachable { to });
+            let reason = "nobody is there".to_owned();
+            self.feed(host, Input::Unreachable { to, reason });
         }
     }
 }

@@ -129,7 +129,7 @@ impl Server {
     /// Is elected, and goes on for so long with the answers of the second server alone.
     fn lead(&mut self, seconds: u64) {
         if !self.agent.raft().is_leader() {
-            self.now = self.agent.poll_timeout().unwrap();
+            self.now = super::next_but_pool(&self.agent).unwrap();
             self.input(Input::Timeout);
             self.hear(2, Kind::PreVoteReply { granted: true });
             self.hear(2, Kind::VoteReply { granted: true });

@@ -1,0 +1,197 @@
+//! What the agent still knows of its pool after a restart.
+//!
+//! | file | |
+//! |---|---|
+//! | `agent/members` | who was there, to be joined again; and whether we had left |
+//! | `agent/clocks` | the Lamport clocks, so that no event comes twice |
+//!
+//! Members are written down at most every few seconds, and less often the more there are. The clock of events is
+//! written *before* an event is acted upon: an agent that crashes in between has missed it, but none ever acts twice.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::Agent;
+use super::keep::Then;
+use super::pool::Due;
+use crate::file::{FileName, JobOutcome};
+use crate::gossip::{Status, Tags, TimedEvent};
+use crate::id::LamportTime;
+use crate::io::PoolNews;
+use crate::keep::{self, FOLDER};
+use crate::time::Duration;
+
+const MEMBERS: &str = "members";
+const CLOCKS: &str = "clocks";
+
+/// Members are written down so long after a change, …
+const REMEMBER_AFTER: Duration = Duration::from_secs(3);
+/// … and a second more for each so many of them.
+const MEMBERS_PER_SECOND: usize = 500;
+/// What could not be written is tried again after this.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// The most events that wait for the disk. Beyond it, they are lost to us.
+const MAX_HELD: usize = 8192;
+
+/// The content of `agent/members`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct KeptMembers {
+    /// We have left, and join nobody by ourselves.
+    left: bool,
+    /// All but us.
+    members: Vec<KeptMember>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct KeptMember {
+    name: String,
+    address: SocketAddr,
+    tags: Tags,
+    status: KeptStatus,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum KeptStatus {
+    Here,
+    Failed,
+    Left,
+}
+
+/// The content of `agent/clocks`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct KeptClocks {
+    intents: LamportTime,
+    events: LamportTime,
+}
+
+/// What is written down, and what waits for that.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// Where members of an earlier life were that are to be joined again.
+    pub(super) former: Vec<SocketAddr>,
+    /// The clock of events, as far as the disk has it.
+    durable: LamportTime,
+    /// The clock of events that is being written down.
+    writing: Option<LamportTime>,
+    /// The clock of intents that was last written down.
+    intents: LamportTime,
+    /// Events that are to be acted upon once their time is on the disk.
+    held: VecDeque<TimedEvent>,
+}
+
+impl Agent {
+    /// Goes on where an earlier life ended.
+    pub(super) fn remember_earlier_life(&mut self, files: &BTreeMap<FileName, Bytes>) {
+        let members: Option<KeptMembers> = self.recall(files, MEMBERS);
+        let clocks: Option<KeptClocks> = self.recall(files, CLOCKS);
+        let left = members.as_ref().is_some_and(|kept| kept.left);
+        if left && !self.config.gossip.rejoin_after_leave {
+            // We come as a stranger: what happened in the meantime is not for us.
+            return;
+        }
+        if let Some(KeptClocks { intents, events }) = clocks {
+            self.gossip.restore(intents, events);
+            (self.pool.memory.durable, self.pool.memory.intents) = (events, intents);
+        }
+        let here = |kept: &KeptMember| kept.status == KeptStatus::Here && kept.address != self.config.gossip.address;
+        let former: Vec<SocketAddr> =
+            members.iter().flat_map(|kept| &kept.members).filter(|kept| here(kept)).map(|kept| kept.address).collect();
+        if !former.is_empty() {
+            self.pool.memory.former = former;
+            self.pool.timers.set(Due::Rejoin, self.now);
+        }
+    }
+
+    fn recall<T: serde::de::DeserializeOwned>(&mut self, files: &BTreeMap<FileName, Bytes>, name: &str) -> Option<T> {
+        let file = format!("{FOLDER}{name}");
+        match keep::open(files.get(&file)?) {
+            Ok(kept) => Some(kept),
+            Err(reason) => {
+                self.notice(PoolNews::Unreadable { file, reason: reason.to_string() });
+                None
+            }
+        }
+    }
+
+    /// The members have changed: in a while they are written down.
+    pub(super) fn remember_soon(&mut self) {
+        if self.pool.leaving.is_none() && self.pool.timers.get(&Due::Remember).is_none() {
+            let more = self.gossip.members().count() / MEMBERS_PER_SECOND;
+            self.pool.timers.set(Due::Remember, self.now + REMEMBER_AFTER + Duration::from_secs(more as u64));
+        }
+    }
+
+    pub(super) fn remember_members(&mut self) {
+        if self.pool.leaving.is_none() {
+            let kept = self.members_to_keep(false);
+            self.keep(MEMBERS, &kept, Then::Nothing);
+            if self.gossip.clock() != self.pool.memory.intents && self.pool.memory.writing.is_none() {
+                self.remember_clocks();
+            }
+        }
+    }
+
+    /// Writes down that we have left.
+    pub(super) fn remember_leaving(&mut self) {
+        self.pool.timers.clear(&Due::Remember);
+        let kept = self.members_to_keep(true);
+        self.keep(MEMBERS, &kept, Then::Left);
+    }
+
+    fn members_to_keep(&self, left: bool) -> KeptMembers {
+        let others = self.gossip.members().filter(|member| member.name != *self.gossip.name());
+        let members = others.map(|member| KeptMember {
+            name: member.name.to_string(),
+            address: member.address,
+            tags: Tags::clone(&member.tags),
+            status: match member.status() {
+                Status::Alive | Status::Leaving => KeptStatus::Here,
+                Status::Failed => KeptStatus::Failed,
+                Status::Left => KeptStatus::Left,
+            },
+        });
+        KeptMembers { left, members: members.collect() }
+    }
+
+    /// An event came, or was fired here. It is acted upon once a restart cannot bring it again.
+    pub(super) fn hold_event(&mut self, event: TimedEvent) {
+        if event.time <= self.pool.memory.durable {
+            return self.deliver_event(event);
+        }
+        if self.pool.memory.held.len() < MAX_HELD {
+            self.pool.memory.held.push_back(event);
+        }
+        if self.pool.memory.writing.is_none() && self.pool.timers.get(&Due::Clocks).is_none() {
+            self.remember_clocks();
+        }
+    }
+
+    pub(super) fn remember_clocks(&mut self) {
+        let clocks = KeptClocks { intents: self.gossip.clock(), events: self.gossip.event_clock() };
+        self.pool.memory.writing = Some(clocks.events);
+        self.pool.memory.intents = clocks.intents;
+        self.keep(CLOCKS, &clocks, Then::Deliver);
+    }
+
+    /// The clocks are written down, or cannot be for lack of room.
+    pub(super) fn clocks_remembered(&mut self, outcome: JobOutcome) {
+        let Some(written) = self.pool.memory.writing.take() else { return };
+        if outcome == JobOutcome::NoRoom {
+            return self.pool.timers.set(Due::Clocks, self.now + AGAIN_AFTER);
+        }
+        self.pool.memory.durable = self.pool.memory.durable.max(written);
+        let (ready, held) = std::mem::take(&mut self.pool.memory.held)
+            .into_iter()
+            .partition::<VecDeque<_>, _>(|event| event.time <= written);
+        self.pool.memory.held = held;
+        if !self.pool.memory.held.is_empty() {
+            self.remember_clocks();
+        }
+        for event in ready {
+            self.deliver_event(event);
+        }
+    }
+}
