@@ -60,9 +60,8 @@ impl Duties {
             self.reaper.poll_timeout(),
             self.restoration.poll_timeout(),
             self.autopilot.poll_timeout(raft),
-            self.reconcile.poll_timeout(),
         ];
-        due.into_iter().flatten().min()
+        due.into_iter().flatten().min().into_iter().chain([self.reconcile.poll_timeout()]).min()
     }
 
     /// There is news of a member of the pool.

@@ -30,6 +30,9 @@ const FULL_EVERY: Duration = Duration::from_secs(60);
 /// forgotten: a pool takes time to come together again.
 const MISSING_FOR: Duration = Duration::from_secs(120);
 
+/// When to try again to look at all, if what was proposed is not applied yet.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// How many commands are proposed at a time.
 const AT_ONCE: usize = 128;
 
@@ -48,8 +51,6 @@ pub(crate) enum Step {
 #[derive(Debug)]
 pub(super) struct Reconcile {
     next_full: Instant,
-    /// The log has not got far enough yet for another look.
-    waits: bool,
     /// Members to be looked at, by name.
     due: BTreeSet<String>,
     /// What was proposed lies up to here in the log.
@@ -79,8 +80,7 @@ pub(crate) struct Surroundings<'a> {
 impl Reconcile {
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            next_full: now,
-            waits: false,
+            next_full: now + FULL_EVERY,
             due: BTreeSet::new(),
             proposed: Index(0),
             tried: BTreeMap::new(),
@@ -115,19 +115,21 @@ impl Reconcile {
         self.refused.insert(name);
     }
 
-    /// When to look again. What a look has to wait for is news that comes by itself.
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        (!self.waits).then_some(self.next_full)
+    pub(super) const fn poll_timeout(&self) -> Instant {
+        self.next_full
     }
 
     /// What is to be done now.
     pub(super) fn poll(&mut self, now: Instant, around: Surroundings<'_>) -> Vec<Step> {
         let Surroundings { raft, store, .. } = around;
         // Before that we do not know what earlier leaders have brought into the store.
-        self.waits = raft.confirmed_round().is_none() || store.index() < self.proposed;
-        if self.waits {
+        if raft.confirmed_round().is_none() || store.index() < self.proposed {
+            if self.next_full <= now {
+                self.next_full = now + PAUSE;
+            }
             return Vec::new();
         }
+        // The first look of a leader is at all of them, too.
         let restored = self.restored_at.replace(store.restored_at()) != Some(store.restored_at());
         if self.next_full <= now || restored {
             self.next_full = now + FULL_EVERY;
