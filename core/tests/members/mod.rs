@@ -18,7 +18,7 @@ pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 /// What is on its way.
 enum Flight {
-    Message(Envelope),
+    Message(Box<Envelope>),
     Datagram(Bytes),
     Stream(Bytes),
 }
@@ -129,7 +129,7 @@ impl World {
                 let addresses = self.names.get(&name).cloned().unwrap_or_default();
                 return Some(Input::Resolved { name, addresses });
             }
-            Output::Message { to, envelope } => self.send(peers, to, Flight::Message(envelope)),
+            Output::Message { to, envelope } => self.send(peers, to, Flight::Message(Box::new(envelope))),
             Output::Datagram { to, bytes } => self.send(gossip, to, Flight::Datagram(bytes)),
             Output::Stream { to, bytes } => {
                 // The port of a connection says nothing.
@@ -171,7 +171,7 @@ impl World {
             host.agent.is_some() && (to == host.config.gossip.address || to == host.config.address)
         });
         match flight {
-            Flight::Message(envelope) if is_there => self.input(n, Input::Message(envelope)),
+            Flight::Message(envelope) if is_there => self.input(n, Input::Message(*envelope)),
             Flight::Datagram(bytes) if is_there => self.input(n, Input::Datagram { from, bytes }),
             Flight::Stream(bytes) if is_there => self.input(n, Input::Stream { from, bytes }),
             Flight::Stream(_) => {
