@@ -298,10 +298,13 @@ fn live(member: &Member, config: &Config, store: &Store) -> Option<Command> {
     let node = node(member, known);
     let is_known = known.is_some_and(|known| (&known.address, &known.id) == (&node.address, &node.id));
     let passes = serf_check(store, name).is_some_and(|check| says(check, PASSING, SERF_ALIVE));
-    let service = Server::of(member, &config.datacenter).map(|server| i64::from(server.address.port())).filter(|port| {
-        let mut services = store.services_of(name);
-        !services.any(|known| (known.id.as_str(), known.name.as_str(), known.port) == (SERVER_SERVICE, SERVER_SERVICE, *port))
-    });
+    let service =
+        Server::of(member, &config.datacenter).map(|server| i64::from(server.address.port())).filter(|port| {
+            let mut services = store.services_of(name);
+            !services.any(|known| {
+                (known.id.as_str(), known.name.as_str(), known.port) == (SERVER_SERVICE, SERVER_SERVICE, *port)
+            })
+        });
     if is_known && passes && service.is_none() {
         return None;
     }
