@@ -107,6 +107,7 @@ impl Agent {
 }
 
 /// The command for a write, or what to answer without one.
+#[expect(clippy::result_large_err, reason = "an answer is made once for each call, and moved on at once")]
 fn command_for(request: &Request) -> Result<Command, crate::api::Reply> {
     let request = match request {
         Request::Kv(request) => request,

@@ -12,17 +12,17 @@ use lictor_core::store::{Body, Command, Question};
 
 /// Nodes, services and checks by node and ID, all in small letters.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Model {
-    pub nodes: BTreeMap<String, Node>,
-    pub services: BTreeMap<(String, String), Service>,
-    pub checks: BTreeMap<(String, String), Check>,
-    pub places: BTreeMap<String, Coordinate>,
-    pub changed: Index,
+pub(crate) struct Model {
+    pub(crate) nodes: BTreeMap<String, Node>,
+    pub(crate) services: BTreeMap<(String, String), Service>,
+    pub(crate) checks: BTreeMap<(String, String), Check>,
+    pub(crate) places: BTreeMap<String, Coordinate>,
+    pub(crate) changed: Index,
 }
 
 /// What a question is about, whatever its filter; a node's modify index does not belong to it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct About {
+pub(crate) struct About {
     nodes: Vec<Node>,
     services: Vec<Service>,
     checks: Vec<Check>,
@@ -36,7 +36,7 @@ fn small(text: &str) -> String {
 }
 
 impl Model {
-    pub fn apply(&mut self, index: Index, command: &Command) {
+    pub(crate) fn apply(&mut self, index: Index, command: &Command) {
         let before = self.clone();
         match command {
             Command::Register(registration) => {
@@ -159,7 +159,7 @@ impl Model {
     }
 
     /// What a question should find.
-    pub fn find(&self, question: Question<'_>) -> Body {
+    pub(crate) fn find(&self, question: Question<'_>) -> Body {
         let tagged = |service: &Service, tag: &Option<String>| match tag {
             None => true,
             Some(tag) => service.tags.iter().flatten().any(|own| small(own) == small(tag)),
@@ -231,7 +231,7 @@ impl Model {
     }
 
     /// What a question is about: it must be woken exactly when this changes.
-    pub fn about(&self, question: Question<'_>) -> About {
+    pub(crate) fn about(&self, question: Question<'_>) -> About {
         let mut about = About {
             nodes: Vec::new(),
             services: Vec::new(),
@@ -290,7 +290,7 @@ impl Model {
     }
 
     /// Whether nothing is found, filters apart. Lists of everything are there even if they are empty.
-    pub fn is_vacant(&self, question: Question<'_>) -> bool {
+    pub(crate) fn is_vacant(&self, question: Question<'_>) -> bool {
         let about = self.about(question);
         let listed = matches!(
             question,

@@ -4,7 +4,6 @@ use super::Lone;
 use crate::api::catalog::{Check, Filter, Node, Registration, Request as Catalog, Service};
 use crate::api::coordinate::{self, Place};
 use crate::api::{Call, Error, Read, ReadOptions, Response, health};
-use crate::coordinate::Coordinate;
 use crate::id::{CallId, Index};
 use crate::time::Duration;
 
@@ -64,9 +63,9 @@ fn places_go_into_the_log_together_and_order_what_is_near_this_agent() {
     }
     let before = lone.agent.store().index();
     for (node, x) in [("a", 3.0), ("b", 1.0), (own.as_str(), 0.0), ("nobody", 1.0)] {
-        let mut coordinate = Coordinate::default();
-        coordinate.vector[0] = x;
-        done(&mut lone, coordinate::Request::Update(Place { node: node.to_owned(), coordinate }));
+        let mut place = Place { node: node.to_owned(), coordinate: Default::default() };
+        place.coordinate.vector[0] = x;
+        done(&mut lone, coordinate::Request::Update(place));
     }
     assert_eq!(lone.agent.store().index(), before);
     lone.wait_until(lone.now + Duration::from_secs(5));
