@@ -158,7 +158,8 @@ impl Agent {
             if server.status == Status::Failed {
                 return Err(Wait::Tell(ServerNews::AwaitsFailed { name }));
             }
-            let same = members.insert(server.id, if server.id == self.config.id { self.config.address } else { server.address });
+            let same = members
+                .insert(server.id, if server.id == self.config.id { self.config.address } else { server.address });
             if server.status == Status::Leaving || same.is_some() {
                 return Err(Wait::Quietly);
             }

@@ -426,7 +426,11 @@ impl Agent {
                 Caller::Itself(id) => self.errand_answered(id, reply),
                 Caller::Peer { peer, address, origin, id } => {
                     let reply = forward::fitting(reply);
-                    self.send_to(peer, address, Body::Answer { id, origin, outcome: crate::peer::Outcome::Reply(reply) });
+                    self.send_to(
+                        peer,
+                        address,
+                        Body::Answer { id, origin, outcome: crate::peer::Outcome::Reply(reply) },
+                    );
                 }
             }
         }

@@ -189,8 +189,7 @@ impl Agent {
     /// While we lead: brings what gossip knows of the members into raft and into the catalog.
     pub(super) fn reconcile(&mut self) {
         let Some(duties) = &mut self.duties else { return };
-        let around =
-            Surroundings { config: &self.config, raft: &self.raft, gossip: &self.gossip, store: &self.store };
+        let around = Surroundings { config: &self.config, raft: &self.raft, gossip: &self.gossip, store: &self.store };
         for step in duties.poll_steps(self.now, around) {
             let made = match step {
                 Step::Command(command) => self.propose_duty(&command),

@@ -233,8 +233,8 @@ impl World {
     }
 
     pub(crate) fn leader(&self) -> Option<u64> {
-        let leads = |n: &u64, host: &Host| host.agent.raft().is_leader() && !self.walls.iter().any(|(from, _)| from == n);
-        self.hosts.iter().find(|(n, host)| leads(n, host)).map(|(n, _)| *n)
+        let leaders = self.hosts.iter().filter(|(_, host)| host.agent.raft().is_leader());
+        leaders.max_by_key(|(_, host)| host.agent.raft_status().term).map(|(n, _)| *n)
     }
 
     pub(crate) fn follower(&self) -> u64 {
