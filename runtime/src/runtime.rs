@@ -7,9 +7,10 @@ use std::thread::{Builder, JoinHandle};
 
 use lictor_core::agent::Agent;
 use lictor_core::config::Config;
+use lictor_core::io::Notice;
 use lictor_core::recovery::Recovered;
 
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::disk::{DiskLink, DiskThreads, Quota};
 use crate::driver::{Driver, stop};
 use crate::errands::{Errands, ErrandsEnd};
@@ -91,7 +92,7 @@ impl Runtime {
     /// # Errors
     /// If the log cannot be read or trusted, or the system refuses a thread or a socket.
     pub fn start(options: Options) -> Result<Self, StartError> {
-        let Options { config, storage, listener, gossip, seed } = options;
+        let Options { mut config, storage, listener, gossip, seed } = options;
         let gossip_address = gossip.address().map_err(StartError::Gossip)?;
         let address = match &listener {
             Some(listener) => listener.local_addr().map_err(StartError::Listen)?,
@@ -113,6 +114,7 @@ impl Runtime {
         };
 
         let clock = Clock::start();
+        config.local.time_of_day = clock::time_of_day();
         let agent = Agent::new(config, seed, recovered, clock.now());
         let shared = Arc::new(Shared::new(clock, Arc::clone(agent.view())));
         let (errands, errands_end) = Errands::new(tokio::runtime::Handle::current(), events.clone());
@@ -152,6 +154,20 @@ impl Runtime {
     #[must_use]
     pub fn gossip_address(&self) -> SocketAddr {
         self.gossip_address
+    }
+
+    /// Waits until the agent's life is over by the agent's own word, which is the answer: it has left its pool, say. It is
+    /// to be stopped then; until it is, it goes on, and answers those who call it.
+    pub fn ended(&self) -> impl Future<Output = Notice> + Send + use<> {
+        let mut ended = self.shared.ended.subscribe();
+        async move {
+            let notice = ended.wait_for(Option::is_some).await.ok().and_then(|notice| notice.clone());
+            match notice {
+                Some(notice) => notice,
+                // It was stopped by its owner.
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Stops in good order: takes no more calls, waits for the writes that the disk already has and for what

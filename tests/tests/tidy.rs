@@ -92,7 +92,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sight", &["api", "coordinate", "id"]),
     ("server", &["gossip", "id"]),
     ("leader", &["api", "config", "gossip", "id", "raft", "server", "sight", "store", "time"]),
-    ("local", &["api", "config", "error", "file", "id", "keep", "probe", "rng", "time"]),
+    ("local", &["api", "config", "error", "file", "id", "keep", "probe", "rng", "time", "wire"]),
     ("peer", &["api", "id", "raft"]),
     ("wire", &["peer"]),
     ("wal", &["file", "id", "raft", "time", "wire"]),

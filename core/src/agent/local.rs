@@ -79,6 +79,8 @@ impl Agent {
     /// Carries out what the news of this batch leads to for the services and checks of this agent.
     pub(super) fn tend_local(&mut self) {
         self.local.note_cluster(self.gossip.live());
+        // The leader strikes out a node that has left: it must not come back.
+        self.local.set_silent(self.pool.leaving.is_some());
         self.local.pump(self.now);
         while let Some(order) = self.local.poll_order() {
             match order {

@@ -482,7 +482,6 @@ impl Agent {
         self.duties = office.led.then(|| Duties::new(&self.config.limits, self.now));
         if office.leader.is_some() {
             self.meet_leader();
-            self.local.leader_returned(self.now);
         }
     }
 }

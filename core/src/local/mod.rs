@@ -33,8 +33,6 @@ mod restore;
 mod schedule;
 mod state;
 mod sync;
-#[cfg(test)]
-mod tests;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -98,6 +96,8 @@ pub struct Local {
     stale: BTreeSet<String>,
     /// States are being kept.
     keeping: bool,
+    /// The servers are not told anything.
+    silent: bool,
     orders: VecDeque<Order>,
 }
 
@@ -117,6 +117,7 @@ impl Local {
             rng,
             stale: BTreeSet::new(),
             keeping: false,
+            silent: false,
             orders: VecDeque::new(),
         };
         local.restore(now, &definitions, files);
@@ -149,6 +150,11 @@ impl Local {
         self.sync.leader_returned(now, &mut self.rng);
     }
 
+    /// Whether the servers are to be told nothing for now: the agent is about to leave.
+    pub const fn set_silent(&mut self, silent: bool) {
+        self.silent = silent;
+    }
+
     /// Does what is due.
     pub fn tick(&mut self, now: Instant) {
         while let Some(due) = self.schedule.pop_due(now) {
@@ -166,15 +172,19 @@ impl Local {
     pub fn pump(&mut self, now: Instant) {
         self.begin_probes(now);
         self.keep_states();
-        self.tell_servers(now);
+        if !self.silent {
+            self.tell_servers(now);
+        }
     }
 
     /// When [`tick`](Self::tick) and [`pump`](Self::pump) are to be called next, if nothing happens before.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        match (self.schedule.next(), self.sync.poll_timeout()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
+        let sync = self.sync.poll_timeout();
+        match self.schedule.next() {
+            due if self.silent => due,
+            Some(due) => Some(due.min(sync)),
+            None => Some(sync),
         }
     }
 
@@ -192,9 +202,11 @@ impl Local {
         self.dawn.map(|(dawn, time)| time + now.since(dawn))
     }
 
-    /// Panics if an invariant does not hold.
-    #[cfg(test)]
-    fn assert_invariants(&self) {
+    /// Checks the invariants, for tests and simulations.
+    ///
+    /// # Panics
+    /// If one does not hold.
+    pub fn assert_invariants(&self) {
         self.registry.assert_invariants();
         self.sync.assert_invariants();
     }

@@ -28,9 +28,9 @@ pub enum News {
         /// The check's ID.
         check: String,
     },
-    /// A definition in the configuration files cannot be registered, and is left out.
+    /// Something that the configuration files define, or that was kept, cannot be registered, and is left out.
     LeftOut {
-        /// What is defined.
+        /// What it is.
         what: String,
         /// Why not.
         error: Error,
@@ -84,7 +84,7 @@ impl fmt::Display for News {
             Self::Reaped { service, check } => {
                 write!(f, "service '{service}' is deregistered: check '{check}' was critical for too long")
             }
-            Self::LeftOut { what, error } => write!(f, "{what} of the configuration files is left out: {error}"),
+            Self::LeftOut { what, error } => write!(f, "{what} is left out: {error}"),
             Self::Unreadable { file, reason } => write!(f, "{file} cannot be used and is left alone: {reason}"),
             Self::Orphan { check } => write!(f, "check '{check}' is forgotten: its service is not registered any more"),
             Self::Refused { what, error } => write!(f, "the servers refused {what}: {error}"),

@@ -111,7 +111,17 @@ impl Local {
         let shown = catalog::Check { id, name, notes, service_id, status, ..catalog::Check::default() };
         self.begin_check(
             now,
-            Check { shown, token, origin, kind, told: false, critical_since: None, deregister_after, kept_at: None },
+            Check {
+                shown,
+                token,
+                origin,
+                kind,
+                told: false,
+                critical_since: None,
+                deregister_after,
+                kept_at: None,
+                is_kept: false,
+            },
             begin,
         );
     }
@@ -128,7 +138,7 @@ impl Local {
         {
             check.shown.status.clone_from(&old.shown.status);
             check.shown.output.clone_from(&old.shown.output);
-            (check.told, check.kept_at) = (old.told, old.kept_at);
+            (check.told, check.kept_at, check.is_kept) = (old.told, old.kept_at, old.is_kept);
         }
         if check.shown.status == CRITICAL {
             check.critical_since = Some(now);
@@ -193,7 +203,7 @@ impl Local {
             if check.origin == Origin::Client {
                 changes.push(forget(CHECKS, id));
             }
-            if check.kept_at.is_some() {
+            if check.is_kept {
                 changes.push(forget(STATES, id));
             }
             gone = Gone { token: check.token, service: check.shown.service_id };

@@ -40,8 +40,10 @@ pub(super) struct Check {
     pub(super) critical_since: Option<Instant>,
     /// After how long in the critical state its service is taken back.
     pub(super) deregister_after: Option<Duration>,
-    /// Of a time to live: when what the disk says of its state was told.
+    /// Of a time to live: when what the disk says of its state was told, if that was in this life.
     pub(super) kept_at: Option<Instant>,
+    /// The disk has a file for its state.
+    pub(super) is_kept: bool,
 }
 
 /// All that is registered.
@@ -113,7 +115,6 @@ impl Registry {
     }
 
     /// Panics if an invariant does not hold.
-    #[cfg(test)]
     pub(super) fn assert_invariants(&self) {
         let indexed: BTreeSet<_> =
             self.of_service.iter().flat_map(|(service, ids)| ids.iter().map(move |id| (service, id))).collect();

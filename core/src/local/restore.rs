@@ -24,7 +24,9 @@ impl Local {
         for definition in &defined.services {
             match sound_service(definition, &self.options) {
                 Ok(sound) => self.put_service(now, sound, Origin::File),
-                Err(error) => self.leave_out(format!("service '{}'", definition.name), error),
+                Err(error) => {
+                    self.leave_out(format!("service '{}' of the configuration files", definition.name), error)
+                }
             }
         }
         for service in self.read::<ServiceDefinition>(files, SERVICES) {
@@ -37,7 +39,7 @@ impl Local {
         for definition in &defined.checks {
             match sound_check(definition, &self.options).and_then(|check| self.of_known_service(check)) {
                 Ok(check) => self.put_check(now, check, Origin::File, Begin::AsTold),
-                Err(error) => self.leave_out(format!("check '{}'", definition.name), error),
+                Err(error) => self.leave_out(format!("check '{}' of the configuration files", definition.name), error),
             }
         }
         for check in self.read::<KeptCheck>(files, CHECKS) {
@@ -99,7 +101,7 @@ impl Local {
                     return Some(forget(CHECKS, &id));
                 }
                 if let Err(error) = sound_check(&check, &self.options) {
-                    self.tell(News::LeftOut { what: format!("check '{id}', which was kept, not"), error });
+                    self.tell(News::LeftOut { what: format!("check '{id}', which was kept,"), error });
                     return None;
                 }
                 self.put_check(now, check, Origin::Client, Begin::AsTold);
@@ -120,7 +122,7 @@ impl Local {
         check.shown.status = state.status;
         check.shown.output = state.output;
         check.told = true;
-        check.kept_at = Some(now);
+        check.is_kept = true;
         if let Kind::Ttl(ttl) = check.kind {
             self.schedule.set(Due::Expiry(state.id), now + ttl);
         }

@@ -36,7 +36,7 @@ impl Local {
         let fresh = check.kept_at.is_some_and(|at| !known_time || now.since(at) < ttl / 4);
         check.told = true;
         if !(same && fresh) {
-            check.kept_at = Some(now);
+            (check.kept_at, check.is_kept) = (Some(now), true);
             self.stale.insert(id.to_owned());
         }
         self.schedule.set(Due::Expiry(id.to_owned()), now + ttl);

@@ -27,8 +27,12 @@ const STAGGER: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Writes under way at a time.
 pub(super) const WRITES: usize = 8;
-/// Checks in one write.
+/// Checks in one write, at the most, and …
 pub(super) const CHECKS_IN_WRITE: usize = 64;
+/// … their bytes, unless it is a single one: a registration has its limit.
+pub(super) const BYTES_IN_WRITE: usize = 256 << 10;
+/// Things taken back that are remembered until the catalog knows. It may not be there, and users may go on.
+const GONE: usize = 1 << 17;
 /// A cluster of up to so many agents is small.
 const SMALL: usize = 128;
 
@@ -152,6 +156,11 @@ impl Sync {
 
     /// Something is not registered any more.
     pub(super) fn gone(&mut self, item: Item, gone: Gone) {
+        if self.gone.len() >= GONE && !self.gone.contains_key(&item) {
+            // The next comparison will find it.
+            self.dirty.remove(&item);
+            return;
+        }
         self.revision += 1;
         self.dirty.insert(item.clone(), self.revision);
         self.gone.insert(item, gone);
@@ -225,12 +234,12 @@ impl Sync {
         if self.sound && !idle && self.writes.len() < WRITES { Next::Write } else { Next::Nothing }
     }
 
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        if let Some(reads) = &self.reads {
-            return Some(reads.since + PATIENCE);
-        }
-        let overdue = self.writes.values().map(|write| write.since + PATIENCE).min();
-        Some(overdue.unwrap_or(self.next_full))
+    pub(super) fn poll_timeout(&self) -> Instant {
+        let since = match &self.reads {
+            Some(reads) => Some(reads.since),
+            None => self.writes.values().map(|write| write.since).min(),
+        };
+        since.map_or(self.next_full, |since| since + PATIENCE)
     }
 
     /// Gives up calls that nobody has answered for a long time.
@@ -348,8 +357,7 @@ impl Sync {
         self.sound && self.node_known && self.dirty.is_empty() && self.writes.is_empty() && self.reads.is_none()
     }
 
-    /// What is to be told, at what number of changes: for tests.
-    #[cfg(test)]
+    /// Panics if an invariant does not hold.
     pub(super) fn assert_invariants(&self) {
         assert!(self.gone.keys().all(|item| self.dirty.contains_key(item)));
         assert!(self.reads.is_none() || self.writes.is_empty());
