@@ -196,7 +196,7 @@ impl Reconcile {
         let Some(member) = gossip.member(name) else {
             let gone = self.forgotten.contains_key(name)
                 || self.missing.get(name).is_some_and(|since| now.since(*since) >= MISSING_FOR);
-            return if gone { deregister(store, name) } else { None };
+            return if gone { deregister(store, name, None) } else { None };
         };
         let known_role = matches!(member.tags.get(ROLE).map(String::as_str), Some("consul" | "node"));
         if !known_role || member.tags.get("dc") != Some(&config.datacenter) {
@@ -207,7 +207,7 @@ impl Reconcile {
             Status::Failed => failed(member, store),
             // As long as we lead, we are here.
             Status::Left if name == config.name => None,
-            Status::Left => deregister(store, name),
+            Status::Left => deregister(store, name, member.tags.get("id")),
         }
     }
 
@@ -338,8 +338,10 @@ fn failed(member: &Member, store: &Store) -> Option<Command> {
     Some(Command::Register(Box::new(Registration { node, service: None, checks })))
 }
 
-/// A member's node goes, if it is an agent's: others may have registered a node of that name since.
-fn deregister(store: &Store, name: &str) -> Option<Command> {
-    serf_check(store, name)?;
-    Some(Command::Deregister(Deregistration { node: name.to_owned(), ..Deregistration::default() }))
+/// A member's node goes, if it is still its agent's: others may have registered a node of that name since. It is the agent's
+/// by its check, or by this ID: an agent that leaves may register itself once more, in the last moment.
+fn deregister(store: &Store, name: &str, id: Option<&String>) -> Option<Command> {
+    let is_by_id = id.is_some_and(|id| !id.is_empty() && store.node(name).is_some_and(|node| node.id == *id));
+    let goes = is_by_id || serf_check(store, name).is_some();
+    goes.then(|| Command::Deregister(Deregistration { node: name.to_owned(), ..Deregistration::default() }))
 }

@@ -14,7 +14,9 @@ use lictor_core::io::{FileOp, Input, JobOutcome, Notice, Output, ServerNews};
 use lictor_core::raft::Payload;
 use lictor_core::recovery::Recovered;
 use lictor_core::rng::Rng;
+use lictor_core::store::Command;
 use lictor_core::time::{Duration, Instant};
+use lictor_core::wire;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
@@ -25,6 +27,8 @@ pub(crate) struct Host {
     files: BTreeMap<String, Bytes>,
     /// How often it asked for something of its disk, but for small files.
     pub(crate) writes: usize,
+    /// It has left, and is to be stopped.
+    ended: bool,
 }
 
 pub(crate) struct World {
@@ -57,6 +61,8 @@ pub(crate) fn server(n: u64, expect: u32) -> Config {
     let address = format!("10.0.0.{n}:8300").parse().unwrap();
     let mut config = Config::new(id(n), format!("n{n}"), address);
     config.gossip.bootstrap_expect = expect;
+    // They would be written now and then though nothing happens.
+    config.gossip.send_coordinates = false;
     config
 }
 
@@ -96,7 +102,7 @@ impl World {
         let files = self.hosts.remove(&n).map(|host| host.files).unwrap_or_default();
         let recovered = Recovered { files: files.clone(), ..Recovered::default() };
         let agent = Agent::new(config.clone(), seed, recovered, self.now);
-        self.hosts.insert(n, Host { agent, config, files, writes: 0 });
+        self.hosts.insert(n, Host { agent, config, files, writes: 0, ended: false });
         self.input(n, Input::Timeout);
     }
 
@@ -135,6 +141,9 @@ impl World {
             while let Some(output) = self.hosts.get_mut(&n).and_then(|host| host.agent.poll_output()) {
                 self.carry_out(n, output, &mut inputs);
             }
+            if self.hosts.get(&n).is_some_and(|host| host.ended) {
+                return self.kill(n);
+            }
         }
     }
 
@@ -159,6 +168,7 @@ impl World {
             Output::Datagram { to, bytes } => self.send(n, to, Input::Datagram { from: from(8301), bytes }),
             Output::Stream { to, bytes } => self.send(n, to, Input::Stream { from: from(9999), bytes }),
             Output::Notice(Notice::Servers(news)) => self.news.push((n, news)),
+            Output::Notice(Notice::Left) => host.ended = true,
             _ => {}
         }
     }
@@ -233,8 +243,8 @@ impl World {
     }
 
     pub(crate) fn leader(&self) -> Option<u64> {
-        let leads = |n: &u64, host: &Host| host.agent.raft().is_leader() && !self.walls.iter().any(|(from, _)| from == n);
-        self.hosts.iter().find(|(n, host)| leads(n, host)).map(|(n, _)| *n)
+        let leaders = self.hosts.iter().filter(|(_, host)| host.agent.raft().is_leader());
+        leaders.max_by_key(|(_, host)| host.agent.raft_status().term).map(|(n, _)| *n)
     }
 
     pub(crate) fn follower(&self) -> u64 {
@@ -269,6 +279,16 @@ impl World {
 
     pub(crate) fn last_index(&self) -> Index {
         self.led().raft().log().last().index
+    }
+
+    /// What the leader's log has behind an index.
+    pub(crate) fn log_behind(&self, index: Index) -> Vec<String> {
+        let entries = self.led().raft().log().from(index.next());
+        let text = |payload: &Payload| match payload {
+            Payload::Command(bytes) => wire::decode::<Command>(bytes).unwrap().to_string(),
+            other => format!("{other:?}"),
+        };
+        entries.map(|entry| text(&entry.payload)).collect()
     }
 
     /// How clusters were founded: the first entries that there are, each once.
