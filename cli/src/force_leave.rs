@@ -28,7 +28,9 @@ pub(crate) fn run(args: Args) -> ExitCode {
 
 fn force_leave(args: Args) -> Result<(), Failed> {
     let [node] = &args.node[..] else {
-        return Err(Failed("A single node name must be specified to force leave.\n\nSee: lictor force-leave -h".to_owned()));
+        return Err(Failed(
+            "A single node name must be specified to force leave.\n\nSee: lictor force-leave -h".to_owned(),
+        ));
     };
     let query: &[(&str, &str)] = if args.prune { &[("prune", "")] } else { &[] };
     Client::of_agent(args.client)

@@ -30,9 +30,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
 /// Gives how many answered, if any did.
 fn join(args: Args) -> Result<usize, Failed> {
     if args.address.is_empty() {
-        return Err(Failed(
-            "At least one address to join must be specified.\n\nSee: lictor join -h".to_owned(),
-        ));
+        return Err(Failed("At least one address to join must be specified.\n\nSee: lictor join -h".to_owned()));
     }
     let client = Client::of_agent(args.client).map_err(|error| Failed(error.told("joining the cluster")))?;
     let query: &[(&str, &str)] = if args.wan { &[("wan", "1")] } else { &[] };
@@ -46,10 +44,9 @@ fn join(args: Args) -> Result<usize, Failed> {
     }
     let failed = errors.len();
     match args.address.len().saturating_sub(failed) {
-        0 => Err(Failed(format!(
-            "Error joining the cluster: {failed} error(s) occurred:\n\n* {}",
-            errors.join("\n* ")
-        ))),
+        0 => {
+            Err(Failed(format!("Error joining the cluster: {failed} error(s) occurred:\n\n* {}", errors.join("\n* "))))
+        }
         joined => Ok(joined),
     }
 }
@@ -57,7 +54,9 @@ fn join(args: Args) -> Result<usize, Failed> {
 /// The error, or the errors, that an agent told.
 fn each(text: &str) -> Vec<String> {
     match text.split_once(" error(s) occurred:") {
-        Some((_, list)) => list.split("\n* ").map(str::trim).filter(|error| !error.is_empty()).map(str::to_owned).collect(),
+        Some((_, list)) => {
+            list.split("\n* ").map(str::trim).filter(|error| !error.is_empty()).map(str::to_owned).collect()
+        }
         None => vec![text.to_owned()],
     }
 }

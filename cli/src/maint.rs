@@ -62,7 +62,8 @@ fn maintain(args: Args) -> Result<String, Failed> {
         "" => ("agent/maintenance".to_owned(), "Node", String::new()),
         id => (format!("agent/service/maintenance/{id}"), "Service", format!(" for \"{id}\"")),
     };
-    let (flag, begins, doing) = if args.enable { ("true", "enabled", "enabling") } else { ("false", "disabled", "disabling") };
+    let (flag, begins, doing) =
+        if args.enable { ("true", "enabled", "enabling") } else { ("false", "disabled", "disabling") };
     let mut query = vec![("enable", flag)];
     if args.enable && !args.reason.is_empty() {
         query.push(("reason", &args.reason));

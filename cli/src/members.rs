@@ -46,8 +46,8 @@ pub(crate) fn run(args: Args) -> ExitCode {
 
 /// The table; none if nobody is in it.
 fn listed(args: Args) -> Result<Option<String>, Failed> {
-    let status = regexp::compile(&args.status)
-        .map_err(|error| Failed(format!("Failed to compile status regexp: {error}")))?;
+    let status =
+        regexp::compile(&args.status).map_err(|error| Failed(format!("Failed to compile status regexp: {error}")))?;
     let query: &[(&str, &str)] = if args.wan { &[("wan", "1")] } else { &[] };
     let members = Client::of_agent(args.client)
         .and_then(|client| client.get("agent/members", query))

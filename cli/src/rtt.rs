@@ -45,7 +45,8 @@ fn estimate(args: Args) -> Result<String, Failed> {
     let client = Client::new(args.client).map_err(failed)?;
     let read = |path: &str| -> Result<Value, Failed> {
         let body = client.get(path, &[]).and_then(Answer::ok).map_err(failed)?;
-        serde_json::from_slice(&body).map_err(|error| Failed(format!("Error getting coordinates: unreadable answer: {error}")))
+        serde_json::from_slice(&body)
+            .map_err(|error| Failed(format!("Error getting coordinates: unreadable answer: {error}")))
     };
     let second = match second {
         Some(second) => second.clone(),

@@ -4,12 +4,14 @@
 //! What is read here has the right form and no more: whether a service has a name, or a check something to do, is for the
 //! agent to say.
 
+use std::time::Duration;
+
 use lictor_core::api::agent::{CheckDefinition, ServiceDefinition};
 use serde_json::Value;
 
 use crate::decode::{self, Fields};
 
-/// Reads a service with its checks: those of `Checks` and then that of `Check`, without those that define nothing.
+/// Reads a service with its checks: those of `Checks` and then that of `Check`.
 ///
 /// # Errors
 /// If something is of the wrong type, or a duration is none: told in Consul's words.
@@ -17,7 +19,7 @@ pub fn service(value: &Value) -> Result<ServiceDefinition, String> {
     decode::object(value, |fields| {
         let checks = fields.objects("Checks", kind_of_check).into_iter().chain(fields.object("Check", kind_of_check));
         ServiceDefinition {
-            checks: checks.filter(defines_something).collect(),
+            checks: checks.collect(),
             id: fields.text("ID"),
             name: fields.text("Name"),
             tags: tags(fields),
@@ -56,10 +58,10 @@ fn tags(fields: &Fields<'_>) -> Option<Vec<String>> {
 fn kind_of_check(fields: &Fields<'_>) -> CheckDefinition {
     CheckDefinition {
         // Of several durations that are none, the first in this order is told of.
-        ttl: fields.span("TTL"),
-        interval: fields.span("Interval"),
-        timeout: fields.span("Timeout"),
-        deregister_critical_service_after: fields.span("DeregisterCriticalServiceAfter"),
+        ttl: at_least(fields.nanos("TTL")),
+        interval: at_least(fields.nanos("Interval")),
+        timeout: positive(fields.nanos("Timeout")),
+        deregister_critical_service_after: positive(fields.nanos("DeregisterCriticalServiceAfter")),
         notes: fields.text("Notes"),
         status: fields.text("Status"),
         script: fields.text("Script"),
@@ -76,27 +78,29 @@ fn kind_of_check(fields: &Fields<'_>) -> CheckDefinition {
     }
 }
 
-/// Whether there is something to be done, or to be told, at some time.
-fn defines_something(check: &CheckDefinition) -> bool {
-    let runs = [&check.script, &check.http, &check.tcp].iter().any(|what| !what.is_empty()) || !check.args.is_empty();
-    !check.ttl.is_zero() || (runs && !check.interval.is_zero())
+/// How often, or for how long: the shortest span there is for less than zero, as that is not the same as nothing.
+fn at_least(nanos: i64) -> Duration {
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(1))
+}
+
+/// A span that is not there if it is less than zero.
+fn positive(nanos: i64) -> Duration {
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use serde_json::json;
 
     use super::*;
 
     #[test]
-    fn a_service_is_read_with_the_checks_that_define_something() {
+    fn a_service_is_read_with_its_checks_that_of_check_last() {
         let read = service(&json!({
             "ID": "redis1", "Name": "redis", "Tags": ["master"], "Address": "127.0.0.1", "Port": 8000,
             "EnableTagOverride": true, "Meta": {"k": "v"}, "Bogus": {"x": []},
             "Check": {"Script": "/bin/true", "Interval": "10s", "DeregisterCriticalServiceAfter": "90m"},
-            "Checks": [{"TTL": "15s", "Status": "passing", "ID": "mine"}, {"HTTP": "http://x/"}, {}],
+            "Checks": [{"TTL": "15s", "Status": "passing", "ID": "mine"}, null],
         }))
         .unwrap();
         let expected = ServiceDefinition {
@@ -146,6 +150,15 @@ mod tests {
         assert_eq!((&*read.id, &*read.service_id, &*read.docker_container_id), ("mem", "s", "f972"));
         assert_eq!(read.header["A"], ["b", "c"]);
         assert_eq!((read.interval, read.timeout), (Duration::from_secs(10), Duration::from_millis(1500)));
+    }
+
+    #[test]
+    fn less_than_zero_is_as_short_as_can_be_or_nothing() {
+        let read =
+            check(&json!({"TTL": "-5s", "Interval": -1, "Timeout": "-1s", "DeregisterCriticalServiceAfter": "-90m"}));
+        let read = read.unwrap();
+        assert_eq!((read.ttl, read.interval), (Duration::from_nanos(1), Duration::from_nanos(1)));
+        assert_eq!((read.timeout, read.deregister_critical_service_after), (Duration::ZERO, Duration::ZERO));
     }
 
     #[test]

@@ -188,7 +188,12 @@ impl Driver {
             Output::Resolve { name } => self.outside.resolve(name),
             Output::Probe(probe) => self.outside.probes.start(probe),
             Output::CancelProbe(id) => self.outside.probes.cancel(id),
-            Output::Notice(notice) => self.notices.log(self.shared.clock.now(), &notice),
+            Output::Notice(notice) => {
+                self.notices.log(self.shared.clock.now(), &notice);
+                if notice.ends_the_agent() {
+                    self.shared.ended.send_if_modified(|ended| ended.is_none() && ended.replace(notice).is_none());
+                }
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use std::thread::{Builder, JoinHandle};
 
 use lictor_core::agent::Agent;
 use lictor_core::config::Config;
+use lictor_core::io::Notice;
 use lictor_core::recovery::Recovered;
 
 use crate::clock::{self, Clock};
@@ -153,6 +154,20 @@ impl Runtime {
     #[must_use]
     pub fn gossip_address(&self) -> SocketAddr {
         self.gossip_address
+    }
+
+    /// Waits until the agent's life is over by the agent's own word, which is the answer: it has left its pool, say. It is
+    /// to be stopped then; until it is, it goes on, and answers those who call it.
+    pub fn ended(&self) -> impl Future<Output = Notice> + Send + use<> {
+        let mut ended = self.shared.ended.subscribe();
+        async move {
+            let notice = ended.wait_for(Option::is_some).await.ok().and_then(|notice| notice.clone());
+            match notice {
+                Some(notice) => notice,
+                // It was stopped by its owner.
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Stops in good order: takes no more calls, waits for the writes that the disk already has and for what

@@ -347,7 +347,9 @@ fn number<N: TryFrom<i64>>(key: &str, value: &Value) -> Result<Option<N>, String
 }
 
 fn duration(key: &str, value: &Value) -> Result<Option<Duration>, String> {
-    said(key, value, "a duration such as \"10s\"", |value| duration::parse_positive(value.as_str()?).map(Option::unwrap_or_default))
+    said(key, value, "a duration such as \"10s\"", |value| {
+        duration::parse_positive(value.as_str()?).map(Option::unwrap_or_default)
+    })
 }
 
 /// A list of texts; a single text stands for a list of one.
@@ -444,7 +446,8 @@ mod tests {
         .unwrap()
         .draft
         .definitions;
-        let services: Vec<_> = definitions.services.iter().map(|service| (&*service.name, service.checks.len())).collect();
+        let services: Vec<_> =
+            definitions.services.iter().map(|service| (&*service.name, service.checks.len())).collect();
         assert_eq!(services, [("a", 1), ("b", 0), ("c", 0)]);
         let checks: Vec<_> = definitions.checks.iter().map(|check| (&*check.id, &*check.name)).collect();
         assert_eq!(checks, [("", "d"), ("e", "")]);

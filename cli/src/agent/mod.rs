@@ -92,7 +92,9 @@ impl Life<'_> {
         let mut end = self.join().await;
         if end.is_none() {
             say(&banner(self.plan, &self.running));
-            info!("agent: DNS, the RPC of older commands and gossip between datacenters are not served by this release");
+            info!(
+                "agent: DNS, the RPC of older commands and gossip between datacenters are not served by this release"
+            );
             end = Some(self.wait_for_end().await);
         }
         let end = end.unwrap_or(End::Stopped);

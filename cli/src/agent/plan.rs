@@ -345,7 +345,7 @@ mod tests {
         assert!(!plan.founds && !plan.settings.bootstrap);
         assert_eq!(plan.warnings, ["Expect Mode enabled, expecting 3 servers"]);
         let config = plan.config(PeerId::numbered(1), PORTS);
-        assert_eq!((config.gossip.bootstrap_expect, config.bootstrap), (3, None));
+        assert_eq!((config.gossip.bootstrap_expect, config.bootstrap.is_none()), (3, true));
         assert_eq!(config.identity().tags["expect"], "3");
         let waiting = Plan::of(server()).unwrap();
         assert!(!waiting.founds && waiting.warnings.is_empty());

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::{self, BoxStream, StreamExt as _};
+use futures_util::stream::{self, Stream, StreamExt as _};
 use lictor_core::id::PeerId;
 use lictor_http::Hooks;
 use lictor_runtime::{DataDir, GossipSockets, Handle, Options, Runtime, Storage, random_seed};
@@ -56,7 +56,11 @@ impl Running {
         let config = plan.config(id, ports);
         config.check().map_err(|error| error.to_string())?;
         lictor_core::local::check_definitions(&config.local.definitions, &config.local).map_err(|error| error.to_string())?;
-        let mut limits = lictor_http::Options { value_bytes: config.limits.value_bytes, ..Default::default() };
+        let mut limits = lictor_http::Options {
+            value_bytes: config.limits.value_bytes,
+            datacenter: config.datacenter.clone(),
+            ..Default::default()
+        };
         if let Some(directory) = &plan.data_dir {
             // What is restored needs its room there anyway, and a system's own directory may be in memory.
             limits.spool.clone_from(directory);
@@ -125,14 +129,14 @@ fn hooks(log: &Log, asked: mpsc::Sender<ReloadAsked>) -> Hooks {
     Hooks::default().on_reload(reload).on_monitor(move |level| lines(&log, level))
 }
 
-/// The log from now on, for one listener.
-fn lines(log: &Log, level: tracing::Level) -> BoxStream<'static, Bytes> {
-    let Some(listening) = log.listen(Level::of(level)) else {
-        return stream::iter([Bytes::from_static(b"too many listen to this agent's log already\n")]).boxed();
-    };
-    stream::unfold(listening, |mut listening| async {
+/// The log from now on, for one listener; or why there is none for it.
+fn lines(log: &Log, level: tracing::Level) -> impl Stream<Item = Bytes> + Send + use<> {
+    let listening = log.listen(Level::of(level));
+    let refusal = listening.is_none().then_some(Bytes::from_static(b"too many listen to this agent's log already\n"));
+    let lines = stream::unfold(listening, |listening| async {
+        let mut listening = listening?;
         let line = listening.next().await?;
-        Some((Bytes::from(line), listening))
-    })
-    .boxed()
+        Some((Bytes::from(line), Some(listening)))
+    });
+    stream::iter(refusal).chain(lines)
 }

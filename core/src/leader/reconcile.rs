@@ -30,6 +30,9 @@ const FULL_EVERY: Duration = Duration::from_secs(60);
 /// forgotten: a pool takes time to come together again.
 const MISSING_FOR: Duration = Duration::from_secs(120);
 
+/// When to try again to look at all, if what was proposed is not applied yet.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// How many commands are proposed at a time.
 const AT_ONCE: usize = 128;
 
@@ -77,7 +80,7 @@ pub(crate) struct Surroundings<'a> {
 impl Reconcile {
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            next_full: now,
+            next_full: now + FULL_EVERY,
             due: BTreeSet::new(),
             proposed: Index(0),
             tried: BTreeMap::new(),
@@ -121,8 +124,12 @@ impl Reconcile {
         let Surroundings { raft, store, .. } = around;
         // Before that we do not know what earlier leaders have brought into the store.
         if raft.confirmed_round().is_none() || store.index() < self.proposed {
+            if self.next_full <= now {
+                self.next_full = now + PAUSE;
+            }
             return Vec::new();
         }
+        // The first look of a leader is at all of them, too.
         let restored = self.restored_at.replace(store.restored_at()) != Some(store.restored_at());
         if self.next_full <= now || restored {
             self.next_full = now + FULL_EVERY;

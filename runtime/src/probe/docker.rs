@@ -19,8 +19,9 @@ use tokio::net::UnixStream;
 
 use super::exchange::{Answer, Stream, because, exchange};
 use super::tail::Tail;
-use super::{tcp, words};
+use super::tcp;
 use crate::errands::Errands;
+use crate::error::words;
 use crate::resolve::Resolver;
 
 /// Where the engine listens, if `DOCKER_HOST` does not say otherwise.

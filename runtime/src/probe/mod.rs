@@ -13,7 +13,6 @@ mod tcp;
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::io;
 use std::time::Duration;
 
 use lictor_core::id::ProbeId;
@@ -107,14 +106,6 @@ async fn within(patience: Duration, asking: impl Future<Output = Finding>) -> Fi
     timeout(patience, asking).await.unwrap_or(Finding::TimedOut)
 }
 
-/// What the system said, as a part of a sentence.
-fn words(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error ").next().unwrap_or_default();
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{Receiver, channel};
@@ -162,11 +153,5 @@ mod tests {
         drop(probes);
         end.end().await;
         assert!(inbox.try_recv().is_err());
-    }
-
-    #[test]
-    fn errors_are_parts_of_sentences() {
-        let refused = io::Error::from_raw_os_error(rustix::io::Errno::CONNREFUSED.raw_os_error());
-        assert_eq!(words(&refused), "connection refused");
     }
 }

@@ -18,8 +18,8 @@ use tokio::net::unix::pipe;
 use tokio::process::Child;
 
 use super::tail::Tail;
-use super::words;
 use crate::errands::Errands;
+use crate::error::words;
 
 /// The shell for commands that are a line.
 const SHELL: &str = "/bin/sh";

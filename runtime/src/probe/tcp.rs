@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::words;
+use crate::error::words;
 use crate::resolve::Resolver;
 
 /// The next address of a host is tried when the one before has not answered for so long.

@@ -9,10 +9,11 @@ use lictor_core::io::Input;
 use lictor_core::wire;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::errands::Errands;
+use crate::error::words;
 
 /// Connections at the same time. A member has a few under way: one join, one exchange of all it knows.
 const AT_ONCE: usize = 64;
@@ -37,29 +38,37 @@ impl Streams {
 
     /// Sends gossip. If it cannot be delivered, the agent is told so. Never blocks.
     pub(crate) fn send(&self, to: SocketAddr, bytes: &[u8]) {
-        let slot = self.free.clone().try_acquire_owned();
-        let Some(slot) = slot.ok().filter(|_| bytes.len() <= wire::MAX_BODY_BYTES) else {
-            tracing::warn!(
-                "gossip of {} bytes to {to} is not sent: it is too long, or too much is under way",
-                bytes.len()
-            );
-            return self.errands.tell(Input::Unreachable { to });
+        let errands = self.errands.clone();
+        let slot = match self.slot(bytes) {
+            Ok(slot) => slot,
+            Err(reason) => return errands.tell(Input::Unreachable { to, reason }),
         };
-        let (frame, errands) = (wire::gossip_frame(bytes), self.errands.clone());
+        let frame = wire::gossip_frame(bytes);
         self.errands.spawn(async move {
-            if let Err(error) = deliver(to, &frame).await {
-                tracing::debug!("gossip could not be delivered to {to}: {error}");
-                errands.tell(Input::Unreachable { to });
+            if let Err(reason) = deliver(to, &frame).await {
+                tracing::debug!("gossip could not be delivered to {to}: {reason}");
+                errands.tell(Input::Unreachable { to, reason });
             }
             drop(slot);
         });
     }
+
+    /// Leave to open one more connection. An error says why there is none.
+    fn slot(&self, bytes: &[u8]) -> Result<OwnedSemaphorePermit, String> {
+        if bytes.len() > wire::MAX_BODY_BYTES {
+            return Err(format!("{} bytes are more than any agent takes", bytes.len()));
+        }
+        self.free.clone().try_acquire_owned().map_err(|_| format!("{AT_ONCE} others are being spoken to"))
+    }
 }
 
-async fn deliver(to: SocketAddr, frame: &[u8]) -> io::Result<()> {
-    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-    let stream = timeout(CONNECT_PATIENCE, TcpStream::connect(to)).await.map_err(late)??;
-    timeout(DELIVERY_PATIENCE, hand_over(stream, frame)).await.map_err(late)?
+async fn deliver(to: SocketAddr, frame: &[u8]) -> Result<(), String> {
+    let connected = timeout(CONNECT_PATIENCE, TcpStream::connect(to)).await;
+    let connected = connected.map_err(|_| "connect: no answer".to_owned())?;
+    let stream = connected.map_err(|error| format!("connect: {}", words(&error)))?;
+    let delivered = timeout(DELIVERY_PATIENCE, hand_over(stream, frame)).await;
+    let delivered = delivered.map_err(|_| "connected, but it does not read what it is sent".to_owned())?;
+    delivered.map_err(|error| format!("connected, but then: {}", words(&error)))
 }
 
 /// Nothing is expected back: the other side closes once it has read the frame.
@@ -87,9 +96,9 @@ mod tests {
         (Streams::new(errands), inbox, end)
     }
 
-    fn unreachable(inbox: &Receiver<Event>) -> SocketAddr {
+    fn unreachable(inbox: &Receiver<Event>) -> (SocketAddr, String) {
         match inbox.recv_timeout(PATIENCE) {
-            Ok(Event::Input(Input::Unreachable { to })) => to,
+            Ok(Event::Input(Input::Unreachable { to, reason })) => (to, reason),
             other => panic!("unexpected: {other:?}"),
         }
     }
@@ -122,13 +131,13 @@ mod tests {
         let to = free.local_addr().unwrap();
         drop(free);
         streams.send(to, b"hello");
-        assert_eq!(unreachable(&inbox), to);
+        assert_eq!(unreachable(&inbox), (to, "connect: connection refused".to_owned()));
         // Somebody does, and hangs up without reading.
         let rude = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let to = rude.local_addr().unwrap();
         streams.send(to, &vec![0; 8 << 20]);
         drop(rude.accept().unwrap());
-        assert_eq!(unreachable(&inbox), to);
+        assert_eq!(unreachable(&inbox).0, to);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -141,7 +150,7 @@ mod tests {
         }
         assert!(inbox.try_recv().is_err());
         streams.send(to, b"one too many");
-        assert_eq!(unreachable(&inbox), to);
+        assert_eq!(unreachable(&inbox).0, to);
         drop(streams);
         end.end().await;
         assert!(inbox.try_recv().is_err(), "what was given up at the end is told");

@@ -12,6 +12,7 @@ use lictor_core::api::operator::{self, RaftServer};
 use lictor_core::api::{Call, Consistency, Error, Read, ReadOptions, Response, agent, status};
 use lictor_core::config::Config;
 use lictor_core::id::{Index, PeerId};
+use lictor_core::io::Notice;
 use lictor_core::raft::{self, Configuration};
 use lictor_runtime::{DataDir, GossipSockets, Handle, Options, Quota, Runtime, StartError, Storage};
 
@@ -100,6 +101,16 @@ impl Cluster {
 
     pub(crate) fn address(&self, n: usize) -> SocketAddr {
         self.addresses[n]
+    }
+
+    /// Where a server's gossip is, as long as it is up.
+    pub(crate) fn gossip_address(&self, n: usize) -> SocketAddr {
+        self.servers[n].as_ref().expect("the server is up").gossip_address()
+    }
+
+    /// Waits until a server wants to be stopped.
+    pub(crate) fn ended(&self, n: usize) -> impl Future<Output = Notice> + use<> {
+        self.servers[n].as_ref().expect("the server is up").ended()
     }
 
     /// A way to call a server that is up.

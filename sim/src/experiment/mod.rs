@@ -4,6 +4,7 @@
 //! ends in a table for the reader and, if wanted, in a picture.
 
 pub mod elections;
+pub mod gossip;
 pub mod plot;
 pub mod sample;
 
@@ -17,6 +18,8 @@ use clap::Subcommand;
 pub enum Experiment {
     /// How long a cluster of five is without a leader after a crash, for several widths of the election timeout.
     Elections(elections::Args),
+    /// How fast gossip spreads news and notices deaths, and how well it keeps slow members from wronging others.
+    Gossip(gossip::Args),
 }
 
 impl Experiment {
@@ -27,6 +30,7 @@ impl Experiment {
     pub fn conduct(&self) -> Result<String, String> {
         match self {
             Self::Elections(args) => elections::conduct(args),
+            Self::Gossip(args) => gossip::conduct(args),
         }
     }
 }

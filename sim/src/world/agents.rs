@@ -277,6 +277,7 @@ impl World {
             | Notice::Pool(_)
             | Notice::Left
             | Notice::Local(_)
+            | Notice::Servers(_)
             | Notice::OrderObeyed => {}
         }
         Ok(())

@@ -35,7 +35,9 @@ impl Role {
         }
         match expect {
             0 => {}
-            1 => warnings.push("BootstrapExpect Mode is specified as 1; this is the same as Bootstrap mode.".to_owned()),
+            1 => {
+                warnings.push("BootstrapExpect Mode is specified as 1; this is the same as Bootstrap mode.".to_owned())
+            }
             2 => warnings.push("with two servers the loss of either stops the cluster".to_owned()),
             even if even % 2 == 0 => {
                 let odd = even - 1;

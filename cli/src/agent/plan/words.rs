@@ -32,14 +32,17 @@ pub(super) fn protocol(version: i64, server: bool) -> Result<(), String> {
     let role = if server { "server" } else { "client" };
     let how = if version < *PROTOCOLS.start() { "low" } else { "high" };
     let (least, most) = (PROTOCOLS.start(), PROTOCOLS.end());
-    Err(format!("Failed to start Consul {role}: Protocol version '{version}' too {how}. Must be in range: [{least}, {most}]"))
+    Err(format!(
+        "Failed to start Consul {role}: Protocol version '{version}' too {how}. Must be in range: [{least}, {most}]"
+    ))
 }
 
 /// Whether a text is a key for gossip: 16, 24 or 32 bytes in base64.
 pub(super) fn encryption_key(text: &str) -> Result<(), String> {
     let bytes = STANDARD.decode(text).map_err(|error| {
         let at = match error {
-            base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
+            base64::DecodeError::InvalidByte(at, _) => at,
+            base64::DecodeError::InvalidLastSymbol { offset, .. } => offset,
             // Where the group of four begins that is cut short.
             _ => text.trim_end_matches('=').len() / 4 * 4,
         };
@@ -59,7 +62,9 @@ pub(super) fn node_meta(meta: &BTreeMap<String, String>) -> Result<(), String> {
     for (key, value) in meta {
         let fit = key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
         if key.is_empty() || key.len() > 128 || !fit {
-            return Err(format!("node_meta: the key \"{key}\" must have 1 to 128 letters, digits, hyphens and underscores"));
+            return Err(format!(
+                "node_meta: the key \"{key}\" must have 1 to 128 letters, digits, hyphens and underscores"
+            ));
         }
         if key.starts_with("consul-") {
             return Err(format!("node_meta: the key \"{key}\" begins with \"consul-\", which is set aside"));

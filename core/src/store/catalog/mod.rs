@@ -17,6 +17,8 @@ mod query;
 mod register;
 mod subject;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -45,10 +45,11 @@ impl Server {
                 open.spawn(async move {
                     match tls {
                         // A client that does not like the certificate hangs up.
-                        Some(tls) => match tls.accept(stream).await {
-                            Ok(stream) => serve(stream, &log, answer).await,
-                            Err(_) => {}
-                        },
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, &log, answer).await;
+                            }
+                        }
                         None => serve(stream, &log, answer).await,
                     }
                 });
