@@ -210,10 +210,7 @@ fn no_event_is_acted_upon_twice() {
 fn another_datacenter_is_kept_out_and_told_of_once() {
     let mut world = World::joined(2);
     let stranger = Config { datacenter: "dc2".into(), ..config(3) };
-    let stranger = Config {
-        gossip: lictor_core::config::Gossip::new(gossip_of(3), "dc2"),
-        ..stranger
-    };
+    let stranger = Config { gossip: lictor_core::config::Gossip::new(gossip_of(3), "dc2"), ..stranger };
     world.start(3, stranger);
     let error = world.join(3, &["10.0.0.1"]).unwrap_err().to_string();
     assert!(error.contains("10.0.0.1:8301"), "{error}");

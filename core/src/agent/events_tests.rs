@@ -25,7 +25,8 @@ impl Lone {
         let (id, address) = (PeerId::numbered(1), "127.0.0.1:8300".parse().unwrap());
         let limits = Limits { blocked_queries, max_wait: Duration::from_secs(60), ..Limits::default() };
         let local = config::Local { sync_interval: Duration::ZERO, ..config::Local::default() };
-        let config = Config { limits, local, ..Config::new(id, "foobar", address) };
+        let mut config = Config { limits, local, ..Config::new(id, "foobar", address) };
+        config.gossip.send_coordinates = false;
         let agent = Agent::new(config, 7, Recovered::default(), Instant::ZERO);
         Self { agent, now: Instant::ZERO, calls: 0, replies: Vec::new() }
     }

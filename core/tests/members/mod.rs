@@ -81,8 +81,7 @@ impl World {
 
     /// Switches a machine on, with what its disk has kept.
     pub(crate) fn start(&mut self, n: u64, config: Config) {
-        let (files, starts) =
-            self.hosts.remove(&n).map_or_else(Default::default, |host| (host.files, host.starts + 1));
+        let (files, starts) = self.hosts.remove(&n).map_or_else(Default::default, |host| (host.files, host.starts + 1));
         let recovered = Recovered { files: files.clone(), ..Recovered::default() };
         let agent = Agent::new(config.clone(), n + 100 * starts, recovered, self.now);
         self.hosts.insert(n, Host { agent: Some(agent), config, files, starts });

@@ -118,9 +118,11 @@ fn the_catalog_converges_and_is_then_silent() {
         world.walls.clear();
         world.run(SECOND * 120);
         let leader = world.leader().expect("there is a leader");
-        let pool = world.hosts[&leader].agent.gossip().members().filter(|member| {
-            member.status() != lictor_core::gossip::Status::Left
-        });
+        let pool = world.hosts[&leader]
+            .agent
+            .gossip()
+            .members()
+            .filter(|member| member.status() != lictor_core::gossip::Status::Left);
         let want: BTreeMap<String, (String, bool)> = pool
             .map(|member| {
                 let state = if member.status().is_live() { "passing" } else { "critical" };

@@ -233,7 +233,8 @@ impl World {
     }
 
     pub(crate) fn leader(&self) -> Option<u64> {
-        let leads = |n: &u64, host: &Host| host.agent.raft().is_leader() && !self.walls.iter().any(|(from, _)| from == n);
+        let leads =
+            |n: &u64, host: &Host| host.agent.raft().is_leader() && !self.walls.iter().any(|(from, _)| from == n);
         self.hosts.iter().find(|(n, host)| leads(n, host)).map(|(n, _)| *n)
     }
 
