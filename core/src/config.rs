@@ -88,7 +88,8 @@ pub struct Local {
     /// Whether checks may run commands.
     pub script_checks: bool,
     /// How often the catalog is compared with what is registered here, in a cluster of up to 128 agents; every doubling
-    /// adds as much again (Consul's minute).
+    /// adds as much again (Consul's minute). Zero: never, nor is the catalog told of any change; for an agent that is to keep
+    /// to itself, such as one whose every message a test counts.
     pub sync_interval: Duration,
     /// A check whose output alone changed is not told to the catalog before this has passed (`check_update_interval`, Consul's
     /// five minutes); zero tells every change at once.

@@ -231,10 +231,10 @@ fn take(bench: &mut Bench, which: u8) -> Option<(u64, Request)> {
     (at < bench.open.len()).then(|| bench.open.remove(at))
 }
 
-fn carry_out(bench: &mut Bench, step: Step) {
+fn carry_out(bench: &mut Bench, step: &Step) {
     let tags = |tag: Option<u8>| tag.map(|tag| vec![tag.to_string()]);
     let of = |service: Option<u8>| service.map(|id| id.to_string()).unwrap_or_default();
-    match step {
+    match *step {
         Step::Register { id, name, port, tag, over, checks } => {
             let mut it = service(&id.to_string(), &format!("name {name}"));
             (it.port, it.tags, it.enable_tag_override) = (port, tags(tag), over);
@@ -297,7 +297,7 @@ proptest! {
         let mut bench = Bench::stopped(config());
         bench.prompt = false;
         bench.settle();
-        for step in steps {
+        for step in &steps {
             carry_out(&mut bench, step);
         }
         bench.prompt = true;

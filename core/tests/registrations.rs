@@ -1,13 +1,14 @@
 //! What is registered with a lone server, by calls, with a disk that may be slow or full: how the machine of the registrations is
 //! wired to the agent around it.
 
+#[allow(dead_code, reason = "the disk also serves tests that break it")]
 mod disk;
 
 use std::collections::BTreeMap;
 
 use disk::{InMemory, carry_out};
 use lictor_core::agent::Agent;
-use lictor_core::api::agent::{CheckDefinition, Definitions, Request, ServiceDefinition};
+use lictor_core::api::agent::{CheckDefinition, Request, ServiceDefinition};
 use lictor_core::api::{Call, Error, Reply, Response, catalog};
 use lictor_core::config::Config;
 use lictor_core::id::{CallId, PeerId};
@@ -185,7 +186,7 @@ fn what_is_as_it_was_is_answered_at_once() {
     lone.slow = true;
     assert_eq!(lone.ask(Request::NodeMaintenance { enable: false, reason: String::new() }), Ok(Response::Done(true)));
     assert_eq!(lone.ask(Request::DeregisterCheck { id: "nosuch".into() }), Ok(Response::Done(true)));
-    assert_eq!(lone.ask(Request::Redefine(Box::new(Definitions::default()))), Ok(Response::Done(true)));
+    assert_eq!(lone.ask(Request::Redefine(Box::default())), Ok(Response::Done(true)));
 }
 
 #[test]

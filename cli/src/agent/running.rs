@@ -55,7 +55,8 @@ impl Running {
         };
         let config = plan.config(id, ports);
         config.check().map_err(|error| error.to_string())?;
-        lictor_core::local::check_definitions(&config.local.definitions, &config.local).map_err(|error| error.to_string())?;
+        lictor_core::local::check_definitions(&config.local.definitions, &config.local)
+            .map_err(|error| error.to_string())?;
         let mut limits = lictor_http::Options {
             value_bytes: config.limits.value_bytes,
             datacenter: config.datacenter.clone(),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::Agent;
 use crate::api::{Call, Consistency, Error, ReadOptions, Reply, Response, kv, status};
-use crate::config::{Config, Limits};
+use crate::config::{self, Config, Limits};
 use crate::id::{CallId, Index, PeerId, Round, Term};
 use crate::io::{FileOp, Input, JobOutcome, Output};
 use crate::peer::{Body, Envelope, Forward};
@@ -40,6 +40,8 @@ impl Lone {
         let config = Config {
             bootstrap: Some(Configuration::new([(id, address)])),
             limits: Limits { max_wait: Duration::from_secs(60), ..Limits::default() },
+            // What it sends and writes is what the test asks for.
+            local: config::Local { sync_interval: Duration::ZERO, ..config::Local::default() },
             ..Config::new(id, "n1", address)
         };
         let agent = Agent::new(config, 7, Recovered::default(), Instant::ZERO);

@@ -30,7 +30,7 @@ pub struct Change {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum KeptCheck {
     /// One that was defined.
-    Defined(CheckDefinition),
+    Defined(Box<CheckDefinition>),
     /// The node or a service is under maintenance.
     Maintenance {
         /// The service; empty for the node.

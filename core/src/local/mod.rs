@@ -117,7 +117,7 @@ impl Local {
             rng,
             stale: BTreeSet::new(),
             keeping: false,
-            silent: false,
+            silent: config.local.sync_interval.is_zero(),
             orders: VecDeque::new(),
         };
         local.restore(now, &definitions, files);
@@ -152,7 +152,7 @@ impl Local {
 
     /// Whether the servers are to be told nothing for now: the agent is about to leave.
     pub const fn set_silent(&mut self, silent: bool) {
-        self.silent = silent;
+        self.silent = silent || self.options.sync_interval.is_zero();
     }
 
     /// Does what is due.

@@ -32,7 +32,7 @@ impl Local {
         self.has_room(&sound)?;
         let mut changes = vec![keep_service(&sound.service)];
         for check in &sound.checks {
-            changes.push(keep_check(&check.id, &KeptCheck::Defined(check.clone())));
+            changes.push(keep_check(&check.id, &KeptCheck::Defined(Box::new(check.clone()))));
         }
         self.put_service(now, sound, Origin::Client);
         Ok(changes)
@@ -62,7 +62,7 @@ impl Local {
         if self.registry.check(&check.id).is_none() {
             self.has_room_for_checks(1)?;
         }
-        let changes = vec![keep_check(&check.id, &KeptCheck::Defined(check.clone()))];
+        let changes = vec![keep_check(&check.id, &KeptCheck::Defined(Box::new(check.clone())))];
         self.put_check(now, check, Origin::Client, Begin::AsTold);
         Ok(changes)
     }

@@ -25,7 +25,7 @@ impl Local {
             match sound_service(definition, &self.options) {
                 Ok(sound) => self.put_service(now, sound, Origin::File),
                 Err(error) => {
-                    self.leave_out(format!("service '{}' of the configuration files", definition.name), error)
+                    self.leave_out(format!("service '{}' of the configuration files", definition.name), error);
                 }
             }
         }
@@ -96,7 +96,7 @@ impl Local {
             KeptCheck::Maintenance { service, reason, token } => self.put_maintenance(now, &service, &reason, &token),
             KeptCheck::Defined(check) => {
                 // What may have happened meanwhile, nobody knows: users are not sent there before it is.
-                let check = CheckDefinition { status: CRITICAL.to_owned(), ..check };
+                let check = CheckDefinition { status: CRITICAL.to_owned(), ..*check };
                 if kind(&check, &self.options).is_none() {
                     return Some(forget(CHECKS, &id));
                 }
