@@ -23,7 +23,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> ExitCode {
-    failed::status(force_leave(args))
+    failed::status_on_stdout(force_leave(args))
 }
 
 fn force_leave(args: Args) -> Result<(), Failed> {

@@ -24,7 +24,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> ExitCode {
     let joined = join(args);
-    failed::status(joined.map(|number| println!("Successfully joined cluster by contacting {number} nodes.")))
+    failed::status_on_stdout(joined.map(|number| println!("Successfully joined cluster by contacting {number} nodes.")))
 }
 
 /// Gives how many answered, if any did.

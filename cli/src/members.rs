@@ -40,7 +40,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(None) => ExitCode::from(2),
-        Err(failed) => failed::status(Err(failed)),
+        Err(failed) => failed::status_on_stdout(Err(failed)),
     }
 }
 

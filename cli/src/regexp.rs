@@ -25,7 +25,11 @@ fn in_go_s_words(error: &ast::Error) -> String {
         ast::ErrorKind::GroupUnclosed => format!("missing closing ): `{whole}`"),
         ast::ErrorKind::GroupUnopened => format!("unexpected ): `{whole}`"),
         ast::ErrorKind::ClassUnclosed => format!("missing closing ]: `{}`", whole.get(from..).unwrap_or_default()),
-        ast::ErrorKind::RepetitionMissing => format!("missing argument to repetition operator: `{part}`"),
+        ast::ErrorKind::RepetitionMissing => {
+            // What the parser marks is the empty place before the operator.
+            let operator = whole.get(from..).and_then(|rest| rest.chars().next()).unwrap_or_default();
+            format!("missing argument to repetition operator: `{operator}`")
+        }
         ast::ErrorKind::EscapeUnexpectedEof => "trailing backslash at end of expression: ``".to_owned(),
         ast::ErrorKind::EscapeUnrecognized => format!("invalid escape sequence: `{part}`"),
         other => format!("{other}: `{part}`"),

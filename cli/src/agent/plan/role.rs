@@ -36,7 +36,7 @@ impl Role {
         match expect {
             0 => {}
             1 => {
-                warnings.push("BootstrapExpect Mode is specified as 1; this is the same as Bootstrap mode.".to_owned())
+                warnings.push("BootstrapExpect Mode is specified as 1; this is the same as Bootstrap mode.".to_owned());
             }
             2 => warnings.push("with two servers the loss of either stops the cluster".to_owned()),
             even if even % 2 == 0 => {
