@@ -170,7 +170,11 @@ impl World {
                 if self.hosts[host_at(to)].agent.is_some() {
                     self.schedule(after, host_at(to), Coming::Input(Input::Stream { from, bytes }));
                 } else {
-                    self.schedule(after, number, Coming::Input(Input::Unreachable { to }));
+                    self.schedule(
+                        after,
+                        number,
+                        Coming::Input(Input::Unreachable { to, reason: "nobody listens there".to_owned() }),
+                    );
                 }
             }
             Output::Persist(write) => {

@@ -26,7 +26,7 @@ pub struct Options {
     pub suspicion_max_mult: u32,
     /// Whether a suspected member is told before others (Lifeguard's buddy system).
     pub buddy: bool,
-    /// How many times a broadcast is sent, times log10 of the pool's size.
+    /// How many times a broadcast is sent, times log10 of the pool's size, rounded up.
     pub retransmit_mult: u32,
     /// How often broadcasts are sent on their own, not riding on probes.
     pub gossip_interval: Duration,
@@ -98,12 +98,14 @@ impl Options {
         crc32c::crc32c(self.pool.as_bytes())
     }
 
-    /// How often a broadcast is sent in a pool of `live` members: rumours reach all with O(log n) sends each.
+    /// How often a broadcast is sent in a pool of `live` members: rumours reach all with O(log n) sends each. As in Serf, the
+    /// logarithm is rounded up before it is multiplied: in a small pool the few sends that this adds decide whether one event in
+    /// twenty has to wait for an exchange of full states.
     #[must_use]
     pub fn retransmit_limit(&self, live: usize) -> u32 {
         // A little is taken off before rounding up, so that a whole result stays what it is.
-        let limit = f64::from(self.retransmit_mult) * log10(live + 1) - 1e-9;
-        (limit.ceil() as u32).max(1)
+        let nodes = (log10(live + 1) - 1e-9).ceil().max(1.0);
+        self.retransmit_mult.saturating_mul(nodes as u32).max(1)
     }
 
     /// How long a suspicion lasts, at least and at most, in a pool of `live` members (Lifeguard, section IV-B).
@@ -170,7 +172,7 @@ mod tests {
     fn what_grows_grows_with_the_logarithm() {
         let options = Options::default();
         let limits: Vec<u32> = [1, 2, 3, 9, 10, 99, 999].into_iter().map(|n| options.retransmit_limit(n)).collect();
-        assert_eq!(limits, [2, 2, 3, 4, 5, 8, 12]);
+        assert_eq!(limits, [4, 4, 4, 4, 8, 8, 12]);
         assert_eq!(options.suspicion_bounds(3), (Duration::from_secs(4), Duration::from_secs(24)));
         let (least, most) = options.suspicion_bounds(100);
         assert!((least.as_secs_f64() - 8.0).abs() < 1e-6 && (most.as_secs_f64() - 48.0).abs() < 1e-6);

@@ -146,7 +146,7 @@ impl Network {
         match self.events.pop().map(|scheduled| scheduled.event) {
             Some(Event::Deliver { from, to, is_stream, bytes }) => self.deliver(from, to, is_stream, bytes),
             Some(Event::Unreachable { to, address }) => {
-                self.with(to, |gossip, now| gossip.handle_unreachable(now, address));
+                self.with(to, |gossip, now| gossip.handle_unreachable(now, address, "nobody listens there"));
             }
             Some(Event::Wake { member }) if self.members[member].armed == self.now => {
                 self.members[member].armed = Instant::NEVER;

@@ -48,7 +48,18 @@ fn median(sample: &Sample) -> Option<Duration> {
 /// Dissemination and detection by size.
 pub(super) fn size_tables(args: &Args, points: &[Point]) -> String {
     let mut text = format!("pools of different sizes, seed {}\n", args.seed);
-    let mut rows = vec![head(&["members", "events", "50 %", "99 %", "all", "all, p99", "rounds of theory", "theory"])];
+    let mut rows = vec![head(&[
+        "members",
+        "events",
+        "50 %",
+        "99 %",
+        "all",
+        "theory",
+        "all, p90",
+        "p99",
+        "longest",
+        "by exchange",
+    ])];
     rows.extend(points.iter().map(|point| {
         vec![
             point.size.to_string(),
@@ -56,9 +67,11 @@ pub(super) fn size_tables(args: &Args, points: &[Point]) -> String {
             millis(median(&point.half)),
             millis(median(&point.most)),
             millis(median(&point.all)),
+            format!("{:.0}", spreading(point.size)),
+            millis(point.all.percentile(90)),
             millis(point.all.percentile(99)),
-            format!("{:.1}", rounds(point.size)),
-            format!("{:.0}", rounds(point.size) * 200.0),
+            millis(point.all.percentile(100)),
+            format!("{:.1} %", 100.0 * point.by_exchange as f64 / point.all.trials() as f64),
         ]
     }));
     writeln!(text, "\nfrom the firing of an event until members have it (ms, medians):\n\n{}", table(&rows).trim_end())
@@ -98,11 +111,16 @@ pub(super) fn size_tables(args: &Args, points: &[Point]) -> String {
     text
 }
 
-/// How many rounds of gossip theory gives a rumour to reach all, with three sends a round: as many as it takes to grow
-/// fourfold each round to all members, and then for the last one to be hit by chance.
-fn rounds(size: usize) -> f64 {
+/// How many milliseconds theory gives from the firing of an event until all have it, in the median.
+///
+/// Whoever hears something first tells three others at once. That wave goes as fast as the network, in log₃ n steps, and leaves out
+/// a share of the members that solves s = e^(−3 (1 − s)). Then those who have it tell three more every 200 ms, each time leaving out the
+/// same share of those who are left, until the last one is reached in half of all cases.
+fn spreading(size: usize) -> f64 {
+    let left_out: f64 = (0..50).fold(0.5, |left: f64, _| (-3.0 * (1.0 - left)).exp());
     let size = size as f64;
-    size.ln() / 4_f64.ln() + size.ln() / 3.0
+    let rounds = (size / 2_f64.ln()).ln() / -left_out.ln() - 1.0;
+    size.ln() / 3_f64.ln() + 200.0 * rounds.max(0.0)
 }
 
 /// How many seconds theory gives from a death to its declaration: a wait for the next probe, which somebody's hits the dead one with a
@@ -122,8 +140,8 @@ pub(super) fn size_figure(points: &[Point]) -> Figure {
         line("50 % have it", &|point| of(&point.half, 50, 1e3)),
         line("99 % have it", &|point| of(&point.most, 50, 1e3)),
         line("all have it", &|point| of(&point.all, 50, 1e3)),
-        line("all have it, 99th percentile", &|point| of(&point.all, 99, 1e3)),
-        line("theory, synchronous rounds", &|point| Some(rounds(point.size) * 200.0)),
+        line("all have it, 90th percentile", &|point| of(&point.all, 90, 1e3)),
+        line("theory of all", &|point| Some(spreading(point.size))),
     ];
     let deaths = vec![
         line("suspected by anybody", &|point| of(&point.suspected, 50, 1.0)),

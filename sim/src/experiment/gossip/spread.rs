@@ -15,6 +15,8 @@ const WARM_UP: Duration = Duration::from_secs(3);
 const EVENTS: usize = 10;
 /// An event that has not reached all by then is given up.
 const EVENT_PATIENCE: Duration = Duration::from_secs(60);
+/// By then nobody broadcasts an event any more.
+const BROADCASTS_END: Duration = Duration::from_secs(3);
 /// A death that not all have noticed by then is given up.
 const DEATH_PATIENCE: Duration = Duration::from_secs(300);
 /// One death for so many members at the same time, up to [`MOST_DEATHS`].
@@ -34,6 +36,8 @@ pub struct Point {
     pub most: Sample,
     /// Until all had it.
     pub all: Sample,
+    /// How many events took longer than broadcasts take: the last member had them by an exchange of full states.
+    pub by_exchange: usize,
     /// From a death until anybody suspected it.
     pub suspected: Sample,
     /// Until anybody declared it.
@@ -57,11 +61,14 @@ pub fn measure(size: usize, pools: u64, seed: u64, jobs: usize, options: &Option
     let outcomes = side_by_side(pools, jobs, |n| observe(size, seeds[n as usize], options));
     let spread = |which: usize| Sample::new(outcomes.iter().flat_map(|(events, ..)| events).map(|event| event[which]));
     let death = |which: usize| Sample::new(outcomes.iter().flat_map(|(_, deaths, _)| deaths).map(|death| death[which]));
+    let late = |event: &&Spread| event[2].is_none_or(|all| all > BROADCASTS_END);
+    let by_exchange = outcomes.iter().flat_map(|(events, ..)| events).filter(late).count();
     Point {
         size,
         half: spread(0),
         most: spread(1),
         all: spread(2),
+        by_exchange,
         suspected: death(0),
         first: death(1),
         known: death(2),
