@@ -46,6 +46,22 @@ pub(crate) struct Options {
     stale: bool,
 }
 
+/// The options of commands that concern the very agent that they reach. Consul's older ones reached it by another protocol
+/// than HTTP, at an address of its own.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct AgentOptions {
+    /// Address of the agent. [default: $CONSUL_HTTP_ADDR or 127.0.0.1:8500]
+    #[arg(long, value_name = "address")]
+    http_addr: Option<String>,
+    /// Where older commands reached the agent, which here is asked by HTTP. If nothing says where that is, then on the same
+    /// host at port 8500. [default: $CONSUL_RPC_ADDR]
+    #[arg(long, value_name = "address")]
+    rpc_addr: Option<String>,
+    /// ACL token. [default: $CONSUL_HTTP_TOKEN, or the agent's own]
+    #[arg(long, value_name = "token")]
+    token: Option<String>,
+}
+
 /// Where and how to ask.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -54,6 +70,8 @@ pub(crate) struct Client {
     basic_auth: Option<String>,
     datacenter: String,
     stale: bool,
+    /// Where older commands would reach the agent. Looked at only if it is not reached by HTTP.
+    rpc: Option<String>,
 }
 
 /// What an agent answered.
@@ -98,6 +116,27 @@ impl<R: Read + Unpin> Body for Upload<R> {
     }
 }
 
+impl Error {
+    /// The error of a command that was `doing` something ("listing members"), as Consul's commands put it: if nobody is
+    /// there, it does not matter what was to be done.
+    pub(crate) fn told(&self, doing: &str) -> String {
+        match self {
+            Self::Dial { authority, reason, .. } => {
+                format!("Error connecting to Consul agent: dial tcp {authority}: {reason}")
+            }
+            _ => format!("Error {doing}: {self}"),
+        }
+    }
+
+    /// What the agent said about why it did not do as it was asked.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Status { text, .. } if !text.is_empty() => text.clone(),
+            _ => self.to_string(),
+        }
+    }
+}
+
 struct Parenthesised<'t>(&'t str);
 
 impl fmt::Display for Parenthesised<'_> {
@@ -133,6 +172,20 @@ impl Client {
         Self::with_environment(options, |name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
+    /// A client of the very agent that is asked.
+    pub(crate) fn of_agent(options: AgentOptions) -> Result<Self, Error> {
+        Self::of_agent_with(options, |name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+
+    fn of_agent_with(options: AgentOptions, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let AgentOptions { http_addr, rpc_addr, token } = options;
+        let rpc = rpc_addr.or_else(|| variable("CONSUL_RPC_ADDR"));
+        let host = rpc.as_deref().and_then(|rpc| rpc.rsplit_once(':')).map(|(host, _)| host.to_owned());
+        let http_addr = http_addr.or_else(|| variable("CONSUL_HTTP_ADDR")).or(host);
+        let options = Options { http_addr, token, ..Options::default() };
+        Ok(Self { rpc, ..Self::with_environment(options, variable)? })
+    }
+
     fn with_environment(options: Options, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let address =
             options.http_addr.or_else(|| variable("CONSUL_HTTP_ADDR")).unwrap_or_else(|| DEFAULT_ADDRESS.to_owned());
@@ -143,6 +196,7 @@ impl Client {
             basic_auth: variable("CONSUL_HTTP_AUTH"),
             datacenter: options.datacenter,
             stale: options.stale,
+            rpc: None,
         })
     }
 
@@ -175,6 +229,24 @@ impl Client {
         let query = if self.stale { vec![("stale", "")] } else { vec![] };
         let request = self.request(&Method::GET, path, &query, Full::<Bytes>::default())?;
         self.run(request, Some(out))
+    }
+
+    /// Asks for something that has no end, and writes it to `out` as it comes, until the user interrupts that: then there
+    /// is no answer.
+    pub(crate) fn follow(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        out: &mut dyn Write,
+    ) -> Result<Option<Answer>, Error> {
+        let request = self.request(&Method::GET, path, query, Full::<Bytes>::default())?;
+        let failure = self.failure(&request);
+        runtime()?.block_on(async {
+            tokio::select! {
+                answer = self.exchange(request, &failure, Some(out)) => answer.map(Some),
+                _ = tokio::signal::ctrl_c() => Ok(None),
+            }
+        })
     }
 
     /// Sends something that is too large for memory, of `length` if that is known.
@@ -210,11 +282,26 @@ impl Client {
     where
         B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
     {
+        let failure = self.failure(&request);
+        runtime()?.block_on(self.exchange(request, &failure, out))
+    }
+
+    fn failure<B>(&self, request: &Request<B>) -> Failure {
         let url = format!("http://{}{}", self.authority, request.uri());
-        let failure = Failure { method: go_name(request.method()), url };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Error::Unsupported(format!("cannot use the network: {error}")))?;
-        runtime.block_on(self.exchange(request, &failure, out))
+        Failure { method: go_name(request.method()), url }
+    }
+
+    /// Connects to the agent. If it is not there by HTTP, who asked for an older address is told what is there.
+    async fn connect(&self, failure: &Failure) -> Result<TcpStream, Error> {
+        let error = match dial(&self.authority).await {
+            Ok(stream) => return Ok(stream),
+            Err(reason) => failure.dial(&self.authority, reason),
+        };
+        let Some(rpc) = &self.rpc else { return Err(error) };
+        match dial(rpc).await {
+            Ok(_) => Err(error),
+            Err(reason) => Err(failure.dial(rpc, reason)),
+        }
     }
 
     async fn exchange<B>(
@@ -226,10 +313,7 @@ impl Client {
     where
         B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
     {
-        let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.authority)).await {
-            Ok(connected) => connected.map_err(|error| failure.dial(&self.authority, go_reason(&error)))?,
-            Err(_) => return Err(failure.dial(&self.authority, "i/o timeout".to_owned())),
-        };
+        let stream = self.connect(failure).await?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| failure.broken(&error))?;
         let driving = tokio::spawn(connection);
@@ -240,7 +324,8 @@ impl Client {
             Some(out) if status == StatusCode::OK => {
                 while let Some(frame) = incoming.frame().await {
                     let frame = frame.map_err(|error| failure.broken(&error))?;
-                    out.write_all(frame.data_ref().map_or(&[][..], |data| data)).map_err(Error::Output)?;
+                    let data = frame.data_ref().map_or(&[][..], |data| data);
+                    out.write_all(data).and_then(|()| out.flush()).map_err(Error::Output)?;
                 }
                 Bytes::new()
             }
@@ -272,6 +357,19 @@ impl Client {
             headers.insert(AUTHORIZATION, value.parse().map_err(unfit("CONSUL_HTTP_AUTH"))?);
         }
         Ok(())
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Error::Unsupported(format!("cannot use the network: {error}")))
+}
+
+/// A connection, or why there is none.
+async fn dial(address: &str) -> Result<TcpStream, String> {
+    match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+        Ok(connected) => connected.map_err(|error| go_reason(&error)),
+        Err(_) => Err("i/o timeout".to_owned()),
     }
 }
 
@@ -360,6 +458,20 @@ mod tests {
             Options { http_addr: Some("http://flag:2/".into()), token: Some("t2".into()), ..Options::default() };
         let client = client(given, &environment);
         assert_eq!((&*client.authority, client.token.as_deref()), ("flag:2", Some("t2")));
+    }
+
+    #[test]
+    fn an_address_of_older_commands_names_the_host() {
+        let client = |options, variables: &[(&str, &str)]| {
+            let variable =
+                |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+            Client::of_agent_with(options, variable).unwrap()
+        };
+        let rpc = || AgentOptions { rpc_addr: Some("10.0.0.9:8400".into()), ..AgentOptions::default() };
+        assert_eq!(client(rpc(), &[]).authority, "10.0.0.9:8500");
+        let both = client(rpc(), &[("CONSUL_HTTP_ADDR", "h:1"), ("CONSUL_RPC_ADDR", "h:2")]);
+        assert_eq!((&*both.authority, both.rpc.as_deref()), ("h:1", Some("10.0.0.9:8400")));
+        assert_eq!(client(AgentOptions::default(), &[]).authority, "127.0.0.1:8500");
     }
 
     #[test]

@@ -14,6 +14,18 @@ impl Failed {
     }
 }
 
+/// As [`status`], for the commands that Consul 0.7 has no HTTP for: it tells of their failures on standard output, and
+/// there are programs that look for them there.
+pub(crate) fn status_on_stdout(done: Result<(), Failed>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed(why)) => {
+            println!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Says why, if it failed; gives the status to exit with.
 pub(crate) fn status(done: Result<(), Failed>) -> ExitCode {
     match done {

@@ -57,6 +57,9 @@ fn text(program: &str, command: &Command, path: &[String]) -> String {
             write_option(&mut text, option);
         }
     }
+    if let Some(more) = command.get_after_help() {
+        let _ = write!(text, "\n{more}");
+    }
     text
 }
 

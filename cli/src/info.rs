@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use crate::client::{Answer, Client, Options};
+use crate::client::{AgentOptions, Answer, Client, Error};
 use crate::failed::{self, Failed};
 
 /// Prints what the agent counts and knows of itself
@@ -17,21 +17,22 @@ use crate::failed::{self, Failed};
 )]
 pub(crate) struct Args {
     #[command(flatten)]
-    client: Options,
+    client: AgentOptions,
     /// Anything more is ignored.
     #[arg(hide = true)]
     _rest: Vec<String>,
 }
 
 pub(crate) fn run(args: Args) -> ExitCode {
-    failed::status(ask(args.client).map(|stats| print!("{stats}")))
+    failed::status_on_stdout(ask(args.client).map(|stats| print!("{stats}")))
 }
 
-fn ask(options: Options) -> Result<String, Failed> {
-    let failed = |why: String| Failed(format!("Error querying agent: {why}"));
-    let client = Client::new(options).map_err(|error| failed(error.to_string()))?;
-    let body = client.get("agent/self", &[]).and_then(Answer::ok).map_err(|error| failed(error.to_string()))?;
-    let itself: Value = serde_json::from_slice(&body).map_err(|error| failed(format!("unreadable answer: {error}")))?;
+fn ask(options: AgentOptions) -> Result<String, Failed> {
+    let failed = |error: Error| Failed(error.told("querying agent"));
+    let client = Client::of_agent(options).map_err(failed)?;
+    let body = client.get("agent/self", &[]).and_then(Answer::ok).map_err(failed)?;
+    let itself: Value = serde_json::from_slice(&body)
+        .map_err(|error| Failed(format!("Error querying agent: unreadable answer: {error}")))?;
     Ok(shown(&itself["Stats"]))
 }
 

@@ -2,12 +2,24 @@
 
 mod agent;
 mod client;
+mod configtest;
+mod event;
 mod failed;
 mod flags;
+mod force_leave;
 mod help;
 mod info;
+mod join;
+mod keygen;
 mod kv;
+mod leave;
+mod maint;
+mod members;
+mod monitor;
 mod operator;
+mod regexp;
+mod reload;
+mod rtt;
 mod snapshot;
 mod table;
 mod version;
@@ -32,11 +44,23 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 #[command(disable_help_flag = true, disable_help_subcommand = true)]
 enum Commands {
-    Agent(agent::Args),
+    Agent(Box<agent::Args>),
+    Configtest(configtest::Args),
+    Event(event::Args),
+    ForceLeave(force_leave::Args),
     Info(info::Args),
+    Join(join::Args),
+    Keygen(keygen::Args),
     Kv(kv::Args),
+    Leave(leave::Args),
+    Maint(maint::Args),
+    Members(members::Args),
+    Monitor(monitor::Args),
     Operator(operator::Args),
+    Reload(reload::Args),
+    Rtt(rtt::Args),
     Snapshot(snapshot::Args),
+    Validate(configtest::Validate),
     Version(version::Args),
 }
 
@@ -68,10 +92,22 @@ fn run(args: Vec<OsString>) -> ExitCode {
     };
     match cli.command {
         Commands::Agent(args) => agent::run(&args, &agent::ignored(&matches)),
+        Commands::Configtest(args) => configtest::run(args),
+        Commands::Event(args) => event::run(args),
+        Commands::ForceLeave(args) => force_leave::run(args),
         Commands::Info(args) => info::run(args),
+        Commands::Join(args) => join::run(args),
+        Commands::Keygen(_) => keygen::run(),
         Commands::Kv(args) => kv::run(args),
+        Commands::Leave(args) => leave::run(args),
+        Commands::Maint(args) => maint::run(args),
+        Commands::Members(args) => members::run(args),
+        Commands::Monitor(args) => monitor::run(args),
         Commands::Operator(args) => operator::run(args),
+        Commands::Reload(args) => reload::run(args),
+        Commands::Rtt(args) => rtt::run(args),
         Commands::Snapshot(args) => snapshot::run(args),
+        Commands::Validate(args) => configtest::validate(args),
         Commands::Version(_) => version::run(),
     }
 }

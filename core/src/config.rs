@@ -1,8 +1,9 @@
 //! What an agent must know before it starts. Consul's defaults, unless something is known to be better.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::api::agent::{Definitions, Settings};
+use crate::api::catalog::Meta;
 use crate::gossip;
 use crate::id::PeerId;
 use crate::raft::{self, Configuration};
@@ -87,7 +88,8 @@ pub struct Local {
     /// Whether checks may run commands.
     pub script_checks: bool,
     /// How often the catalog is compared with what is registered here, in a cluster of up to 128 agents; every doubling
-    /// adds as much again (Consul's minute).
+    /// adds as much again (Consul's minute). Zero: never, nor is the catalog told of any change; for an agent that is to keep
+    /// to itself, such as one whose every message a test counts.
     pub sync_interval: Duration,
     /// A check whose output alone changed is not told to the catalog before this has passed (`check_update_interval`, Consul's
     /// five minutes); zero tells every change at once.
@@ -98,6 +100,19 @@ pub struct Local {
     pub reap_interval: Duration,
     /// A service is critical for so long, at least, before it is taken back.
     pub min_deregister_after: Duration,
+    /// What users say of this node in the catalog (`node_meta`).
+    pub node_meta: Meta,
+    /// The address that other datacenters reach this node at (`advertise_addr_wan`), if it is not the one of the gossip pool.
+    pub wan_address: Option<IpAddr>,
+    /// The time of day when the agent comes into being, since the beginning of 1970. Without it, what was told of a check in
+    /// an earlier life holds however long ago that was.
+    pub time_of_day: Option<Duration>,
+    /// Probes that run at a time.
+    pub probes: usize,
+    /// Services that can be registered.
+    pub services: usize,
+    /// Checks that can be registered.
+    pub checks: usize,
 }
 
 impl Default for Local {
@@ -110,6 +125,12 @@ impl Default for Local {
             min_interval: Duration::from_secs(1),
             reap_interval: Duration::from_secs(15),
             min_deregister_after: Duration::from_secs(60),
+            node_meta: Meta::new(),
+            wan_address: None,
+            time_of_day: None,
+            probes: 128,
+            services: 65_536,
+            checks: 65_536,
         }
     }
 }

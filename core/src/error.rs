@@ -122,9 +122,37 @@ pub enum Error {
     /// Only servers join those of other datacenters.
     #[error("Must be a server to join WAN cluster")]
     NotAServer,
+    /// A service or check cannot be registered as it is defined. What is wrong with it, in Consul's words. The caller is wrong
+    /// (400).
+    #[error("{0}")]
+    BadDefinition(String),
+    /// A check is to be registered for a service that is not registered with this agent (500).
+    #[error("ServiceID {0:?} does not exist")]
+    NoSuchService(String),
+    /// What is told of a check is no state (400).
+    #[error("Invalid check status: '{0}'")]
+    BadCheckStatus(String),
+    /// Something is told of a check that is not registered with this agent, or is not one that is told of (500).
+    #[error("CheckID {0:?} does not have associated TTL")]
+    NoTtl(String),
+    /// Maintenance is for a service that is not registered with this agent (404).
+    #[error("No service registered with ID {0:?}")]
+    ServiceNotRegistered(String),
+    /// Maintenance is for a service, but it is not said for which (400).
+    #[error("Missing service ID")]
+    NoServiceNamed,
+    /// It is not said which service is to be taken back (500).
+    #[error("ServiceID missing")]
+    MissingServiceId,
+    /// It is not said which check is to be taken back (500).
+    #[error("CheckID missing")]
+    MissingCheckId,
     /// This agent keeps no replicated state and knows no server that does.
     #[error("No known Consul servers")]
     NoServers,
+    /// The state as a whole was asked of an agent that holds none of it: a server does.
+    #[error("this agent keeps no state of its own: ask a server for it, such as the one at {0}")]
+    NoStateHere(std::net::IpAddr),
     /// What this agent was about to do for the call took too long.
     #[error("nothing came of it in time: look at the agent's log, and try again")]
     NoAnswer,
@@ -172,6 +200,10 @@ pub enum Busy {
     UncommittedBytes,
     /// Agents that are being joined.
     Joins,
+    /// Services registered with one agent.
+    Services,
+    /// Checks registered with one agent.
+    Checks,
 }
 
 impl std::fmt::Display for Busy {
@@ -181,6 +213,8 @@ impl std::fmt::Display for Busy {
             Self::BlockedQueries => "blocked queries",
             Self::UncommittedBytes => "uncommitted bytes",
             Self::Joins => "agents to join",
+            Self::Services => "services on this agent",
+            Self::Checks => "checks on this agent",
         })
     }
 }

@@ -84,7 +84,7 @@ counter! {
 
 /// The stable name of a server in raft: a UUID that lives in its data directory, so that a server may
 /// come back with another address and is still the same.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PeerId(pub Uuid);
 
 impl PeerId {

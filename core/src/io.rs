@@ -22,6 +22,7 @@ use bytes::Bytes;
 use crate::api::{Call, Reply};
 pub use crate::file::{FileName, FileOp, Job, JobOutcome, Write};
 use crate::id::{CallId, JobId, PeerId, ProbeId, WriteSeq};
+use crate::local;
 use crate::peer::Envelope;
 pub use crate::probe::{Finding, Probe};
 use crate::raft;
@@ -211,6 +212,51 @@ pub enum SnapshotNews {
     NoRoom,
 }
 
+/// News of the servers that make up a cluster. Its text is for operators.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ServerNews {
+    /// We have founded a cluster.
+    #[error("founded a cluster of {members} servers")]
+    Founded {
+        /// How many servers it begins with.
+        members: usize,
+    },
+    /// No cluster is founded, as a server founds one all alone.
+    #[error("no cluster is founded: {name} has -bootstrap set, and founds one alone")]
+    FoundsAlone {
+        /// Which.
+        name: String,
+    },
+    /// No cluster is founded, as servers do not agree on how many there are to be.
+    #[error("no cluster is founded: {name} expects {expects} servers, this agent expects {we}")]
+    ExpectsOthers {
+        /// Which server.
+        name: String,
+        /// How many it expects; 0 if it does not wait for others.
+        expects: u32,
+        /// How many we expect.
+        we: u32,
+    },
+    /// No cluster is founded, as there is one: it will add us.
+    #[error("no cluster is founded: {name} belongs to one already, or once did")]
+    Settled {
+        /// Who belongs to it.
+        name: String,
+    },
+    /// No cluster is founded before a failed server comes back, or is declared gone (`force-leave`).
+    #[error("no cluster is founded while {name} is failed: it may belong to one")]
+    AwaitsFailed {
+        /// Which.
+        name: String,
+    },
+    /// A server is not added to the cluster, as it founds one alone, and another one does so too.
+    #[error("{name} is not added to the cluster: more than one server has -bootstrap set, but only one may")]
+    SecondBootstrap {
+        /// Which.
+        name: String,
+    },
+}
+
 /// News of the gossip pool. Its text is for operators.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PoolNews {
@@ -341,6 +387,10 @@ pub enum Notice {
     Left,
     /// Of snapshots.
     Snapshot(SnapshotNews),
+    /// Of the servers that make up the cluster.
+    Servers(ServerNews),
+    /// Of the services and checks of this agent.
+    Local(local::News),
     /// The members are now those that the operator named in `raft/peers.json`, which is removed.
     OrderObeyed,
     /// A message was thrown away.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{Call, Reply};
 use crate::id::{CallId, PeerId, Term};
-use crate::raft;
+use crate::raft::{self, Configuration};
 
 /// A message with its sender and its receiver.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub struct Envelope {
 pub enum Body {
     /// Consensus.
     Raft(raft::Message),
-    /// A client's call, for the leader to answer.
+    /// A client's call, for the leader to answer, or for any server.
     Forward(Forward),
     /// The answer to a [`Forward`].
     Answer {
@@ -58,6 +58,52 @@ pub enum Body {
         /// As in [`Forward::origin`].
         origin: u64,
     },
+    /// An agent that takes no part in raft asks a server who leads.
+    WhoLeads,
+    /// The answer to [`Body::WhoLeads`]; `None` if the server knows of no leader.
+    Leads(Option<Leading>),
+    /// Servers that have found each other are about to found a cluster.
+    Founding(Founding),
+}
+
+/// Who leads, as a server knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leading {
+    /// The leader.
+    pub id: PeerId,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// The term that it leads.
+    pub term: Term,
+}
+
+/// How servers without a cluster agree on one: see `founding.rs` of [`crate::agent`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Founding {
+    /// "Let us be these."
+    Proposed {
+        /// Drawn by the founder; each of its proposals has another one.
+        number: u64,
+        /// The first members.
+        configuration: Configuration,
+    },
+    /// The sender will not be in any other cluster, unless this proposal is withdrawn.
+    Pledged {
+        /// The proposal.
+        number: u64,
+    },
+    /// The sender cannot pledge itself to this.
+    Declined {
+        /// The proposal.
+        number: u64,
+        /// It belongs to a cluster, or once did: nothing is to be founded beside that.
+        settled: bool,
+    },
+    /// The proposal does not stand any more, and never will again.
+    Withdrawn {
+        /// The proposal.
+        number: u64,
+    },
 }
 
 /// A call on behalf of another agent's client.
@@ -68,7 +114,8 @@ pub struct Forward {
     /// A random number that the sender drew when it started: its earlier life's calls are not this one's.
     pub origin: u64,
     /// The term in which the sender takes the receiver for the leader. A server leads a term in one life only, so
-    /// that it can tell a copy of this message that comes late from a call that it has not seen.
+    /// that it can tell a copy of this message that comes late from a call that it has not seen. 0 if any server may
+    /// answer.
     pub term: Term,
     /// What is asked.
     pub call: Call,
@@ -83,5 +130,7 @@ pub enum Outcome {
     NotLeader {
         /// As in [`Forward::term`]: what is said of one attempt is not true of the next.
         term: Term,
+        /// Who does lead, if the receiver knows.
+        leader: Option<Leading>,
     },
 }

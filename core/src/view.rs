@@ -1,5 +1,6 @@
 //! A picture of the store for reads that need not enter the core (DESIGN, decision 5).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -86,6 +87,8 @@ impl View {
     #[must_use]
     pub fn answer(&self, now: Instant, call: &Call) -> Option<Reply> {
         match &call.request {
+            // An agent that is no server knows nothing but itself.
+            request if !self.config.server && !matches!(request, Request::Agent(_)) => None,
             Request::Status(status::Request::Leader) => Some(Ok(Response::Leader(self.leader))),
             Request::Status(status::Request::Peers) => {
                 let voters = self.members.servers.values().filter(|server| server.voter);
@@ -120,7 +123,11 @@ impl View {
         if let Some(response) = self.look(now, &call.request) {
             return Some(Ok(response));
         }
-        let answer = query(&self.store, &call.request)?;
+        let mut request = Cow::Borrowed(&call.request);
+        if request.is_near_this_agent() {
+            request.to_mut().name_this_agent(&self.config.name);
+        }
+        let answer = query(&self.store, &request)?;
         if !is_news(answer.changed, read.index) {
             return None;
         }

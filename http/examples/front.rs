@@ -13,7 +13,7 @@ use bytes::Bytes;
 use lictor_core::api::kv::{self, Entry};
 use lictor_core::api::{Call, Read, ReadMeta, Reply, Request, Response};
 use lictor_core::id::Index;
-use lictor_http::{Options, Server, listen};
+use lictor_http::{Hooks, Options, Server, listen};
 
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
@@ -36,7 +36,7 @@ async fn main() -> std::io::Result<()> {
         let entry = entry.clone();
         async move { Ok(answer(&call, entry)) as Reply }
     };
-    let server = Server::start(vec![listen(address.into())?], &Options::default(), call);
+    let server = Server::start(vec![listen(address.into())?], &Options::default(), Hooks::default(), call);
     tokio::signal::ctrl_c().await?;
     server.shutdown(Duration::ZERO).await;
     Ok(())

@@ -51,6 +51,37 @@ pub fn parse_positive(text: &str) -> Option<Option<Duration>> {
     Some(u64::try_from(nanos).ok().filter(|n| *n > 0).map(Duration::from_nanos))
 }
 
+/// Why [`parse_nanos`] does not take `text`, in the words of Go.
+#[must_use]
+pub fn why_not(text: &str) -> String {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let invalid = || format!("time: invalid duration {text:?}");
+    let mut rest = unsigned;
+    while !rest.is_empty() {
+        if let Some((_, tail)) = parse_term(rest) {
+            rest = tail;
+            continue;
+        }
+        let number = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        let digits = rest.len() - number.len();
+        let fraction = number.strip_prefix('.').map(|tail| tail.trim_start_matches(|c: char| c.is_ascii_digit()));
+        let after = fraction.unwrap_or(number);
+        // A number must have a digit, before its point or behind it.
+        if digits == 0 && fraction.is_none_or(|tail| tail.len() + 1 == number.len()) {
+            return invalid();
+        }
+        let unit = after.split(|c: char| c == '.' || c.is_ascii_digit()).next().unwrap_or_default();
+        return match unit {
+            "" => format!("time: missing unit in duration {text:?}"),
+            unit if UNITS.iter().all(|(name, _)| *name != unit) => {
+                format!("time: unknown unit {unit:?} in duration {text:?}")
+            }
+            _ => invalid(),
+        };
+    }
+    invalid()
+}
+
 /// Writes a duration as Go does: `0s`, `200ms`, `1h0m0.5s`.
 #[must_use]
 pub fn format(duration: Duration) -> String {
@@ -194,6 +225,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_is_said_in_the_words_of_go() {
+        let cases = [
+            ("", "invalid duration \"\""),
+            ("abc", "invalid duration \"abc\""),
+            ("-.s", "invalid duration \"-.s\""),
+            ("10", "missing unit in duration \"10\""),
+            ("1s2.5", "missing unit in duration \"1s2.5\""),
+            ("1d", "unknown unit \"d\" in duration \"1d\""),
+            ("5 s", "unknown unit \" s\" in duration \"5 s\""),
+            ("3000000h", "invalid duration \"3000000h\""),
+            ("99999999999999999999s", "invalid duration \"99999999999999999999s\""),
+        ];
+        for (text, why) in cases {
+            assert_eq!(parse_nanos(text), None);
+            assert_eq!(why_not(text), format!("time: {why}"));
+        }
+    }
+
+    #[test]
     fn zero_and_less_are_none_given() {
         assert_eq!(parse_positive("0s"), Some(None));
         assert_eq!(parse_positive("-3s"), Some(None));
@@ -231,6 +281,7 @@ mod tests {
         #[test]
         fn any_text_is_read_or_refused_without_panic(text in ".{0,24}") {
             let _ = parse_nanos(&text);
+            let _ = why_not(&text);
         }
 
         #[test]

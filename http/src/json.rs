@@ -3,6 +3,8 @@
 
 use std::io;
 
+use base64::display::Base64Display;
+use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::ser::{CharEscape, CompactFormatter, Formatter, PrettyFormatter, Serializer};
 
@@ -20,6 +22,15 @@ pub(crate) fn to_vec(value: &impl Serialize, pretty: bool) -> Vec<u8> {
     // Memory takes every write, and no answer has a map with keys that are no strings.
     written.expect("an answer can be written as JSON");
     out
+}
+
+/// Bytes, as text.
+pub(crate) struct Base64<'b>(pub(crate) &'b [u8]);
+
+impl Serialize for Base64<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&Base64Display::new(self.0, &STANDARD))
+    }
 }
 
 /// Another formatter with Go's escapes.

@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use base64::display::Base64Display;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use lictor_core::api::Read;
 use lictor_core::api::kv::{Entries, Entry, Key, PutMode, Request};
@@ -11,6 +9,7 @@ use lictor_core::id::{Index, SessionId};
 use serde::{Serialize, Serializer};
 use warp::http::Method;
 
+use crate::json::Base64;
 use crate::params::Params;
 use crate::reply::{self, HttpResponse, Layout, Refusal};
 
@@ -137,14 +136,6 @@ impl<'e> Shown<'e> {
             create_index: entry.create_index.0,
             modify_index: entry.modify_index.0,
         }
-    }
-}
-
-struct Base64<'e>(&'e [u8]);
-
-impl Serialize for Base64<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&Base64Display::new(self.0, &STANDARD))
     }
 }
 

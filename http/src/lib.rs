@@ -9,33 +9,52 @@
 //! | file | subject |
 //! |---|---|
 //! | `routes` | all paths on one page |
+//! | `answer` | from a request to its answer |
+//! | `ask` | what a request asks for, in a form that all subjects share |
 //! | [`path`] | decoding and cleaning of paths |
 //! | `params` | query strings, consistency, `index` and `wait` |
 //! | [`duration`] | durations as Go writes them |
 //! | `body` | reading of request bodies within a limit |
-//! | `kv`, `status`, `agent`, `operator` | one subject each: request in, JSON out |
+//! | `parse`, `decode` | what is in them: JSON, and the fields of its objects |
+//! | [`definition`] | services and checks as people define them |
+//! | `kv`, `status`, `agent`, `catalog`, `health`, `event`, `coordinate`, `operator` | one subject each: request in, JSON out |
+//! | `shown` | nodes, services and checks as JSON |
 //! | `snapshot` | the state as a whole, out and in |
 //! | [`archive`] | the form of a snapshot |
 //! | `json` | JSON as Go lays it out |
-//! | `reply` | replies to status codes and headers |
+//! | `respond`, `reply` | replies to status codes, headers and bodies |
+//! | `hooks` | what the process does, and not the agent in it |
 //! | `time` | the wall clock's time as text |
 //! | [`server`] | connections |
 
 mod agent;
+mod answer;
 pub mod archive;
+mod ask;
 mod body;
+mod catalog;
+mod coordinate;
+mod decode;
+pub mod definition;
 pub mod duration;
+mod event;
+mod health;
+mod hooks;
 mod json;
 mod kv;
 mod operator;
 mod options;
 mod params;
+mod parse;
 pub mod path;
 mod reply;
+mod respond;
 mod routes;
 pub mod server;
+mod shown;
 mod snapshot;
 mod status;
 
+pub use hooks::Hooks;
 pub use options::Options;
 pub use server::{Server, listen};

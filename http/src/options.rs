@@ -17,6 +17,8 @@ pub struct Options {
     pub value_bytes: usize,
     /// The most bytes of a snapshot that is to be restored, packed and unpacked.
     pub snapshot_bytes: u64,
+    /// The agent's datacenter, which nodes are shown with; empty if they are shown without.
+    pub datacenter: String,
     /// The directory in which a snapshot waits until it has been verified; it needs as much room as the archive.
     pub spool: PathBuf,
 }
@@ -29,6 +31,7 @@ impl Default for Options {
             body_stall: Duration::from_secs(30),
             value_bytes: lictor_core::config::Limits::default().value_bytes,
             snapshot_bytes: 64 << 30,
+            datacenter: String::new(),
             spool: std::env::temp_dir(),
         }
     }

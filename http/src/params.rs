@@ -41,6 +41,11 @@ impl<'q> Params<'q> {
         self.pairs.iter().find(|(n, _)| **n == *name.as_bytes()).map(|(_, value)| &**value)
     }
 
+    /// All values of a parameter.
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        self.pairs.iter().filter(move |(n, _)| **n == *name.as_bytes()).map(|(_, value)| &**value)
+    }
+
     /// The value of a parameter as text, if it is there and not empty.
     pub(crate) fn text(&self, name: &str) -> Option<Cow<'_, str>> {
         self.first(name).filter(|value| !value.is_empty()).map(String::from_utf8_lossy)
@@ -77,12 +82,26 @@ impl<'q> Params<'q> {
         self.read_options().map(|read| ReadOptions { consistency: read.consistency, ..ReadOptions::default() })
     }
 
-    /// The call for `request`, to the datacenter and with the token that the parameters name. A token in
-    /// the query goes before one in the header.
-    pub(crate) fn call(&self, request: impl Into<Request>, header_token: Option<String>) -> Call {
+    /// How long to wait for news of what: `wait` and `index` alone, where consistency means nothing.
+    pub(crate) fn waiting(&self) -> Result<(Option<Duration>, Index), Refusal> {
+        Ok((self.wait()?, self.index()?))
+    }
+
+    /// The datacenter that is meant; `None` for the agent's own.
+    pub(crate) fn datacenter(&self) -> Option<String> {
+        self.text("dc").map(Cow::into_owned)
+    }
+
+    /// On whose behalf: a token in the query goes before one in the header.
+    pub(crate) fn token<'t>(&'t self, header: Option<&'t str>) -> Option<Cow<'t, str>> {
+        self.text("token").or(header.filter(|token| !token.is_empty()).map(Cow::Borrowed))
+    }
+
+    /// The call for `request`, to the datacenter and with the token that the parameters name.
+    pub(crate) fn call(&self, request: impl Into<Request>, header_token: Option<&str>) -> Call {
         Call {
-            datacenter: self.text("dc").map(Cow::into_owned),
-            token: self.text("token").map(Cow::into_owned).or(header_token.filter(|token| !token.is_empty())),
+            datacenter: self.datacenter(),
+            token: self.token(header_token).map(Cow::into_owned),
             request: request.into(),
         }
     }
@@ -253,7 +272,7 @@ mod tests {
     #[test]
     fn the_token_of_the_query_goes_before_the_header_s() {
         let token = |query: &str, header: &str| {
-            Params::parse(query).call(lictor_core::api::status::Request::Leader, Some(header.to_owned())).token
+            Params::parse(query).call(lictor_core::api::status::Request::Leader, Some(header)).token
         };
         assert_eq!(token("token=q", "h").as_deref(), Some("q"));
         assert_eq!(token("token=", "h").as_deref(), Some("h"));

@@ -31,19 +31,31 @@ const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     pub(crate) text: Cow<'static, str>,
+    /// What to use instead of a method that is not there.
+    allowed: Option<&'static str>,
 }
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, text: text.into() }
+        Self { status, text: text.into(), allowed: None }
     }
 
-    pub(crate) fn bad_request(text: &'static str) -> Self {
+    pub(crate) fn bad_request(text: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, text)
     }
 
+    /// A method that the endpoint does not have.
+    pub(crate) fn wrong_method(method: &Method, allowed: &'static str) -> Self {
+        let text = format!("method {method} not allowed here: use one of {allowed}");
+        Self { allowed: Some(allowed), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, text) }
+    }
+
     pub(crate) fn into_response(self) -> HttpResponse {
-        plain(self.status, self.text)
+        let mut response = plain(self.status, self.text);
+        if let Some(allowed) = self.allowed {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+        }
+        response
     }
 }
 
@@ -59,10 +71,12 @@ pub(crate) struct Layout {
 /// The status code of an error. Consul answers most of them with 500.
 fn status_of(error: &Error) -> StatusCode {
     match error {
-        Error::ValueTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Error::BadDefinition(_) | Error::BadCheckStatus(_) | Error::NoServiceNamed => StatusCode::BAD_REQUEST,
+        Error::ServiceNotRegistered(_) => StatusCode::NOT_FOUND,
+        Error::ValueTooLarge { .. } | Error::RegistrationTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Error::KeyTooLarge { .. } => StatusCode::URI_TOO_LONG,
-        Error::Busy { what: Busy::OpenCalls | Busy::BlockedQueries | Busy::Joins, .. } => StatusCode::TOO_MANY_REQUESTS,
         Error::Busy { what: Busy::UncommittedBytes, .. } | Error::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+        Error::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -74,6 +88,13 @@ pub(crate) fn failed(error: &Error) -> HttpResponse {
     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
+    response
+}
+
+/// The answer to a read that failed: the headers say that nothing is known.
+pub(crate) fn failed_read(error: &Error) -> HttpResponse {
+    let mut response = failed(error);
+    set_meta(&mut response, &ReadMeta::default());
     response
 }
 
@@ -91,6 +112,13 @@ pub(crate) fn read(meta: &ReadMeta, value: &impl Serialize, layout: Layout) -> H
     response
 }
 
+/// A JSON answer with an index, which is no read of replicated data.
+pub(crate) fn indexed(index: u64, value: &impl Serialize, layout: Layout) -> HttpResponse {
+    let mut response = json(value, layout);
+    response.headers_mut().insert(INDEX, HeaderValue::from(index));
+    response
+}
+
 /// The answer to what was done and leaves nothing to be said.
 pub(crate) fn empty() -> HttpResponse {
     HttpResponse::new(Bytes::new().into())
@@ -104,6 +132,17 @@ where
     let mut response = warp::reply::stream(pieces).into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     set_meta(&mut response, meta);
+    response
+}
+
+/// Text that goes on and on.
+pub(crate) fn log<S>(pieces: S) -> HttpResponse
+where
+    S: Stream<Item = io::Result<Bytes>> + Send + Sync + 'static,
+{
+    let mut response = warp::reply::stream(pieces).into_response();
+    response.headers_mut().insert(CONTENT_TYPE, TEXT);
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
@@ -155,10 +194,7 @@ pub(crate) fn plain(status: StatusCode, text: impl Into<Cow<'static, str>>) -> H
 
 /// The answer to a method that the endpoint does not have.
 pub(crate) fn wrong_method(method: &Method, allowed: &'static str) -> HttpResponse {
-    let text = format!("method {method} not allowed here: use one of {allowed}");
-    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, text);
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-    response
+    Refusal::wrong_method(method, allowed).into_response()
 }
 
 /// Sends the client to another path with the same query. Only a GET gets a page to look at.
@@ -207,10 +243,17 @@ mod tests {
             (Error::NoPathToDatacenter, 500),
             (Error::MissingSession, 500),
             (Error::DiskFull, 500),
+            (Error::MissingNodeOrAddress, 500),
+            (Error::BadDefinition("Missing check name".into()), 400),
+            (Error::BadCheckStatus("bogus".into()), 400),
+            (Error::ServiceNotRegistered("s".into()), 404),
+            (Error::NoTtl("c".into()), 500),
+            (Error::RegistrationTooLarge { limit: 1 }, 413),
             (Error::ValueTooLarge { limit: 524_288 }, 413),
             (Error::KeyTooLarge { limit: 1 }, 414),
             (busy(Busy::OpenCalls), 429),
             (busy(Busy::BlockedQueries), 429),
+            (busy(Busy::Services), 429),
             (busy(Busy::UncommittedBytes), 503),
             (Error::ShuttingDown, 503),
         ];

@@ -16,8 +16,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
+use crate::answer;
+use crate::hooks::Hooks;
 use crate::options::Options;
-use crate::routes;
 
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 4096;
@@ -47,13 +48,13 @@ pub struct Server {
 
 impl Server {
     /// Serves HTTP on all `listeners`. Each call is answered by `call`, whose future is dropped if the
-    /// client goes away. Must be called within a tokio runtime.
-    pub fn start<F, Fut>(listeners: Vec<TcpListener>, options: &Options, call: F) -> Self
+    /// client goes away; what is asked of the process is done by `hooks`. Must be called within a tokio runtime.
+    pub fn start<F, Fut>(listeners: Vec<TcpListener>, options: &Options, hooks: Hooks, call: F) -> Self
     where
         F: Fn(Call) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Reply> + Send + 'static,
     {
-        let service = routes::service(call, options);
+        let service = answer::service(call, options, hooks);
         let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
         builder
             .http1()

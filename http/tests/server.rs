@@ -1,6 +1,9 @@
 //! The front end over real sockets, with a backend made up for the purpose.
 
+mod agent;
+mod catalog;
 mod client;
+mod event;
 mod operator;
 mod snapshot;
 

@@ -5,7 +5,7 @@
 //!
 //! The directory decides which disk is measured; without one, or with `-`, nothing is written.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use lictor_core::api::{Call, Consistency, ReadOptions, Response, status};
 use lictor_core::config::Config;
 use lictor_core::id::PeerId;
 use lictor_core::raft::Configuration;
-use lictor_runtime::{DataDir, Handle, Options, Runtime, Storage};
+use lictor_runtime::{DataDir, GossipSockets, Handle, Options, Runtime, Storage};
 
 const VALUE: &[u8] = &[b'v'; 64];
 
@@ -64,8 +64,11 @@ fn start(count: usize, root: Option<&Path>) -> Vec<Runtime> {
         let storage = root.map_or(Storage::Memory, |root| {
             DataDir::open_as(root.join(format!("{id}")), id).expect("a data directory").into()
         });
-        let config = Config { bootstrap: Some(members.clone()), ..Config::new(id, format!("node-{id}"), address) };
-        Runtime::start(Options { config, storage, listener, seed: address.port().into() }).expect("a server")
+        let mut config = Config { bootstrap: Some(members.clone()), ..Config::new(id, format!("node-{id}"), address) };
+        let gossip = GossipSockets::bind(SocketAddr::new(address.ip(), 0)).expect("a free port");
+        config.gossip.address = gossip.address().expect("bound");
+        Runtime::start(Options { config, storage, listener: Some(listener), gossip, seed: address.port().into() })
+            .expect("a server")
     };
     ids().zip(listeners).zip(addresses.iter().copied()).map(server).collect()
 }

@@ -9,7 +9,7 @@
 //! write as fast as they are answered. A latency counts from when the write was due, so that writes which had to queue up
 //! behind a slow one are not left out. The aim is a p99 of less than 5 times the undisturbed one.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ use lictor_core::api::{Call, Response, agent, operator, status};
 use lictor_core::config::Config;
 use lictor_core::id::PeerId;
 use lictor_core::raft::Configuration;
-use lictor_runtime::{DataDir, Handle, Options, Runtime};
+use lictor_runtime::{DataDir, GossipSockets, Handle, Options, Runtime};
 use tokio::task::JoinHandle;
 
 /// Writers of the closed loop, and of the filling.
@@ -282,12 +282,14 @@ impl Cluster {
     fn server(&self, n: usize, listener: TcpListener) -> Runtime {
         let id = id(n);
         let founders = Configuration::new((0..FOUNDERS).map(|n| (self::id(n), self.addresses[n])));
-        let config = Config {
+        let mut config = Config {
             bootstrap: founders.is_member(id).then_some(founders),
             ..Config::new(id, format!("node-{id}"), self.addresses[n])
         };
+        let gossip = GossipSockets::bind(SocketAddr::new(self.addresses[n].ip(), 0)).expect("a free port");
+        config.gossip.address = gossip.address().expect("bound");
         let storage = DataDir::open_as(self.directory(n), id).expect("a data directory").into();
-        Runtime::start(Options { config, storage, listener, seed: n as u64 }).expect("a server")
+        Runtime::start(Options { config, storage, listener: Some(listener), gossip, seed: n as u64 }).expect("a server")
     }
 
     fn directory(&self, n: usize) -> PathBuf {

@@ -35,6 +35,11 @@ impl Clock {
     }
 }
 
+/// The time of day, since the beginning of 1970; `None` if the machine believes to be before that.
+pub(crate) fn time_of_day() -> Option<Duration> {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

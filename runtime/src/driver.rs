@@ -18,7 +18,7 @@ use crate::disk::{DiskLink, Task};
 use crate::event::Event;
 use crate::handle::Shared;
 use crate::notices::NoticeLog;
-use crate::tcp::Peers;
+use crate::outside::Outside;
 
 /// The most inputs in one batch, so that the first of many callers does not wait for the last.
 const BATCH: usize = 1024;
@@ -32,7 +32,7 @@ pub(crate) struct Driver {
     events: Receiver<Event>,
     shared: Arc<Shared>,
     disk: DiskLink,
-    peers: Peers,
+    outside: Outside,
     callers: HashMap<CallId, oneshot::Sender<Reply>>,
     notices: NoticeLog,
     /// The last write that went to the disk, and the last that is known to be durable.
@@ -54,14 +54,14 @@ impl Driver {
         events: Receiver<Event>,
         shared: Arc<Shared>,
         disk: DiskLink,
-        peers: Peers,
+        outside: Outside,
     ) -> Self {
         Self {
             agent,
             events,
             shared,
             disk,
-            peers,
+            outside,
             callers: HashMap::new(),
             notices: NoticeLog::default(),
             written: WriteSeq::default(),
@@ -130,6 +130,8 @@ impl Driver {
                         self.callers.remove(id);
                     }
                     Input::Persisted(seq) => self.durable = *seq,
+                    // It was called off after it had ended.
+                    Input::Probed { id, .. } if !self.outside.probes.ended(*id) => return true,
                     _ => {}
                 }
                 self.agent.handle_input(now, input);
@@ -173,7 +175,7 @@ impl Driver {
                     let _ = caller.send(reply);
                 }
             }
-            Output::Message { to, envelope } => self.peers.send(to, &envelope),
+            Output::Message { to, envelope } => self.outside.peers.send(to, &envelope),
             Output::Persist(write) => {
                 self.written = write.seq;
                 self.disk.submit(Task::Write(write));
@@ -181,12 +183,17 @@ impl Driver {
             Output::Job(job) => self.disk.submit_job(job),
             Output::Discard(store) => drop_elsewhere(store),
             Output::Reserve { file, size } => self.disk.submit(Task::Reserve { file, size }),
-            Output::Datagram { .. }
-            | Output::Stream { .. }
-            | Output::Resolve { .. }
-            | Output::Probe(_)
-            | Output::CancelProbe(_) => {}
-            Output::Notice(notice) => self.notices.log(self.shared.clock.now(), &notice),
+            Output::Datagram { to, bytes } => self.outside.datagrams.send(to, &bytes),
+            Output::Stream { to, bytes } => self.outside.streams.send(to, &bytes),
+            Output::Resolve { name } => self.outside.resolve(name),
+            Output::Probe(probe) => self.outside.probes.start(probe),
+            Output::CancelProbe(id) => self.outside.probes.cancel(id),
+            Output::Notice(notice) => {
+                self.notices.log(self.shared.clock.now(), &notice);
+                if notice.ends_the_agent() {
+                    self.shared.ended.send_if_modified(|ended| ended.is_none() && ended.replace(notice).is_none());
+                }
+            }
         }
     }
 

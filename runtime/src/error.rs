@@ -87,11 +87,33 @@ pub enum StartError {
     /// The socket for peers cannot be used.
     #[error("cannot listen to peers: {0}")]
     Listen(io::Error),
+    /// The sockets for gossip cannot be used.
+    #[error("cannot use the sockets for gossip: {0}")]
+    Gossip(io::Error),
 }
 
 impl StartError {
     /// For `map_err`: the system refused to do something with a file.
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { doing, path: path.to_owned(), source }
+    }
+}
+
+/// What the system said, as a part of a sentence.
+pub(crate) fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error ").next().unwrap_or_default();
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_parts_of_sentences() {
+        let refused = io::Error::from_raw_os_error(rustix::io::Errno::CONNREFUSED.raw_os_error());
+        assert_eq!(words(&refused), "connection refused");
     }
 }

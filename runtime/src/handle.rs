@@ -8,8 +8,8 @@ use arc_swap::ArcSwap;
 use lictor_core::agent::View;
 use lictor_core::api::{Call, Error, Reply};
 use lictor_core::id::CallId;
-use lictor_core::io::Input;
-use tokio::sync::oneshot;
+use lictor_core::io::{Input, Notice};
+use tokio::sync::{oneshot, watch};
 
 use crate::clock::Clock;
 use crate::event::Event;
@@ -23,12 +23,15 @@ pub(crate) struct Shared {
     pub(crate) view: ArcSwap<View>,
     /// Set when the agent is to stop: no call is taken from then on.
     pub(crate) closed: AtomicBool,
+    /// The news with which the agent's life has ended, as far as the agent is concerned.
+    pub(crate) ended: watch::Sender<Option<Notice>>,
     next_call: AtomicU64,
 }
 
 impl Shared {
     pub(crate) fn new(clock: Clock, view: Arc<View>) -> Self {
-        Self { clock, view: ArcSwap::new(view), closed: AtomicBool::new(false), next_call: AtomicU64::new(1) }
+        let (closed, ended, next_call) = (AtomicBool::new(false), watch::Sender::new(None), AtomicU64::new(1));
+        Self { clock, view: ArcSwap::new(view), closed, ended, next_call }
     }
 }
 

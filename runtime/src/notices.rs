@@ -1,6 +1,6 @@
 //! What an operator reads of an agent's life.
 
-use lictor_core::io::{Notice, PoolNews, SnapshotNews};
+use lictor_core::io::{Notice, PoolNews, ServerNews, SnapshotNews};
 use lictor_core::raft::{News, StepDown};
 use lictor_core::recovery::PEERS;
 use lictor_core::time::{Duration, Instant};
@@ -21,8 +21,12 @@ impl NoticeLog {
         match notice {
             Notice::Raft(news) => log_news(news),
             Notice::Snapshot(news) => log_snapshot(news),
+            Notice::Local(news) if news.is_trouble() => tracing::warn!("{news}"),
+            Notice::Local(news) => tracing::info!("{news}"),
             Notice::Pool(news) => log_pool(news),
-            Notice::Left => tracing::info!("this agent has left the pool, and stops"),
+            Notice::Left => tracing::info!("agent: left the pool for good: the agent stops"),
+            Notice::Servers(news @ ServerNews::Founded { .. }) => tracing::info!("{news}"),
+            Notice::Servers(news) => tracing::warn!("{news}"),
             Notice::OrderObeyed => {
                 tracing::warn!("{PEERS}: the members that it names are committed and in force; the file is removed");
             }
@@ -78,21 +82,45 @@ fn log_news(news: &News) {
 
 /// Who comes and goes.
 fn log_pool(news: &PoolNews) {
+    let line = pool_line(news);
     match news {
-        PoolNews::NameLost { .. } | PoolNews::GaveUp { .. } => tracing::error!("{news}"),
-        PoolNews::Failed { .. }
-        | PoolNews::Conflict { .. }
+        PoolNews::NameLost { .. } | PoolNews::GaveUp { .. } => tracing::error!("{line}"),
+        PoolNews::Conflict { .. }
         | PoolNews::Refuted
         | PoolNews::Stranger { .. }
         | PoolNews::RetryFailed { .. }
         | PoolNews::RejoinFailed { .. }
-        | PoolNews::Unreadable { .. } => tracing::warn!("{news}"),
+        | PoolNews::Unreadable { .. } => tracing::warn!("{line}"),
         PoolNews::Joined { .. }
         | PoolNews::Updated { .. }
+        | PoolNews::Failed { .. }
         | PoolNews::Left { .. }
         | PoolNews::Reaped { .. }
         | PoolNews::RetrySucceeded { .. }
-        | PoolNews::Rejoined { .. } => tracing::info!("{news}"),
+        | PoolNews::Rejoined { .. } => tracing::info!("{line}"),
+    }
+}
+
+/// The line about a member, or about joining, that people and tools look for in Consul's log; of all else, the news' own
+/// words.
+fn pool_line(news: &PoolNews) -> String {
+    match news {
+        PoolNews::Joined { name, address } => format!("serf: EventMemberJoin: {name} {}", address.ip()),
+        PoolNews::Updated { name, .. } => format!("serf: EventMemberUpdate: {name}"),
+        PoolNews::Failed { name, address } => format!("serf: EventMemberFailed: {name} {}", address.ip()),
+        PoolNews::Left { name, address } => format!("serf: EventMemberLeave: {name} {}", address.ip()),
+        PoolNews::Reaped { name } => format!("serf: EventMemberReap: {name}"),
+        PoolNews::RetrySucceeded { contacted } => {
+            format!("agent: Join completed. Synced with {contacted} initial agents")
+        }
+        PoolNews::RetryFailed { reason, again_in, .. } => {
+            format!("agent: Join failed: {reason}, retrying in {again_in:.1?}")
+        }
+        PoolNews::GaveUp { .. } | PoolNews::NameLost { .. } => format!("agent: {news}"),
+        PoolNews::Rejoined { .. } | PoolNews::RejoinFailed { .. } | PoolNews::Unreadable { .. } => {
+            format!("serf: {news}")
+        }
+        PoolNews::Conflict { .. } | PoolNews::Refuted | PoolNews::Stranger { .. } => format!("memberlist: {news}"),
     }
 }
 
@@ -128,6 +156,17 @@ fn mebibytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn members_come_and_go_in_the_words_that_tools_look_for() {
+        let (name, address) = ("web-1".to_owned(), "10.1.0.7:8301".parse().unwrap());
+        let joined = PoolNews::Joined { name: name.clone(), address };
+        assert_eq!(pool_line(&joined), "serf: EventMemberJoin: web-1 10.1.0.7");
+        let failed = PoolNews::Failed { name, address };
+        assert_eq!(pool_line(&failed), "serf: EventMemberFailed: web-1 10.1.0.7");
+        let gave_up = PoolNews::GaveUp { attempts: 3, reason: "nobody answers".to_owned() };
+        assert_eq!(pool_line(&gave_up), format!("agent: {gave_up}"));
+    }
 
     #[test]
     fn dropped_messages_are_summed_up_and_not_each_told() {

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use lictor_core::file::FileName;
+use lictor_core::keep;
 use lictor_core::recovery::{self, Failure, PEERS_INFO, Recovered};
 use lictor_core::wal;
 
@@ -13,6 +14,9 @@ use crate::error::StartError;
 
 /// Files are read in blocks of this size.
 const BLOCK_BYTES: usize = 1 << 20;
+
+/// How many folders there may be in each other below the agent's own.
+const AGENT_DEPTH: usize = 4;
 
 const PEERS_INFO_TEXT: &str = "\
 raft/peers.json is the way out when so many servers are lost for good that the others find no quorum.
@@ -34,11 +38,14 @@ that is not in the list must not come back with the data that it had.
 ";
 
 /// Reads what is in a data directory, carries out what recovery asks for, and says what the operator should know.
-/// Nothing is changed if it refuses.
-pub(crate) fn recover(directory: &Path, files: &mut Files) -> Result<Recovered, StartError> {
+/// Nothing is changed if it refuses. An agent that is no server has no log: `raft/` is neither made nor looked at.
+pub(crate) fn recover(directory: &Path, files: &mut Files, server: bool) -> Result<Recovered, StartError> {
     let raft = directory.join(wal::DIRECTORY);
-    create_directory(&raft)?;
-    let recovered = recovery::recover(&mut OnDisk { directory, raft: &raft }).map_err(|failure| {
+    if server {
+        create_directory(&raft)?;
+    }
+    let mut on_disk = OnDisk { directory, server, folders: Vec::new() };
+    let recovered = recovery::recover(&mut on_disk).map_err(|failure| {
         let path = directory.to_owned();
         match failure {
             Failure::Files(error) => error,
@@ -47,7 +54,9 @@ pub(crate) fn recover(directory: &Path, files: &mut Files) -> Result<Recovered, 
         }
     })?;
     // A process that was killed may have made these entries without waiting for the disk.
-    sync_directory(&raft)?;
+    for folder in &on_disk.folders {
+        sync_directory(folder)?;
+    }
     sync_directory(directory)?;
     for warning in &recovered.warnings {
         tracing::warn!("{warning}");
@@ -57,7 +66,9 @@ pub(crate) fn recover(directory: &Path, files: &mut Files) -> Result<Recovered, 
         files.apply(repair)?;
     }
     files.sync()?;
-    write_peers_info(&directory.join(PEERS_INFO))?;
+    if server {
+        write_peers_info(&directory.join(PEERS_INFO))?;
+    }
     Ok(recovered)
 }
 
@@ -70,15 +81,39 @@ fn write_peers_info(path: &Path) -> Result<(), StartError> {
     }
 }
 
-/// The files of a server that is about to start.
+/// The files of an agent that is about to start.
 struct OnDisk<'a> {
     directory: &'a Path,
-    raft: &'a Path,
+    server: bool,
+    /// The folders that were listed.
+    folders: Vec<PathBuf>,
 }
 
 impl OnDisk<'_> {
     fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
+    }
+
+    /// Adds all that is in a folder, and, as far as `depth` allows, in those below it. Whatever is no folder counts as a
+    /// file, and a folder too deep down.
+    fn list(&mut self, folder: &str, depth: usize, names: &mut Vec<FileName>) -> Result<(), StartError> {
+        let path = self.path(folder);
+        let failed = || StartError::io("read the directory", &path);
+        let entries = match path.read_dir() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(failed())?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(failed())?;
+            let name = format!("{folder}/{}", entry.file_name().to_string_lossy());
+            if depth > 0 && entry.file_type().map_err(failed())?.is_dir() {
+                self.list(&name, depth - 1, names)?;
+            } else {
+                names.push(name);
+            }
+        }
+        self.folders.push(path);
+        Ok(())
     }
 }
 
@@ -86,12 +121,11 @@ impl recovery::Files for OnDisk<'_> {
     type Error = StartError;
 
     fn names(&mut self) -> Result<Vec<FileName>, StartError> {
-        let failed = || StartError::io("read the directory", self.raft);
         let mut names = Vec::new();
-        for entry in self.raft.read_dir().map_err(failed())? {
-            let name = entry.map_err(failed())?.file_name();
-            names.push(format!("{}/{}", wal::DIRECTORY, name.to_string_lossy()));
+        if self.server {
+            self.list(wal::DIRECTORY, 0, &mut names)?;
         }
+        self.list(keep::FOLDER.trim_end_matches('/'), AGENT_DEPTH, &mut names)?;
         Ok(names)
     }
 
@@ -127,7 +161,26 @@ mod tests {
 
     fn attempt(directory: &Path) -> Result<Recovered, StartError> {
         let lock = File::create(directory.join("lock")).unwrap();
-        recover(directory, &mut Files::new(directory.to_owned(), Quota::default(), lock))
+        recover(directory, &mut Files::new(directory.to_owned(), Quota::default(), lock), true)
+    }
+
+    #[test]
+    fn an_agent_without_a_log_has_its_small_files_and_no_folder_for_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = File::create(directory.path().join("lock")).unwrap();
+        let mut files = Files::new(directory.path().to_owned(), Quota::default(), lock);
+        assert!(recover(directory.path(), &mut files, false).unwrap().files.is_empty());
+        let services = directory.path().join("agent/services");
+        std::fs::create_dir_all(&services).unwrap();
+        for name in ["agent/pool", "agent/services/web", "agent/services/db.new"] {
+            std::fs::write(directory.path().join(name), name).unwrap();
+        }
+        let recovered = recover(directory.path(), &mut files, false).unwrap();
+        assert_eq!(recovered.files.keys().collect::<Vec<_>>(), ["agent/pool", "agent/services/web"]);
+        assert_eq!(recovered.files["agent/services/web"], "agent/services/web");
+        assert!(!services.join("db.new").exists() && !directory.path().join(wal::DIRECTORY).exists());
+        // What it had kept, it keeps as a server.
+        assert_eq!(recover(directory.path(), &mut files, true).unwrap().files, recovered.files);
     }
 
     #[test]

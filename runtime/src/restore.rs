@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `lock` | locked by the agent that uses the directory; its process id, for the reader |
 //! | `node-id` | the server's stable ID, written once |
-//! | `raft/` | its log and its snapshots, see [`lictor_core::recovery`] |
+//! | `raft/` | a server's log and its snapshots, see [`lictor_core::recovery`] |
+//! | `agent/` | small files that the agent keeps beside the log, see [`lictor_core::keep`] |
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write as _};
@@ -82,10 +83,10 @@ impl DataDir {
         &self.path
     }
 
-    /// Reads what is in it and makes it fit for being written on. The files keep the lock from here on.
-    pub(crate) fn restore(self, quota: Quota) -> Result<(Recovered, Files), StartError> {
+    /// Reads what is in it, of the log only for a server, and makes it fit for being written on. The files keep the lock from here on.
+    pub(crate) fn restore(self, quota: Quota, server: bool) -> Result<(Recovered, Files), StartError> {
         let mut files = Files::new(self.path.clone(), quota, self.lock);
-        let recovered = recover(&self.path, &mut files)?;
+        let recovered = recover(&self.path, &mut files, server)?;
         Ok((recovered, files))
     }
 }
@@ -213,7 +214,7 @@ mod tests {
     #[test]
     fn a_log_without_a_name_is_not_taken_for_a_new_server() {
         let root = tempfile::tempdir().unwrap();
-        drop(DataDir::open(root.path()).unwrap().restore(Quota::default()).unwrap());
+        drop(DataDir::open(root.path()).unwrap().restore(Quota::default(), true).unwrap());
         std::fs::remove_file(root.path().join(NODE_ID)).unwrap();
         let error = DataDir::open(root.path()).unwrap_err();
         assert!(matches!(error, StartError::MissingNodeId { .. }), "{error}");

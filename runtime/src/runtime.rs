@@ -7,17 +7,21 @@ use std::thread::{Builder, JoinHandle};
 
 use lictor_core::agent::Agent;
 use lictor_core::config::Config;
+use lictor_core::io::Notice;
 use lictor_core::recovery::Recovered;
 
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::disk::{DiskLink, DiskThreads, Quota};
 use crate::driver::{Driver, stop};
+use crate::errands::{Errands, ErrandsEnd};
 use crate::error::StartError;
 use crate::event::Event;
 use crate::fatal;
+use crate::gossip::GossipSockets;
 use crate::handle::{Handle, Shared};
+use crate::outside::Outside;
 use crate::restore::{DataDir, random_bytes};
-use crate::tcp::{Listening, Peers};
+use crate::tcp::{CONNECTIONS, Listening};
 
 /// What an agent is started with.
 #[derive(Debug)]
@@ -26,8 +30,11 @@ pub struct Options {
     pub config: Config,
     /// Where the log is kept.
     pub storage: Storage,
-    /// Where peers connect to, bound already, so that its port may have been chosen by the system.
-    pub listener: TcpListener,
+    /// Where peers connect to a server, bound already, so that its port may have been chosen by the system. An agent
+    /// that is no server has none: what is for it comes to its gossip's port.
+    pub listener: Option<TcpListener>,
+    /// Where the members of its pool reach it, bound already.
+    pub gossip: GossipSockets,
     /// From which everything random in the core follows; see [`random_seed`].
     pub seed: u64,
 }
@@ -60,6 +67,7 @@ pub struct Runtime {
     shared: Arc<Shared>,
     events: Sender<Event>,
     address: SocketAddr,
+    gossip_address: SocketAddr,
     parts: Option<Parts>,
 }
 
@@ -67,7 +75,8 @@ pub struct Runtime {
 struct Parts {
     agent: JoinHandle<()>,
     disk: Option<DiskThreads>,
-    listening: Listening,
+    errands: ErrandsEnd,
+    listening: Vec<Listening>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -83,8 +92,12 @@ impl Runtime {
     /// # Errors
     /// If the log cannot be read or trusted, or the system refuses a thread or a socket.
     pub fn start(options: Options) -> Result<Self, StartError> {
-        let Options { config, storage, listener, seed } = options;
-        let address = listener.local_addr().map_err(StartError::Listen)?;
+        let Options { mut config, storage, listener, gossip, seed } = options;
+        let gossip_address = gossip.address().map_err(StartError::Gossip)?;
+        let address = match &listener {
+            Some(listener) => listener.local_addr().map_err(StartError::Listen)?,
+            None => gossip_address,
+        };
         let (events, inbox) = channel();
 
         let (recovered, link, disk) = match storage {
@@ -94,18 +107,24 @@ impl Runtime {
                     let (path, found) = (directory.path().to_owned(), directory.node_id());
                     return Err(StartError::OtherNodeId { path, found, wanted: config.id });
                 }
-                let (recovered, files) = directory.restore(quota)?;
+                let (recovered, files) = directory.restore(quota, config.server)?;
                 let (link, disk) = DiskThreads::start(files, events.clone()).map_err(StartError::Thread)?;
                 (recovered, link, Some(disk))
             }
         };
 
         let clock = Clock::start();
+        config.local.time_of_day = clock::time_of_day();
         let agent = Agent::new(config, seed, recovered, clock.now());
         let shared = Arc::new(Shared::new(clock, Arc::clone(agent.view())));
-        let peers = Peers::new(tokio::runtime::Handle::current());
-        let driver = Driver::new(agent, inbox, shared.clone(), link, peers);
-        let listening = Listening::start(listener, events.clone()).map_err(StartError::Listen)?;
+        let (errands, errands_end) = Errands::new(tokio::runtime::Handle::current(), events.clone());
+        let outside = Outside::start(gossip.udp, errands).map_err(StartError::Gossip)?;
+        let driver = Driver::new(agent, inbox, shared.clone(), link, outside);
+        let listen = |listener| Listening::start(listener, events.clone(), CONNECTIONS);
+        let mut listening = vec![listen(gossip.tcp).map_err(StartError::Gossip)?];
+        if let Some(listener) = listener {
+            listening.push(listen(listener).map_err(StartError::Listen)?);
+        }
         let agent = Builder::new()
             .name("lictor-agent".to_owned())
             .spawn(move || {
@@ -115,7 +134,8 @@ impl Runtime {
             .map_err(StartError::Thread)?;
 
         let handle = Handle::new(shared.clone(), events.clone());
-        Ok(Self { handle, shared, events, address, parts: Some(Parts { agent, disk, listening }) })
+        let parts = Some(Parts { agent, disk, errands: errands_end, listening });
+        Ok(Self { handle, shared, events, address, gossip_address, parts })
     }
 
     /// A way to call the agent.
@@ -128,6 +148,26 @@ impl Runtime {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the members of its pool reach it.
+    #[must_use]
+    pub fn gossip_address(&self) -> SocketAddr {
+        self.gossip_address
+    }
+
+    /// Waits until the agent's life is over by the agent's own word, which is the answer: it has left its pool, say. It is
+    /// to be stopped then; until it is, it goes on, and answers those who call it.
+    pub fn ended(&self) -> impl Future<Output = Notice> + Send + use<> {
+        let mut ended = self.shared.ended.subscribe();
+        async move {
+            let notice = ended.wait_for(Option::is_some).await.ok().and_then(|notice| notice.clone());
+            match notice {
+                Some(notice) => notice,
+                // It was stopped by its owner.
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Stops in good order: takes no more calls, waits for the writes that the disk already has and for what
@@ -148,7 +188,7 @@ impl Runtime {
     }
 
     async fn end(mut self, how: Event) {
-        let Some(Parts { agent, disk, listening }) = self.parts.take() else { return };
+        let Some(Parts { agent, disk, errands, listening }) = self.parts.take() else { return };
         stop(&self.shared, &self.events, how);
         let joined = tokio::task::spawn_blocking(move || {
             // The agent's thread holds the line to the disk's, which ends when that is cut.
@@ -159,7 +199,10 @@ impl Runtime {
         });
         // Should a thread have panicked, the process is over already.
         let _ = joined.await;
-        listening.stop().await;
+        errands.end().await;
+        for listening in listening {
+            listening.stop().await;
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Framed TCP between peers: each agent listens, and opens one connection to each peer that it has
-//! something to say to. Answers come back on a connection of the other's making.
+//! something to say to. Answers come back on a connection of the other's making. Gossip that goes over a stream has a
+//! short-lived connection of its own each time.
 
 mod inbound;
+mod once;
 mod outbound;
 
 use std::time::Duration;
@@ -10,7 +12,12 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 pub(crate) use inbound::Listening;
+pub(crate) use once::Streams;
 pub(crate) use outbound::Peers;
+
+/// Connections at the same time, and addresses that are spoken to. A cluster has a handful of servers, but each of them
+/// speaks with a share of all clients.
+pub(crate) const CONNECTIONS: usize = 4096;
 
 /// A peer's machine that vanished without a word is noticed after this long on an idle connection.
 const KEEPALIVE: Duration = Duration::from_secs(30);

@@ -16,7 +16,8 @@ use crate::http::{Answer, Http};
 use crate::wait::until;
 
 /// The options that every agent of these tests has: its own machine, and ports that are free.
-const OPTIONS: [&str; 5] = ["agent", "-bind=127.0.0.1", "-client=127.0.0.1", "-http-port=0", "-server-port=0"];
+const OPTIONS: [&str; 6] =
+    ["agent", "-bind=127.0.0.1", "-client=127.0.0.1", "-http-port=0", "-server-port=0", "-serf-lan-port=0"];
 
 /// A running agent.
 #[derive(Debug)]

@@ -91,5 +91,5 @@ fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
     }
     assert_eq!(agent.get("/v1/kv/before?raw").text(), "kept");
     assert_eq!(agent.get("/v1/kv/after?raw").text(), "room");
-    assert_eq!(agent.end(Signal::TERM).code(), Some(0));
+    assert_eq!(agent.end(Signal::TERM).code(), Some(1));
 }

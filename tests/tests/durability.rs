@@ -126,7 +126,7 @@ fn an_orderly_end_keeps_all_and_is_quick_even_with_blocked_readers() {
     let mut blocked = agent.http();
     blocked.send("GET", &format!("/v1/kv/kept?index={index}&wait=9m"), b"").unwrap();
     assert!(blocked.is_silent(Duration::from_millis(50)));
-    assert_eq!(agent.end(Signal::TERM).code(), Some(0));
+    assert_eq!(agent.end(Signal::TERM).code(), Some(1));
     let agent = Agent::on(directory.path());
     agent.wait_for_leader();
     assert_eq!(agent.get("/v1/kv/kept?raw").text(), "1");

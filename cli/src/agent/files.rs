@@ -29,10 +29,6 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Files, String> {
                 let keys = reading.without_effect.join(", ");
                 files.warnings.push(format!("{file}: this release does nothing about: {keys}"));
             }
-            for (key, meant) in reading.unknown {
-                let hint = meant.map_or_else(String::new, |meant| format!(" Did you mean '{meant}'?"));
-                files.warnings.push(format!("{file}: there is no key '{key}', it is ignored.{hint}"));
-            }
         }
     }
     Ok(files)
@@ -61,7 +57,20 @@ fn read_file(file: &Path) -> Result<Reading, String> {
     let Some(object) = value.as_object() else {
         return Err(format!("Error decoding '{name}': the file must hold a JSON object"));
     };
-    Reading::of(object).map_err(|wrong| format!("Error decoding '{name}': {wrong}"))
+    let reading = Reading::of(object).map_err(|wrong| format!("Error decoding '{name}': {wrong}"))?;
+    match reading.unknown.is_empty() {
+        true => Ok(reading),
+        false => Err(format!("Error decoding '{name}': Config has invalid keys: {}", named(&reading.unknown))),
+    }
+}
+
+/// Keys that nobody knows, each with what may have been meant.
+fn named(unknown: &[(String, Option<&str>)]) -> String {
+    let name = |(key, meant): &(String, Option<&str>)| match meant {
+        Some(meant) => format!("{key} (did you mean {meant}?)"),
+        None => key.clone(),
+    };
+    unknown.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
 fn reason(path: &Path, error: &io::Error) -> String {
@@ -80,16 +89,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
         write("b.json", r#"{"node_name": "b", "ui": true}"#);
-        write("a.json", r#"{"node_name": "a", "datacenter": "dc9", "servre": true}"#);
+        write("a.json", r#"{"node_name": "a", "datacenter": "dc9"}"#);
         write("c.txt", "not read");
         let files = read(&[directory.path().to_owned()]).unwrap();
         assert_eq!(files.draft.node_name.as_deref(), Some("b"));
         assert_eq!(files.draft.datacenter.as_deref(), Some("dc9"));
-        let [misspelt, idle] = &files.warnings[..] else { panic!("{:?}", files.warnings) };
-        assert!(
-            misspelt.ends_with("a.json: there is no key 'servre', it is ignored. Did you mean 'server'?"),
-            "{misspelt}"
-        );
+        let [idle] = &files.warnings[..] else { panic!("{:?}", files.warnings) };
         assert!(idle.ends_with("b.json: this release does nothing about: ui"), "{idle}");
     }
 
@@ -104,6 +109,10 @@ mod tests {
         assert_eq!(error("{"), "Error decoding 'F': unexpected EOF");
         assert_eq!(error("[]"), "Error decoding 'F': the file must hold a JSON object");
         assert_eq!(error(r#"{"server": "yes"}"#), "Error decoding 'F': 'server' must be true or false, not \"yes\"");
+        assert_eq!(
+            error(r#"{"servre": true, "nosuch_option": 1}"#),
+            "Error decoding 'F': Config has invalid keys: nosuch_option, servre (did you mean server?)"
+        );
         assert!(error("{,}").starts_with("Error decoding 'F': key must be a string at line 1"));
         assert_eq!(
             read(&["nosuch.json".into()]).unwrap_err(),

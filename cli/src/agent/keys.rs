@@ -1,5 +1,9 @@
 //! The keys of Consul's configuration files: which are known, and what is done about the others.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lictor_http::{definition, duration};
 use serde_json::{Map, Value};
 
 use super::draft::Draft;
@@ -9,26 +13,58 @@ use crate::flags::nearest;
 const ACTING: &[&str] = &[
     "addresses.http",
     "advertise_addr",
+    "advertise_addr_wan",
     "bind_addr",
     "bootstrap",
     "bootstrap_expect",
+    "check",
+    "check_reap_interval",
+    "check_update_interval",
+    "checks",
     "client_addr",
     "data_dir",
     "datacenter",
+    "disable_coordinates",
+    "enable_script_checks",
+    "encrypt",
+    "gossip_lan.gossip_interval",
+    "gossip_lan.gossip_nodes",
+    "gossip_lan.probe_interval",
+    "gossip_lan.probe_timeout",
+    "gossip_lan.retransmit_mult",
+    "gossip_lan.suspicion_mult",
     "leave_on_terminate",
     "log_level",
     "node_id",
+    "node_meta",
     "node_name",
+    "performance.leave_drain_time",
     "performance.raft_multiplier",
     "pid_file",
+    "ports.dns",
     "ports.http",
+    "ports.https",
+    "ports.rpc",
+    "ports.serf_lan",
+    "ports.serf_wan",
     "ports.server",
+    "protocol",
+    "reconnect_timeout",
+    "rejoin_after_leave",
+    "retry_interval",
+    "retry_join",
+    "retry_max",
+    "serf_lan",
+    "serf_lan_bind",
     "server",
+    "service",
+    "services",
     "skip_leave_on_interrupt",
+    "start_join",
 ];
 
 /// Objects whose keys are looked at one by one.
-const OBJECTS: &[&str] = &["addresses", "performance", "ports"];
+const OBJECTS: &[&str] = &["addresses", "gossip_lan", "performance", "ports"];
 
 /// Keys that Consul knows and this release does not act on.
 const WITHOUT_EFFECT: &[&str] = &[
@@ -49,7 +85,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "addresses.rpc",
     "advertise_addr_ipv4",
     "advertise_addr_ipv6",
-    "advertise_addr_wan",
     "advertise_addrs",
     "advertise_reconnect_timeout",
     "alt_domain",
@@ -66,18 +101,13 @@ const WITHOUT_EFFECT: &[&str] = &[
     "ca_path",
     "cache",
     "cert_file",
-    "check",
     "check_output_max_size",
-    "check_reap_interval",
-    "check_update_interval",
-    "checks",
     "cloud",
     "config_entries",
     "connect",
     "data_dir_mode",
     "default_query_time",
     "disable_anonymous_signature",
-    "disable_coordinates",
     "disable_host_node_id",
     "disable_http_unprintable_char_filter",
     "disable_keyring_file",
@@ -94,13 +124,10 @@ const WITHOUT_EFFECT: &[&str] = &[
     "enable_central_service_config",
     "enable_debug",
     "enable_local_script_checks",
-    "enable_script_checks",
     "enable_syslog",
-    "encrypt",
     "encrypt_verify_incoming",
     "encrypt_verify_outgoing",
     "experiments",
-    "gossip_lan",
     "gossip_wan",
     "http_api_response_headers",
     "http_config",
@@ -113,28 +140,20 @@ const WITHOUT_EFFECT: &[&str] = &[
     "log_rotate_duration",
     "log_rotate_max_files",
     "max_query_time",
-    "node_meta",
     "non_voting_server",
     "peering",
     "performance.grpc_keepalive_interval",
     "performance.grpc_keepalive_timeout",
-    "performance.leave_drain_time",
     "performance.rpc_hold_timeout",
-    "ports.dns",
     "ports.expose_max_port",
     "ports.expose_min_port",
     "ports.grpc",
     "ports.grpc_tls",
-    "ports.https",
-    "ports.rpc",
-    "ports.serf_lan",
-    "ports.serf_wan",
     "ports.sidecar_max_port",
     "ports.sidecar_min_port",
     "primary_datacenter",
     "primary_gateways",
     "primary_gateways_interval",
-    "protocol",
     "raft_boltdb",
     "raft_logstore",
     "raft_protocol",
@@ -143,33 +162,23 @@ const WITHOUT_EFFECT: &[&str] = &[
     "raft_trailing_logs",
     "read_replica",
     "reap",
-    "reconnect_timeout",
     "reconnect_timeout_wan",
     "recursor",
     "recursors",
-    "rejoin_after_leave",
     "reporting",
-    "retry_interval",
     "retry_interval_wan",
-    "retry_join",
     "retry_join_ec2",
     "retry_join_gce",
     "retry_join_wan",
-    "retry_max",
     "retry_max_wan",
     "rpc",
     "rpc_streaming",
     "segment",
     "segments",
-    "serf_lan",
-    "serf_lan_bind",
     "serf_wan",
     "serf_wan_bind",
     "server_name",
-    "service",
-    "services",
     "session_ttl_min",
-    "start_join",
     "start_join_wan",
     "statsd_addr",
     "statsite_addr",
@@ -228,28 +237,86 @@ impl Reading {
         match key {
             "addresses.http" => draft.http_addr = text(key, value)?,
             "advertise_addr" => draft.advertise_addr = text(key, value)?,
+            "advertise_addr_wan" => draft.advertise_addr_wan = text(key, value)?,
             "bind_addr" => draft.bind_addr = text(key, value)?,
             "bootstrap" => draft.bootstrap = truth(key, value)?,
             "bootstrap_expect" => draft.bootstrap_expect = number(key, value)?,
+            "check_reap_interval" => draft.check_reap_interval = duration(key, value)?,
+            "check_update_interval" => draft.check_update_interval = duration(key, value)?,
             "client_addr" => draft.client_addr = text(key, value)?,
             "data_dir" => draft.data_dir = text(key, value)?,
             "datacenter" => draft.datacenter = text(key, value)?,
+            "disable_coordinates" => draft.disable_coordinates = truth(key, value)?,
+            "enable_script_checks" => draft.enable_script_checks = truth(key, value)?,
+            "gossip_lan.gossip_interval" => draft.gossip_interval = duration(key, value)?,
+            "gossip_lan.gossip_nodes" => draft.gossip_nodes = number(key, value)?,
+            "gossip_lan.probe_interval" => draft.probe_interval = duration(key, value)?,
+            "gossip_lan.probe_timeout" => draft.probe_timeout = duration(key, value)?,
+            "gossip_lan.retransmit_mult" => draft.retransmit_mult = number(key, value)?,
+            "gossip_lan.suspicion_mult" => draft.suspicion_mult = number(key, value)?,
             "leave_on_terminate" => draft.leave_on_terminate = truth(key, value)?,
             "log_level" => draft.log_level = text(key, value)?,
             "node_id" => draft.node_id = text(key, value)?,
+            "node_meta" => draft.node_meta = texts_by_name(key, value)?,
             "node_name" => draft.node_name = text(key, value)?,
+            "performance.leave_drain_time" => draft.leave_drain_time = duration(key, value)?,
             "performance.raft_multiplier" => draft.raft_multiplier = number(key, value)?,
             "pid_file" => draft.pid_file = text(key, value)?,
             "ports.http" => draft.http_port = number(key, value)?,
+            "ports.serf_lan" => draft.serf_lan_port = number(key, value)?,
             "ports.server" => draft.server_port = number(key, value)?,
+            "protocol" => draft.protocol = number(key, value)?,
+            "reconnect_timeout" => draft.reconnect_timeout = duration(key, value)?,
+            "rejoin_after_leave" => draft.rejoin_after_leave = truth(key, value)?,
+            "retry_interval" => draft.retry_interval = duration(key, value)?,
+            "retry_join" => draft.retry_join = texts(key, value)?,
+            "retry_max" => draft.retry_max = number(key, value)?,
+            // The former is later Consuls' name for it.
+            "serf_lan" | "serf_lan_bind" => draft.serf_lan_bind = text(key, value)?,
             "server" => draft.server = truth(key, value)?,
             "skip_leave_on_interrupt" => draft.skip_leave_on_interrupt = truth(key, value)?,
+            "start_join" => draft.start_join = texts(key, value)?,
+            "check" | "checks" | "service" | "services" => self.take_definitions(key, value)?,
+            "encrypt" | "ports.dns" | "ports.https" | "ports.rpc" | "ports.serf_wan" => self.take_shown(key, value)?,
             _ if WITHOUT_EFFECT.contains(&key) => self.without_effect.push(key.to_owned()),
             _ => {
                 let known = ACTING.iter().chain(WITHOUT_EFFECT).chain(OBJECTS).copied();
                 self.unknown.push((key.to_owned(), nearest(key, known)));
             }
         }
+        Ok(())
+    }
+
+    /// Services and checks, told of in Consul's words if they have not the right form.
+    fn take_definitions(&mut self, key: &str, value: &Value) -> Result<(), String> {
+        let all = match value {
+            Value::Null => return Ok(()),
+            Value::Array(all) if key.ends_with('s') => &all[..],
+            _ if key.ends_with('s') => return Err(wrong(key, "a list of objects", value)),
+            Value::Object(_) => std::slice::from_ref(value),
+            _ => return Err(wrong(key, "an object", value)),
+        };
+        let definitions = &mut self.draft.definitions;
+        for value in all {
+            match key {
+                "check" | "checks" => definitions.checks.push(definition::check(value)?),
+                _ => definitions.services.push(definition::service(value)?),
+            }
+        }
+        Ok(())
+    }
+
+    /// Keys that are checked and shown, and have no effect.
+    fn take_shown(&mut self, key: &str, value: &Value) -> Result<(), String> {
+        let draft = &mut self.draft;
+        match key {
+            "encrypt" => draft.encrypt = text(key, value)?,
+            "ports.dns" => draft.dns_port = number(key, value)?,
+            "ports.https" => draft.https_port = number(key, value)?,
+            "ports.rpc" => draft.rpc_port = number(key, value)?,
+            _ => draft.serf_wan_port = number(key, value)?,
+        }
+        self.without_effect.push(key.to_owned());
         Ok(())
     }
 }
@@ -277,6 +344,27 @@ fn truth(key: &str, value: &Value) -> Result<Option<bool>, String> {
 
 fn number<N: TryFrom<i64>>(key: &str, value: &Value) -> Result<Option<N>, String> {
     said(key, value, "a whole number in its range", |value| N::try_from(value.as_i64()?).ok())
+}
+
+fn duration(key: &str, value: &Value) -> Result<Option<Duration>, String> {
+    said(key, value, "a duration such as \"10s\"", |value| {
+        duration::parse_positive(value.as_str()?).map(Option::unwrap_or_default)
+    })
+}
+
+/// A list of texts; a single text stands for a list of one.
+fn texts(key: &str, value: &Value) -> Result<Vec<String>, String> {
+    let read = |value: &Value| match value {
+        Value::String(text) => Some(vec![text.clone()]),
+        _ => value.as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect(),
+    };
+    said(key, value, "a list of texts", read).map(Option::unwrap_or_default)
+}
+
+fn texts_by_name(key: &str, value: &Value) -> Result<BTreeMap<String, String>, String> {
+    let pair = |(name, text): (&String, &Value)| Some((name.clone(), text.as_str()?.to_owned()));
+    let read = |value: &Value| value.as_object()?.iter().map(pair).collect();
+    said(key, value, "an object of texts", read).map(Option::unwrap_or_default)
 }
 
 fn wrong(key: &str, expected: &str, value: &Value) -> String {
@@ -312,11 +400,61 @@ mod tests {
             bind_addr: Some("127.0.0.1".into()),
             http_port: Some(2),
             server_port: Some(6),
+            dns_port: Some(1),
+            https_port: Some(-1),
+            rpc_port: Some(3),
+            serf_lan_port: Some(4),
+            serf_wan_port: Some(5),
             ..Draft::default()
         };
         assert_eq!(reading.draft, expected);
         assert_eq!(reading.unknown, []);
         assert!(reading.without_effect.contains(&"ports.https".to_owned()));
+    }
+
+    #[test]
+    fn keys_of_the_pool_are_understood() {
+        let draft = read(&json!({
+            "start_join": ["10.0.0.1"], "retry_join": ["a", "b:9"], "retry_interval": "5s", "retry_max": 3,
+            "rejoin_after_leave": true, "serf_lan": "10.0.0.2", "gossip_lan": { "probe_interval": "100ms" },
+            "node_meta": { "rack": "7" }, "performance": { "leave_drain_time": "0s" }, "reconnect_timeout": "9h"
+        }))
+        .unwrap()
+        .draft;
+        let expected = Draft {
+            start_join: vec!["10.0.0.1".into()],
+            retry_join: vec!["a".into(), "b:9".into()],
+            retry_interval: Some(Duration::from_secs(5)),
+            retry_max: Some(3),
+            rejoin_after_leave: Some(true),
+            serf_lan_bind: Some("10.0.0.2".into()),
+            probe_interval: Some(Duration::from_millis(100)),
+            node_meta: [("rack".to_owned(), "7".to_owned())].into(),
+            leave_drain_time: Some(Duration::ZERO),
+            reconnect_timeout: Some(Duration::from_secs(9 * 3600)),
+            ..Draft::default()
+        };
+        assert_eq!(draft, expected);
+    }
+
+    #[test]
+    fn services_and_checks_are_collected() {
+        let definitions = read(&json!({
+            "service": { "name": "a", "check": { "ttl": "10s" } }, "services": [{ "name": "b" }, { "name": "c" }],
+            "check": { "name": "d", "tcp": "x:1", "interval": "10s" }, "checks": [{ "id": "e" }]
+        }))
+        .unwrap()
+        .draft
+        .definitions;
+        let services: Vec<_> =
+            definitions.services.iter().map(|service| (&*service.name, service.checks.len())).collect();
+        assert_eq!(services, [("a", 1), ("b", 0), ("c", 0)]);
+        let checks: Vec<_> = definitions.checks.iter().map(|check| (&*check.id, &*check.name)).collect();
+        assert_eq!(checks, [("", "d"), ("e", "")]);
+        assert_eq!(
+            read(&json!({ "service": { "name": "x", "port": "a" } })).unwrap_err(),
+            "1 error(s) decoding:\n\n* 'Port' expected type 'int', got unconvertible type 'string'"
+        );
     }
 
     #[test]
@@ -331,13 +469,15 @@ mod tests {
     #[test]
     fn every_acting_key_is_taken_and_checks_its_type() {
         for key in ACTING {
-            let wrong = json!([]);
+            let wrong = json!([7]);
             let object = match key.split_once('.') {
                 Some((outer, inner)) => json!({ outer: { inner: wrong } }),
                 None => json!({ *key: wrong }),
             };
             let error = read(&object).unwrap_err();
-            assert!(error.starts_with(&format!("'{key}' must be ")) && error.ends_with(", not []"), "{error}");
+            // A list of services begins with what is none.
+            let told = error.starts_with(&format!("'{key}' must be ")) && error.ends_with(", not [7]");
+            assert!(told || error.contains("expected a map, got 'float64'"), "{key}: {error}");
         }
         assert!(read(&json!({ "ports": 1 })).unwrap_err().contains("'ports' must be an object"));
         assert!(read(&json!({ "bootstrap_expect": -1 })).unwrap_err().contains("whole number"));

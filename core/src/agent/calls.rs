@@ -1,6 +1,7 @@
 //! Every open call, the one stage it is in, and its deadline.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use crate::api::Call;
 use crate::id::{CallId, ErrandId, Index, PeerId, Round, Term, Ticket};
@@ -14,8 +15,9 @@ pub(super) enum Caller {
     Client(CallId),
     /// This agent itself.
     Itself(ErrandId),
-    /// Another agent, for a client of its own.
-    Peer { peer: PeerId, origin: u64, id: CallId },
+    /// Another agent, for a client of its own. It is answered at the address from which it asked: it need not be a member
+    /// of raft.
+    Peer { peer: PeerId, address: SocketAddr, origin: u64, id: CallId },
 }
 
 /// What a call waits for.
@@ -23,7 +25,8 @@ pub(super) enum Caller {
 pub(super) enum Stage {
     /// For a leader to be known.
     Held,
-    /// For the answer of `to`, which leads `term`. Reads are asked again after `resend`, writes never.
+    /// For the answer of `to`, which leads `term`, or is any server if that is 0. Reads are asked again after `resend`,
+    /// writes never.
     Forwarded { to: PeerId, term: Term, give_up: Instant, resend: Duration },
     /// For this position of the log to be applied.
     Proposed(Position),

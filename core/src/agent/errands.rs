@@ -12,6 +12,8 @@ use crate::id::{ErrandId, Term};
 pub(super) enum Errand {
     /// The servers are told where in the network we are.
     Place,
+    /// Anti-entropy's question of this number.
+    Local(u64),
 }
 
 /// The errands that have not come back.
@@ -47,6 +49,7 @@ impl Agent {
             match errand {
                 Errand::Place if reply.is_err() => self.place_unheard(),
                 Errand::Place => {}
+                Errand::Local(number) => self.local.handle_answer(self.now, number, reply),
             }
         }
     }

@@ -72,7 +72,10 @@ impl Agent {
 
     /// The services of this agent, each with its ID and tags.
     fn own_services(&self) -> Vec<(&str, &[String])> {
-        if self.config.server { vec![(CONSUL, &[])] } else { Vec::new() }
+        let consul = self.config.server.then_some((CONSUL, &[] as &[String]));
+        let registered =
+            self.local.services().map(|service| (service.id.as_str(), service.tags.as_deref().unwrap_or_default()));
+        consul.into_iter().chain(registered).collect()
     }
 
     /// What a call wants listed, and the index that it knows.

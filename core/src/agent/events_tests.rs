@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::*;
 use crate::api::event::{Listed, index_of};
 use crate::api::{Call, event as asked};
-use crate::config::{Config, Limits};
+use crate::config::{self, Config, Limits};
 use crate::gossip::UserEvent;
 use crate::id::{CallId, PeerId};
 use crate::io::{Input, JobOutcome, Output};
@@ -24,7 +24,9 @@ impl Lone {
     fn new(blocked_queries: usize) -> Self {
         let (id, address) = (PeerId::numbered(1), "127.0.0.1:8300".parse().unwrap());
         let limits = Limits { blocked_queries, max_wait: Duration::from_secs(60), ..Limits::default() };
-        let config = Config { limits, ..Config::new(id, "foobar", address) };
+        let local = config::Local { sync_interval: Duration::ZERO, ..config::Local::default() };
+        let mut config = Config { limits, local, ..Config::new(id, "foobar", address) };
+        config.gossip.send_coordinates = false;
         let agent = Agent::new(config, 7, Recovered::default(), Instant::ZERO);
         Self { agent, now: Instant::ZERO, calls: 0, replies: Vec::new() }
     }

@@ -1,9 +1,10 @@
-//! Calls that one agent makes on the leader for its own clients.
+//! Calls that one agent makes on another for its own clients: on the leader, or on any server.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use super::Agent;
-use super::calls::{Caller, Stage};
+use super::calls::{Caller, Open, Stage};
 use crate::api::{Error, Reply, Request, Response, catalog, coordinate, health, kv};
 use crate::id::{CallId, Index, PeerId, Term, Ticket};
 use crate::peer::{Body, Forward, Outcome};
@@ -50,15 +51,19 @@ impl Taken {
 }
 
 impl Agent {
-    /// Hands a call to the leader.
-    pub(super) fn forward(&mut self, ticket: Ticket, leader: PeerId) {
-        let Some(open) = self.calls.get(ticket) else { return };
-        let is_read = open.call.request.read_options().is_some();
+    /// Hands a call to the leader of a term; or to any server, for which the term is 0.
+    pub(super) fn forward(&mut self, ticket: Ticket, to: PeerId, term: Term) {
         let give_up = self.blocking_end(ticket).unwrap_or(self.now) + self.config.limits.forward_wait;
-        let first = if is_read { self.now + RESEND } else { give_up };
-        let term = self.raft.status().term;
-        self.calls.enter(ticket, Stage::Forwarded { to: leader, term, give_up, resend: RESEND }, Some(first));
-        self.send_forward(ticket, leader, term);
+        self.forward_until(ticket, to, term, give_up);
+    }
+
+    fn forward_until(&mut self, ticket: Ticket, to: PeerId, term: Term, give_up: Instant) {
+        let Some(open) = self.calls.get(ticket) else { return };
+        // A client agent must find out by itself whether the leader is still there.
+        let looks = may_repeat(&open.call.request) || !self.config.server;
+        let first = if looks { give_up.min(self.now + RESEND) } else { give_up };
+        self.calls.enter(ticket, Stage::Forwarded { to, term, give_up, resend: RESEND }, Some(first));
+        self.send_forward(ticket, to, term);
     }
 
     /// When a forwarded query stops blocking, if it blocks at all.
@@ -85,13 +90,13 @@ impl Agent {
     }
 
     /// Another agent hands us a call of its client.
-    pub(super) fn handle_forward(&mut self, from: PeerId, forward: Forward) {
-        let caller = Caller::Peer { peer: from, origin: forward.origin, id: forward.id };
+    pub(super) fn handle_forward(&mut self, from: PeerId, address: SocketAddr, forward: Forward) {
+        let caller = Caller::Peer { peer: from, address, origin: forward.origin, id: forward.id };
         // It asks again because it heard nothing: we are at it.
         if self.calls.by_caller(&caller).is_some() {
             return;
         }
-        if forward.call.request.read_options().is_none() && !self.is_new(from, &forward) {
+        if !may_repeat(&forward.call.request) && !self.is_new(from, &forward) {
             return;
         }
         self.admit(caller, forward.call, forward.term);
@@ -113,11 +118,15 @@ impl Agent {
     pub(super) fn handle_answer(&mut self, from: PeerId, id: CallId, origin: u64, outcome: Outcome) {
         let ticket = Ticket(id.0);
         let Some(Stage::Forwarded { to, term, .. }) = self.calls.get(ticket).map(|open| &open.stage) else { return };
-        let of_earlier_attempt = matches!(outcome, Outcome::NotLeader { term: refused } if refused != *term);
+        let of_earlier_attempt = matches!(outcome, Outcome::NotLeader { term: refused, .. } if refused != *term);
         if origin != self.origin || *to != from || of_earlier_attempt {
             return;
         }
         match outcome {
+            Outcome::Reply(Ok(Response::CaughtUpAt(_))) if !self.config.server => {
+                let server = self.servers.address(from).map(|address| address.ip());
+                self.reply(ticket, server.map_or(Err(Error::NoServers), |ip| Err(Error::NoStateHere(ip))));
+            }
             Outcome::Reply(Ok(Response::CaughtUpAt(index))) => {
                 let give_up = self.now + self.config.limits.leader_wait;
                 self.calls.enter(ticket, Stage::CatchingUp(index), Some(give_up));
@@ -126,6 +135,12 @@ impl Agent {
                 }
             }
             Outcome::Reply(reply) => self.reply(ticket, reply),
+            Outcome::NotLeader { leader, term } if !self.config.server => {
+                self.hear_of_no_leader(from, term);
+                self.hear_of_leader(from, leader);
+                self.calls.enter(ticket, Stage::Held, None);
+                self.route(ticket);
+            }
             Outcome::NotLeader { .. } => {
                 // Nothing was done. If we know no better yet, ask again in a moment.
                 let again = self.now + self.config.raft.heartbeat_interval;
@@ -138,41 +153,84 @@ impl Agent {
         }
     }
 
-    /// The leader has not answered for a while.
-    pub(super) fn handle_silence(
-        &mut self,
-        ticket: Ticket,
-        leader: (PeerId, Term),
-        give_up: Instant,
-        resend: Duration,
-    ) {
-        let (to, term) = leader;
+    /// Whom we asked has not answered for a while.
+    pub(super) fn handle_silence(&mut self, ticket: Ticket, asked: (PeerId, Term), give_up: Instant, resend: Duration) {
+        let (to, term) = asked;
         if give_up <= self.now {
             self.abandon(to, ticket);
             self.reply(ticket, Err(Error::LeaderUnreachable));
             return;
         }
+        if !self.config.server && self.is_suspect(ticket, to, term, resend) {
+            return;
+        }
         let resend = resend * 2;
         let next = (self.now + resend).min(give_up);
         self.calls.enter(ticket, Stage::Forwarded { to, term, give_up, resend }, Some(next));
-        self.send_forward(ticket, to, term);
+        if self.calls.get(ticket).is_some_and(|open| may_repeat(&open.call.request)) {
+            self.send_forward(ticket, to, term);
+        }
+    }
+
+    /// A server leaves a call of our client unanswered. Whether something was done about that: another server was asked, or
+    /// the leader is doubted, and the call looked at again in a moment.
+    fn is_suspect(&mut self, ticket: Ticket, to: PeerId, term: Term, resend: Duration) -> bool {
+        let was_heard = self.servers.heard(to).is_some_and(|heard| self.now.since(heard) < resend);
+        if was_heard {
+            return false;
+        }
+        let Some(open) = self.calls.get(ticket) else { return false };
+        let Stage::Forwarded { give_up, .. } = open.stage else { return false };
+        if term != Term(0) {
+            if self.servers.last_leader().is_none_or(|leader| leader.id != to) {
+                return false;
+            }
+            self.doubt_leader();
+            let next = give_up.min(self.now + self.config.raft.heartbeat_interval);
+            self.calls.enter(ticket, Stage::Forwarded { to, term, give_up, resend }, Some(next));
+            return true;
+        }
+        // A query that blocks is not answered for long, but the server is there all the same: it is asked.
+        let blocks = open.call.request.read_options().is_some_and(|read| read.index > Index(0));
+        if blocks && resend == RESEND {
+            self.ask_whether_there(to);
+            return false;
+        }
+        self.abandon(to, ticket);
+        self.servers.pass_over(to);
+        match self.servers.first() {
+            Some(next) => self.forward_until(ticket, next, Term(0), give_up),
+            None => self.hold_for_server(ticket),
+        }
+        true
     }
 
     /// There is a new leader: calls to the old one go to the new one, unless they may have been carried out.
     pub(super) fn leave_old_leader(&mut self) {
-        let leader = (self.raft.leader(), self.raft.status().term);
-        let stranded = |open: &super::calls::Open| matches!(open.stage, Stage::Forwarded { to, term, .. } if (Some(to), term) != leader);
+        let leader = if self.config.server {
+            (self.raft.leader(), self.raft.status().term)
+        } else {
+            let leader = self.servers.last_leader();
+            (leader.map(|leader| leader.id), leader.map_or(Term(0), |leader| leader.term))
+        };
+        let stranded = |open: &Open| matches!(open.stage, Stage::Forwarded { to, term, .. } if term != Term(0) && (Some(to), term) != leader);
         for ticket in self.calls.in_stage(stranded) {
-            let Some(open) = self.calls.get(ticket) else { continue };
-            let Stage::Forwarded { to, term, give_up, resend } = open.stage else { continue };
-            if open.call.request.read_options().is_some() {
-                self.abandon(to, ticket);
-                self.start_over(ticket);
-            } else {
-                // The old leader, if it lives, has a moment to tell what became of the write.
-                let give_up = give_up.min(self.now + self.config.raft.heartbeat_interval * 2);
-                self.calls.enter(ticket, Stage::Forwarded { to, term, give_up, resend }, Some(give_up));
-            }
+            self.leave(ticket);
+        }
+    }
+
+    /// Whom a call was handed to does not lead any more, or is not there any more: it goes elsewhere, unless it may have
+    /// been carried out.
+    pub(super) fn leave(&mut self, ticket: Ticket) {
+        let Some(open) = self.calls.get(ticket) else { return };
+        let Stage::Forwarded { to, term, give_up, resend } = open.stage else { return };
+        if may_repeat(&open.call.request) {
+            self.abandon(to, ticket);
+            self.start_over(ticket);
+        } else {
+            // The old leader, if it lives, has a moment to tell what became of the write.
+            let give_up = give_up.min(self.now + self.config.raft.heartbeat_interval * 2);
+            self.calls.enter(ticket, Stage::Forwarded { to, term, give_up, resend }, Some(give_up));
         }
     }
 
@@ -181,6 +239,12 @@ impl Agent {
     }
 }
 
+/// Whether it does no harm to carry a request out twice.
+fn may_repeat(request: &Request) -> bool {
+    request.read_options().is_some() || matches!(request, Request::Status(_))
+}
+
+/// For how long a read may block.
 fn wait_mut(request: &mut Request) -> Option<&mut Option<Duration>> {
     match request {
         Request::Kv(

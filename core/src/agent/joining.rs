@@ -187,11 +187,10 @@ impl Agent {
         let own = self.config.gossip.address;
         let mut wanted = BTreeSet::new();
         let ids: Vec<JoinId> = self.pool.joins.open.keys().copied().collect();
-        for (_, join) in &mut self.pool.joins.open {
-            let (found, others) = join.hosts.drain(..).partition(|host| host.name == name);
+        for join in self.pool.joins.open.values_mut() {
+            let (found, others): (Vec<Host>, Vec<Host>) = join.hosts.drain(..).partition(|host| host.name == name);
             join.hosts = others;
             for host in found {
-                let host: Host = host;
                 if addresses.is_empty() {
                     join.errors.push(no_such_host(&host, "no such host"));
                 }

@@ -10,6 +10,7 @@ mod calls;
 mod errands;
 mod events;
 mod forward;
+mod founding;
 mod jobs;
 mod joining;
 mod keep;
@@ -21,6 +22,7 @@ mod propose;
 mod query;
 mod remembering;
 mod route;
+mod servers;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -32,8 +34,10 @@ use std::sync::Arc;
 use calls::{Caller, Calls};
 use errands::Errands;
 use forward::Taken;
+use founding::Founder;
 use jobs::Jobs;
 use pool::Pool;
+use servers::Servers;
 use snapshot::Snapshots;
 
 use crate::api::Reply;
@@ -43,6 +47,7 @@ use crate::gossip::Gossip;
 use crate::id::{PeerId, Term, Ticket};
 use crate::io::{Input, Notice, Output};
 use crate::leader::Duties;
+use crate::local::Local;
 use crate::peer::{Body, Envelope};
 use crate::raft::{Entry, Kind, Payload, Raft, Start, Status};
 use crate::recovery::Recovered;
@@ -67,6 +72,8 @@ pub struct Agent {
     raft: Raft,
     gossip: Gossip,
     pool: Pool,
+    servers: Servers,
+    founder: Founder,
     /// The user events that were meant for us.
     heard: event::Buffer,
     writer: Writer,
@@ -78,6 +85,7 @@ pub struct Agent {
     snapshots: Snapshots,
     jobs: Jobs,
     errands: Errands,
+    local: Local,
     /// Where peers said they are, and where the members' list had them then: they may have moved since the log named them.
     addresses: BTreeMap<PeerId, (SocketAddr, Option<SocketAddr>)>,
     /// When to tell the members where we are, if we know no leader that would find us.
@@ -119,7 +127,13 @@ impl Agent {
     /// An agent that wakes up at `now` with what its disk had kept ([`Recovered::default`] if it is new).
     /// Everything random in it follows from `seed`.
     #[must_use]
-    pub fn new(config: Config, seed: u64, recovered: Recovered, now: Instant) -> Self {
+    pub fn new(config: Config, seed: u64, mut recovered: Recovered, now: Instant) -> Self {
+        if !config.server {
+            // Whatever it may have been in an earlier life, it takes part in raft no more.
+            let (files, kept) = (recovered.files, recovered.kept);
+            recovered = Recovered { files, kept, ..Recovered::default() };
+        }
+        let founder = Founder::recovered(&recovered.files);
         let mut rng = Rng::seeded(seed);
         let writer = Writer::with_options(&recovered.log, config.wal.clone());
         let obeys_order = recovered.forced.is_some();
@@ -132,12 +146,13 @@ impl Agent {
             snapshot: meta,
             entries: recovered.log.entries,
             last_seq: writer.last_seq(),
-            bootstrap: config.bootstrap.clone(),
+            bootstrap: config.bootstrap.clone().filter(|_| config.server),
             forced: recovered.forced,
         };
         let raft = Raft::new(config.id, config.raft.clone(), Rng::seeded(rng.u64()), start, now);
         let config = Arc::new(config);
         let gossip = pool::gossip(&config, Rng::seeded(rng.u64()), now);
+        let local = Local::new(&config, &recovered.files, Rng::seeded(rng.u64()), now);
         let snapshots = Snapshots::new(recovered.kept);
         let figures = Figures { dropped: 0, snapshot: snapshots.newest() };
         let origin = rng.u64();
@@ -146,6 +161,8 @@ impl Agent {
         let mut agent = Self {
             cluster: wire::cluster_tag(&config.datacenter),
             origin,
+            servers: Servers::new(Rng::seeded(rng.u64())),
+            founder,
             rng,
             now,
             gossip,
@@ -160,6 +177,7 @@ impl Agent {
             snapshots,
             jobs: Jobs::default(),
             errands: Errands::default(),
+            local,
             addresses: BTreeMap::new(),
             next_announcement: now,
             obeys_order,
@@ -194,7 +212,7 @@ impl Agent {
             Input::Stream { from, bytes } => self.gossip.handle_stream(self.now, from, &bytes),
             Input::Unreachable { to, reason } => self.gossip.handle_unreachable(self.now, to, &reason),
             Input::Resolved { name, addresses } => self.handle_resolved(&name, &addresses),
-            Input::Probed { .. } => {}
+            Input::Probed { id, finding } => self.local.handle_probed(self.now, id, finding),
             Input::Garbage { from, reason } => self.drop_message(from, reason),
             Input::Persisted(seq) => self.raft.persisted(self.now, seq),
             Input::Reserved { file, size, granted } => self.writer.handle_reserved(self.now, &file, size, granted),
@@ -208,7 +226,9 @@ impl Agent {
         if self.gossip.poll_timeout().is_some_and(|due| due <= self.now) {
             self.gossip.tick(self.now);
         }
+        self.local.tick(self.now);
         self.tend_pool();
+        self.tend_servers();
         while let Some(ticket) = self.calls.pop_due(self.now) {
             self.handle_deadline(ticket);
         }
@@ -241,8 +261,11 @@ impl Agent {
         };
         consider(self.gossip.poll_timeout());
         consider(self.pool.poll_timeout());
+        consider(self.servers.poll_timeout());
+        consider(self.founder.poll_timeout());
         consider(self.calls.next_deadline());
         consider(self.writer.poll_timeout());
+        consider(self.local.poll_timeout());
         consider(self.duties.as_ref().and_then(|duties| duties.poll_timeout(&self.raft)));
         consider(self.announces().then_some(self.next_announcement));
         next
@@ -278,6 +301,12 @@ impl Agent {
         &self.gossip
     }
 
+    /// What is registered with this agent, for checkers and statistics.
+    #[must_use]
+    pub const fn local(&self) -> &Local {
+        &self.local
+    }
+
     /// What raft looks like from outside.
     #[must_use]
     pub fn raft_status(&self) -> Status {
@@ -289,9 +318,15 @@ impl Agent {
             self.drop_message(Some(envelope.address), Malformed::Stranger);
             return;
         }
-        let from = envelope.from;
-        self.note_address(from, envelope.address);
+        let (from, address) = (envelope.from, envelope.address);
+        if self.config.server {
+            self.note_address(from, address);
+        } else {
+            self.hear_server(from);
+        }
         match envelope.body {
+            // Who is no server neither votes nor keeps a log.
+            Body::Raft(_) | Body::Moved { .. } if !self.config.server => {}
             Body::Raft(mut message) => {
                 if let Kind::Append { entries, .. } = &mut message.kind {
                     let size = entries.iter().map(Entry::size).sum();
@@ -304,11 +339,14 @@ impl Agent {
                 }
                 self.raft.step(self.now, from, message);
             }
-            Body::Forward(forward) => self.handle_forward(from, forward),
+            Body::Forward(forward) => self.handle_forward(from, address, forward),
             Body::Answer { id, origin, outcome } => self.handle_answer(from, id, origin, outcome),
             Body::Announce => {}
             Body::Moved { id, address } => self.note_address(id, address),
-            Body::Abandon { id, origin } => self.hang_up(Caller::Peer { peer: from, origin, id }),
+            Body::Abandon { id, origin } => self.hang_up(Caller::Peer { peer: from, address, origin, id }),
+            Body::WhoLeads => self.tell_who_leads(from, address),
+            Body::Leads(leader) => self.hear_of_leader(from, leader),
+            Body::Founding(message) => self.handle_founding(from, address, message),
         }
     }
 
@@ -330,7 +368,9 @@ impl Agent {
     /// that is to be written or sent leaves at once.
     fn close_batch(&mut self) {
         self.follow_office();
+        self.tend_local();
         self.apply_committed();
+        self.reconcile();
         self.tend_snapshots();
         if let Some(duties) = &mut self.duties {
             duties.observe(self.now, &self.store);
@@ -359,7 +399,9 @@ impl Agent {
         for (to, message) in messages {
             self.send(to, Body::Raft(message));
         }
-        self.reserve();
+        if self.config.server {
+            self.reserve();
+        }
         self.welcome_errands();
     }
 
@@ -382,9 +424,13 @@ impl Agent {
             match caller {
                 Caller::Client(id) => self.outputs.push_back(Output::Reply { id, reply }),
                 Caller::Itself(id) => self.errand_answered(id, reply),
-                Caller::Peer { peer, origin, id } => {
+                Caller::Peer { peer, address, origin, id } => {
                     let reply = forward::fitting(reply);
-                    self.send(peer, Body::Answer { id, origin, outcome: crate::peer::Outcome::Reply(reply) });
+                    self.send_to(
+                        peer,
+                        address,
+                        Body::Answer { id, origin, outcome: crate::peer::Outcome::Reply(reply) },
+                    );
                 }
             }
         }
@@ -394,11 +440,15 @@ impl Agent {
         let listed = self.raft.address(to);
         // What it said counts as long as the list says nothing newer.
         let said = self.addresses.get(&to).filter(|(_, then)| *then == listed).map(|(said, _)| *said);
-        if let Some(address) = said.or(listed) {
-            let envelope =
-                Envelope { from: self.config.id, to, address: self.config.address, cluster: self.cluster, body };
-            self.outputs.push_back(Output::Message { to: address, envelope });
+        if let Some(address) = said.or(listed).or_else(|| self.servers.address(to)) {
+            self.send_to(to, address, body);
         }
+    }
+
+    /// Sends something to an agent that need not be a member of raft.
+    fn send_to(&mut self, to: PeerId, address: SocketAddr, body: Body) {
+        let envelope = Envelope { from: self.config.id, to, address: self.config.address, cluster: self.cluster, body };
+        self.outputs.push_back(Output::Message { to: address, envelope });
     }
 
     /// Sets disk space aside ahead of need, and tells when there is none.

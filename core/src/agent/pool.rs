@@ -5,8 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use uuid::Uuid;
-
 use super::Agent;
 use super::errands::Errand;
 use super::joining::{JoinId, Joins};
@@ -15,9 +13,10 @@ use super::remembering::Memory;
 use crate::api::{self, Call, Response, agent, coordinate};
 use crate::config::Config;
 use crate::gossip::{self, Gossip, News, Transmit};
-use crate::id::{PeerId, Ticket};
+use crate::id::Ticket;
 use crate::io::{Notice, Output, PoolNews};
 use crate::rng::Rng;
+use crate::server::Server;
 use crate::sight::{Section, Sight};
 use crate::time::{Deadlines, Duration, Instant};
 
@@ -188,6 +187,7 @@ impl Agent {
     }
 
     fn hear_news(&mut self, news: News) {
+        self.note_pool_news(&news);
         let known = |member: &gossip::Member| (member.name.to_string(), member.address);
         let told = match news {
             News::Joined(member) => {
@@ -293,13 +293,6 @@ pub(super) fn wan_port(config: &Config) -> u16 {
     config.settings.ports.get("SerfWan").and_then(|port| u16::try_from(*port).ok()).unwrap_or(WAN_PORT)
 }
 
-/// The stable ID of a member that is a server of our datacenter.
-fn server_id(config: &Config, member: &gossip::Member) -> Option<PeerId> {
-    let tag = |name: &str| member.tags.get(name).map(String::as_str);
-    let is_server = tag("role") == Some("consul") && tag("dc") == Some(config.datacenter.as_str());
-    Uuid::try_parse(tag("id").filter(|_| is_server)?).ok().map(PeerId)
-}
-
 /// What is seen of the pool now. It looks at every member.
 fn sight(config: &Config, gossip: &Gossip) -> Sight {
     let us = gossip.member(gossip.name().as_str()).expect("we are a member of our own pool");
@@ -310,7 +303,7 @@ fn sight(config: &Config, gossip: &Gossip) -> Sight {
         members += 1;
         gone += usize::from(status == gossip::Status::Failed);
         left += usize::from(status == gossip::Status::Left);
-        let Some(id) = server_id(config, other) else { continue };
+        let Some(Server { id, .. }) = Server::of(other, &config.datacenter) else { continue };
         live_servers += usize::from(status.is_live());
         // One server may have had two names: that of the living one counts.
         if status.is_live() || !names.contains_key(&id) {

@@ -8,10 +8,10 @@ use super::Agent;
 use super::calls::Stage;
 use crate::api::catalog::Registration;
 use crate::api::snapshot::Step;
-use crate::api::{Error, Request, Response, catalog, kv, operator, snapshot};
+use crate::api::{Error, Request, Response, catalog, coordinate, kv, operator, snapshot};
 use crate::error::Busy;
 use crate::id::{SessionId, Ticket};
-use crate::raft::Entry;
+use crate::raft::{Entry, Position};
 use crate::store::Command;
 use crate::store::kv::{Command as Kv, Mode};
 use crate::wire;
@@ -58,10 +58,7 @@ impl Agent {
     /// now for lack of room is not lost: the next leader finds it still to be done.
     pub(super) fn do_duties(&mut self) {
         while let Some(command) = self.duties.as_mut().and_then(|duties| duties.poll_command(self.now)) {
-            let bytes = Bytes::from(wire::encode(&command));
-            if self.take_room(Entry::size_of(&bytes)) {
-                self.raft.propose(bytes);
-            }
+            self.propose_duty(&command);
         }
         let sight = self.pool.sight();
         let change = (self.duties.as_mut())
@@ -72,9 +69,22 @@ impl Agent {
         }
     }
 
+    /// Brings a command into the log that nobody waits for, if there is room for it.
+    pub(super) fn propose_duty(&mut self, command: &Command) -> Option<Position> {
+        let bytes = Bytes::from(wire::encode(command));
+        if self.take_room(Entry::size_of(&bytes)) { self.raft.propose(bytes) } else { None }
+    }
+
     /// Brings a write into the log. We lead.
     pub(super) fn propose(&mut self, ticket: Ticket) {
         let Some(open) = self.calls.get(ticket) else { return };
+        if let (Request::Coordinate(coordinate::Request::Update(place)), Some(duties)) =
+            (&open.call.request, &mut self.duties)
+        {
+            // It goes into the log with all others of the next seconds. If we lose it, the agent soon tells anew.
+            duties.gather(self.now, place.clone());
+            return self.reply(ticket, Ok(Response::Done(true)));
+        }
         let command = match command_for(&open.call.request) {
             Ok(command) => command,
             Err(done) => return self.reply(ticket, done),
@@ -97,6 +107,7 @@ impl Agent {
 }
 
 /// The command for a write, or what to answer without one.
+#[expect(clippy::result_large_err, reason = "an answer is made once for each call, and moved on at once")]
 fn command_for(request: &Request) -> Result<Command, crate::api::Reply> {
     let request = match request {
         Request::Kv(request) => request,
@@ -114,6 +125,10 @@ fn command_for(request: &Request) -> Result<Command, crate::api::Reply> {
         }
         Request::Snapshot(snapshot::Request::Restore { id, step }) => {
             return Ok(Command::Restore { id: *id, step: step.clone() });
+        }
+        // A leader that has no duties yet gathers nothing.
+        Request::Coordinate(coordinate::Request::Update(place)) => {
+            return Ok(Command::UpdateCoordinates(vec![place.clone()]));
         }
         _ => unreachable!("{request:?} is no write"),
     };

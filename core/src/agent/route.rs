@@ -23,8 +23,9 @@ pub(super) enum Place {
 /// The one place that says where each request runs. A new request does not compile without an answer.
 pub(super) fn place(request: &Request) -> Place {
     match request {
-        Request::Status(status::Request::Leader | status::Request::Peers)
-        | Request::Agent(_)
+        // A server knows the answer itself.
+        Request::Status(status::Request::Leader | status::Request::Peers) => Place::AnyServer,
+        Request::Agent(_)
         | Request::Event(_)
         | Request::Catalog(catalog::Request::Datacenters)
         | Request::Coordinate(coordinate::Request::Datacenters) => Place::Here,
@@ -70,7 +71,10 @@ pub(super) fn place(request: &Request) -> Place {
 
 impl Agent {
     /// A call comes in; if it is another agent's, that agent takes us for the leader of the term `asked_in`.
-    pub(super) fn admit(&mut self, caller: Caller, call: Call, asked_in: Term) {
+    pub(super) fn admit(&mut self, caller: Caller, mut call: Call, asked_in: Term) {
+        if !matches!(caller, Caller::Peer { .. }) {
+            call.request.name_this_agent(&self.config.name);
+        }
         if let Some(reply) = self.answer_at_once(&call) {
             self.replies.push((caller, reply));
             return;
@@ -90,7 +94,8 @@ impl Agent {
         if call.datacenter.as_ref().is_some_and(|dc| *dc != self.config.datacenter) {
             return Some(Err(Error::NoPathToDatacenter));
         }
-        if place(&call.request) == Place::Here {
+        let knows = self.config.server && matches!(call.request, Request::Status(_));
+        if knows || place(&call.request) == Place::Here {
             return self.view.answer(self.now, call);
         }
         self.check_limits(&call.request).err().map(Err)
@@ -102,6 +107,8 @@ impl Agent {
         let place = place(&open.call.request);
         if place == Place::Here {
             self.serve_here(ticket);
+        } else if !self.config.server {
+            self.route_to_server(ticket, place);
         } else if place == Place::AnyServer {
             self.evaluate(ticket);
         } else if self.raft.is_leader() {
@@ -109,11 +116,27 @@ impl Agent {
         } else if let Caller::Peer { .. } = open.caller {
             self.refuse(ticket);
         } else if let Some((leader, _)) = self.raft.leader_address() {
-            self.forward(ticket, leader);
+            self.forward(ticket, leader, self.raft.status().term);
         } else {
             // A leader may be lost and heard again in one batch, which nobody will tell: look now and then.
             let look = open.patience.min(self.now + self.config.raft.election_timeout);
             self.calls.enter(ticket, Stage::Held, Some(look));
+        }
+    }
+
+    /// Sends a call to a server, as we are none.
+    fn route_to_server(&mut self, ticket: Ticket, place: Place) {
+        let to = match place {
+            Place::Leader => self.servers.leader().map(|leader| (leader.id, leader.term)),
+            Place::AnyServer | Place::Here => self.servers.first().map(|first| (first, Term(0))),
+        };
+        match to {
+            // Nobody relies on us for that: servers do not ask clients.
+            _ if self.calls.get(ticket).is_some_and(|open| matches!(open.caller, Caller::Peer { .. })) => {
+                self.refuse(ticket);
+            }
+            Some((to, term)) => self.forward(ticket, to, term),
+            None => self.hold_for_server(ticket),
         }
     }
 
@@ -158,9 +181,10 @@ impl Agent {
     fn refuse(&mut self, ticket: Ticket) {
         self.watches.remove(ticket);
         if let Some(open) = self.calls.close(ticket)
-            && let Caller::Peer { peer, origin, id } = open.caller
+            && let Caller::Peer { peer, address, origin, id } = open.caller
         {
-            self.send(peer, Body::Answer { id, origin, outcome: Outcome::NotLeader { term: open.asked_in } });
+            let outcome = Outcome::NotLeader { term: open.asked_in, leader: self.leading() };
+            self.send_to(peer, address, Body::Answer { id, origin, outcome });
         }
     }
 
@@ -183,7 +207,10 @@ impl Agent {
             Stage::Held if open.patience <= self.now && self.raft.is_leader() => {
                 self.reply(ticket, Err(Error::ChangeUnderWay));
             }
-            Stage::Held if open.patience <= self.now => self.reply(ticket, Err(Error::NoLeader)),
+            Stage::Held if open.patience <= self.now => {
+                let nobody = !self.config.server && self.servers.is_empty();
+                self.reply(ticket, Err(if nobody { Error::NoServers } else { Error::NoLeader }));
+            }
             Stage::Held => self.route(ticket),
             Stage::Forwarded { to, term, give_up, resend } => self.handle_silence(ticket, (to, term), give_up, resend),
             Stage::Proposed(_) => self.reply(ticket, Err(Error::LeadershipLost)),
@@ -225,9 +252,8 @@ impl Agent {
 
     /// A leader is known that was not before.
     pub(super) fn meet_leader(&mut self) {
-        for ticket in self.calls.in_stage(|open| open.stage == Stage::Held) {
-            self.route(ticket);
-        }
+        self.route_held();
         self.leave_old_leader();
+        self.local.leader_returned(self.now);
     }
 }

@@ -108,7 +108,7 @@ pub struct ServiceDefinition {
     pub enable_tag_override: bool,
     /// What users say of it.
     pub meta: BTreeMap<String, String>,
-    /// Its checks: `Check` and `Checks` together, without those that define nothing.
+    /// Its checks: those of `Checks` and then that of `Check`. Those that define nothing do not count.
     pub checks: Vec<CheckDefinition>,
     /// On whose behalf it is kept in the catalog; empty for the agent's own.
     pub token: String,

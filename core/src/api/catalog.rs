@@ -104,10 +104,13 @@ pub struct Deregistration {
     pub check_id: String,
 }
 
+/// In place of a node's name in [`Filter::near`]: the agent that is asked.
+pub const THIS_AGENT: &str = "_agent";
+
 /// What a list is narrowed down to, and how it is ordered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filter {
-    /// `?near=`: the nearest to this node first, as far as coordinates tell; `_agent` is the agent that is asked.
+    /// `?near=`: the nearest to this node first, as far as coordinates tell; or to [`THIS_AGENT`].
     pub near: Option<String>,
     /// `?node-meta=key:value`: nodes that have all of these.
     pub node_meta: Meta,

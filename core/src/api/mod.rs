@@ -121,6 +121,36 @@ impl From<coordinate::Request> for Request {
 }
 
 impl Request {
+    /// Whether a list is to begin with what is nearest to the agent that is asked ([`catalog::THIS_AGENT`]).
+    #[must_use]
+    pub fn is_near_this_agent(&self) -> bool {
+        match self {
+            Self::Catalog(catalog::Request::Nodes { filter, .. } | catalog::Request::Service { filter, .. })
+            | Self::Health(
+                health::Request::Checks { filter, .. }
+                | health::Request::Service { filter, .. }
+                | health::Request::State { filter, .. },
+            ) => filter.near.as_deref() == Some(catalog::THIS_AGENT),
+            _ => false,
+        }
+    }
+
+    /// Puts the name of the agent that is asked in the place of [`catalog::THIS_AGENT`].
+    pub fn name_this_agent(&mut self, name: &str) {
+        if !self.is_near_this_agent() {
+            return;
+        }
+        match self {
+            Self::Catalog(catalog::Request::Nodes { filter, .. } | catalog::Request::Service { filter, .. })
+            | Self::Health(
+                health::Request::Checks { filter, .. }
+                | health::Request::Service { filter, .. }
+                | health::Request::State { filter, .. },
+            ) => filter.near = Some(name.to_owned()),
+            _ => {}
+        }
+    }
+
     /// How a read wants to be read; `None` for what is not a read of replicated data.
     #[must_use]
     pub fn read_options(&self) -> Option<&ReadOptions> {

@@ -2,15 +2,22 @@
 //! any client's; a leader that loses its office midway leaves nothing undone that its successor would not do.
 
 mod autopilot;
+mod coordinates;
 mod reap;
+mod reconcile;
 mod restoration;
 
 use autopilot::{Autopilot, Scene};
+use coordinates::Coordinates;
 use reap::Reaper;
+use reconcile::Reconcile;
+pub(crate) use reconcile::{Step, Surroundings};
 use restoration::Restoration;
 
+use crate::api::coordinate::Place;
 use crate::api::operator::Health;
 use crate::config::{Config, Limits};
+use crate::id::{Index, PeerId};
 use crate::raft::{Change, Raft};
 use crate::sight::Sight;
 use crate::store::{Command, Store};
@@ -20,8 +27,10 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Duties {
     autopilot: Autopilot,
+    coordinates: Coordinates,
     reaper: Reaper,
     restoration: Restoration,
+    reconcile: Reconcile,
 }
 
 impl Duties {
@@ -30,8 +39,10 @@ impl Duties {
     pub(crate) fn new(limits: &Limits, now: Instant) -> Self {
         Self {
             autopilot: Autopilot::new(now),
+            coordinates: Coordinates::default(),
             reaper: Reaper::new(limits.tombstone_ttl),
             restoration: Restoration::default(),
+            reconcile: Reconcile::new(now),
         }
     }
 
@@ -44,13 +55,51 @@ impl Duties {
     /// When [`poll_command`](Self::poll_command) or [`poll_change`](Self::poll_change) has something to say.
     #[must_use]
     pub(crate) fn poll_timeout(&self, raft: &Raft) -> Option<Instant> {
-        let due = [self.reaper.poll_timeout(), self.restoration.poll_timeout(), self.autopilot.poll_timeout(raft)];
-        due.into_iter().flatten().min()
+        let due = [
+            self.coordinates.poll_timeout(),
+            self.reaper.poll_timeout(),
+            self.restoration.poll_timeout(),
+            self.autopilot.poll_timeout(raft),
+        ];
+        due.into_iter().flatten().min().into_iter().chain([self.reconcile.poll_timeout()]).min()
+    }
+
+    /// There is news of a member of the pool.
+    pub(crate) fn note_member(&mut self, name: &str) {
+        self.reconcile.note_member(name);
+    }
+
+    /// A member of the pool is forgotten; it was this server, if it was one.
+    pub(crate) fn note_forgotten(&mut self, name: &str, server: Option<PeerId>) {
+        self.reconcile.note_forgotten(name, server);
+    }
+
+    /// A step that was due is in the log, at this index.
+    pub(crate) fn note_proposed(&mut self, index: Index) {
+        self.reconcile.note_proposed(index);
+    }
+
+    /// A step that was due on account of this member was refused, and time alone does not help.
+    pub(crate) fn note_refused(&mut self, name: String) {
+        self.reconcile.note_refused(name);
+    }
+
+    /// What follows for raft and the catalog from who is in the pool. To be asked once all is applied that was committed.
+    pub(crate) fn poll_steps(&mut self, now: Instant, around: Surroundings<'_>) -> Vec<Step> {
+        self.reconcile.poll(now, around)
     }
 
     /// The next command that is due.
     pub(crate) fn poll_command(&mut self, now: Instant) -> Option<Command> {
-        self.reaper.poll_command(now).or_else(|| self.restoration.poll_command(now))
+        self.reaper
+            .poll_command(now)
+            .or_else(|| self.restoration.poll_command(now))
+            .or_else(|| self.coordinates.poll_command(now))
+    }
+
+    /// An agent tells where it is.
+    pub(crate) fn gather(&mut self, now: Instant, place: Place) {
+        self.coordinates.gather(now, place);
     }
 
     /// The change of the members that is due.

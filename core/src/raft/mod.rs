@@ -38,6 +38,7 @@
 mod change;
 mod configuration;
 mod election;
+mod founding;
 pub mod log;
 pub mod membership;
 pub mod message;
@@ -193,21 +194,13 @@ impl Raft {
     pub fn new(id: PeerId, config: Options, rng: Rng, start: Start, now: Instant) -> Self {
         let mut hard_state = start.hard_state;
         let base = start.snapshot.as_ref().map_or(Position::START, |meta| meta.position);
-        let mut log = Log::restored(base, start.entries, hard_state.commit);
+        let log = Log::restored(base, start.entries, hard_state.commit);
         // A snapshot may have come in a later term than the disk's log knows of.
         hard_state.term = hard_state.term.max(log.last().term);
         if hard_state.term > start.hard_state.term {
             hard_state.vote = None;
         }
         let stable = Stable::new(start.hard_state, log.last().index, start.last_seq);
-        if let Some(configuration) = start.bootstrap.filter(|_| start.forced.is_none())
-            && log.last() == Position::START
-            && hard_state.term == Term(0)
-        {
-            // Every founder writes the same first entry, so it is as good as committed.
-            log.push(Entry { index: Index(1), term: Term(1), payload: Payload::Configuration(configuration) });
-            hard_state.term = Term(1);
-        }
         let mut membership = Membership::default();
         if let Some(meta) = &start.snapshot {
             membership.installed(meta, false);
@@ -237,6 +230,9 @@ impl Raft {
             pieces: Vec::new(),
             news: Vec::new(),
         };
+        if let Some(configuration) = start.bootstrap.filter(|_| raft.is_blank()) {
+            raft.found(configuration);
+        }
         if !raft.is_sole_voter() {
             raft.arm_election();
         }

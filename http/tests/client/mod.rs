@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use lictor_core::api::{Call, Reply};
-use lictor_http::Options;
+use lictor_http::{Hooks, Options};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -31,9 +31,17 @@ impl Server {
         F: Fn(Call) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Reply> + Send + 'static,
     {
+        Self::start_hooked(options, Hooks::default(), call)
+    }
+
+    pub(crate) fn start_hooked<F, Fut>(options: &Options, hooks: Hooks, call: F) -> Self
+    where
+        F: Fn(Call) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Reply> + Send + 'static,
+    {
         let listener = lictor_http::listen(([127, 0, 0, 1], 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
-        Self { address, server: lictor_http::Server::start(vec![listener], options, call) }
+        Self { address, server: lictor_http::Server::start(vec![listener], options, hooks, call) }
     }
 
     /// A new connection.
@@ -131,21 +139,26 @@ impl Client {
     async fn read_chunks(&mut self) -> Option<Vec<u8>> {
         let mut body = Vec::new();
         loop {
-            let line = loop {
-                match self.unread.windows(2).position(|w| w == b"\r\n") {
-                    Some(end) => break self.unread.drain(..end + 2).collect::<Vec<u8>>(),
-                    None => self.fill().await?,
-                }
-            };
-            let length = usize::from_str_radix(std::str::from_utf8(&line).unwrap().trim(), 16).unwrap();
-            while self.unread.len() < length + 2 {
-                self.fill().await?;
-            }
-            body.extend(self.unread.drain(..length + 2).take(length));
-            if length == 0 {
-                return Some(body);
+            match self.read_chunk().await? {
+                last if last.is_empty() => return Some(body),
+                chunk => body.extend(chunk),
             }
         }
+    }
+
+    /// The next chunk of a body, empty at its end; `None` if the connection was closed.
+    pub(crate) async fn read_chunk(&mut self) -> Option<Vec<u8>> {
+        let line = loop {
+            match self.unread.windows(2).position(|w| w == b"\r\n") {
+                Some(end) => break self.unread.drain(..end + 2).collect::<Vec<u8>>(),
+                None => self.fill().await?,
+            }
+        };
+        let length = usize::from_str_radix(std::str::from_utf8(&line).unwrap().trim(), 16).unwrap();
+        while self.unread.len() < length + 2 {
+            self.fill().await?;
+        }
+        Some(self.unread.drain(..length + 2).take(length).collect())
     }
 
     /// Takes what has come, whatever it is; `None` if the connection was closed.

@@ -100,7 +100,7 @@ impl Beside {
     fn turn_to(&mut self, name: &FileName) -> Result<&mut Current, FilesError> {
         if self.current.as_ref().is_none_or(|current| current.name != *name) {
             self.sync()?;
-            let open = Open::open_or_create(self.directory.join(name))?;
+            let open = Open::open_or_create(&self.directory, name)?;
             self.current = Some(Current { name: name.clone(), ahead: open.size, open, dirty: 0 });
         }
         Ok(self.current.as_mut().expect("it was just opened"))

@@ -186,7 +186,7 @@ impl Files {
     fn open(&mut self, name: &str) -> Result<&mut Open, FilesError> {
         if !self.open.contains_key(name) {
             self.close_some();
-            let open = Open::open_or_create(self.directory.join(name))?;
+            let open = Open::open_or_create(&self.directory, name)?;
             self.open.insert(name.to_owned(), open);
         }
         Ok(self.open.get_mut(name).expect("it was just opened"))

@@ -60,12 +60,13 @@ pub(super) struct Open {
 }
 
 impl Open {
-    /// The file, created if it is not there.
-    pub(super) fn open_or_create(path: PathBuf) -> Result<Self, FilesError> {
+    /// A file below `directory`, created if it is not there.
+    pub(super) fn open_or_create(directory: &Path, name: &str) -> Result<Self, FilesError> {
+        let path = directory.join(name);
         match Self::existing(&path) {
             Ok(open) => Ok(open),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create_directory(parent(&path))?;
+                create_folders(directory, name)?;
                 let file = options().create_new(true).open(&path).map_err(failed("create", &path))?;
                 Ok(Self { file, path, entry_durable: false, size: 0, resized: false })
             }
@@ -150,6 +151,17 @@ pub(super) fn remove(path: &Path) -> Result<(), FilesError> {
         Err(error) => Err(failed("remove", path)(error)),
         Ok(()) => sync_directory(parent(path)),
     }
+}
+
+/// Makes the directories that a file lies in, below one that must be there, and makes them last.
+fn create_folders(directory: &Path, name: &str) -> Result<(), FilesError> {
+    for (end, _) in name.match_indices('/') {
+        let folder = directory.join(&name[..end]);
+        if !folder.is_dir() {
+            create_directory(&folder)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes a directory whose parent is there, and makes it last.

@@ -194,6 +194,33 @@ fn jobs_change_files_as_asked_and_set_nothing_aside_that_shows() {
 }
 
 #[test]
+fn files_lie_in_folders_as_deep_as_their_names_say() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut beside = files(directory.path(), Quota::default()).beside();
+    let (file, draft) = ("agent/services/web".to_owned(), "agent/services/web.new".to_owned());
+    for content in ["first", "second"] {
+        let ops = [
+            FileOp::Remove { file: draft.clone() },
+            write(&draft, 0, content),
+            FileOp::Rename { file: draft.clone(), to: file.clone() },
+        ];
+        beside.apply(&ops).unwrap();
+        assert_eq!(std::fs::read_to_string(directory.path().join(&file)).unwrap(), content);
+        assert!(!directory.path().join(&draft).exists());
+    }
+    beside
+        .apply(&[FileOp::Remove { file: file.clone() }, FileOp::Remove { file: "agent/checks/none".into() }])
+        .unwrap();
+    assert!(!directory.path().join(&file).exists());
+    // A data directory that has gone is not made anew: its lock and its name would be missing.
+    let gone = directory.path().join("gone");
+    std::fs::create_dir(&gone).unwrap();
+    let mut beside = files(&gone, Quota::default()).beside();
+    std::fs::remove_dir_all(&gone).unwrap();
+    assert!(beside.apply(&[write("agent/pool", 0, "x")]).is_err() && !gone.exists());
+}
+
+#[test]
 fn a_file_under_its_last_name_takes_no_more_room_than_it_needs() {
     let directory = tempfile::tempdir().unwrap();
     let mut beside = files(directory.path(), Quota::default()).beside();

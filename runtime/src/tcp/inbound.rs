@@ -17,10 +17,6 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::event::Event;
 
-/// Connections at the same time. A cluster has a handful; the rest is room for those that are about to
-/// be noticed as dead.
-const CONNECTIONS: usize = 256;
-
 /// Bytes of messages that were read and not yet taken in by the agent, over all connections. Beyond it the
 /// connections are not read from: their senders wait.
 const UNREAD_BYTES: usize = 2 * wire::MAX_BODY_BYTES;
@@ -41,12 +37,17 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    /// Takes up a listener that is bound already. Must be called within a tokio runtime.
-    pub(crate) fn start(listener: std::net::TcpListener, events: Sender<Event>) -> io::Result<Self> {
+    /// Takes up a listener that is bound already, for so many connections at the same time. Must be called within a
+    /// tokio runtime.
+    pub(crate) fn start(
+        listener: std::net::TcpListener,
+        events: Sender<Event>,
+        connections: usize,
+    ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
         let (stop, stopped) = oneshot::channel();
-        Ok(Self { stop, task: tokio::spawn(accept(listener, events, stopped)) })
+        Ok(Self { stop, task: tokio::spawn(accept(listener, events, connections, stopped)) })
     }
 
     /// Closes the listener and every connection that it accepted, and waits until they are.
@@ -56,7 +57,7 @@ impl Listening {
     }
 }
 
-async fn accept(listener: TcpListener, events: Sender<Event>, mut stopped: oneshot::Receiver<()>) {
+async fn accept(listener: TcpListener, events: Sender<Event>, limit: usize, mut stopped: oneshot::Receiver<()>) {
     let mut connections = JoinSet::new();
     let unread = Arc::new(Semaphore::new(UNREAD_BYTES / SHARE_BYTES));
     loop {
@@ -67,12 +68,13 @@ async fn accept(listener: TcpListener, events: Sender<Event>, mut stopped: onesh
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, from)) if connections.len() >= CONNECTIONS => {
-                tracing::warn!("closed a connection from {from}: {CONNECTIONS} are open already");
+            Ok((stream, from)) if connections.len() >= limit => {
+                tracing::warn!("closed a connection from {from}: {limit} are open already");
                 drop(stream);
             }
             Ok((stream, from)) => {
                 super::prepare(&stream);
+                let from = SocketAddr::new(from.ip().to_canonical(), from.port());
                 let connection = Connection { stream, from, events: events.clone(), unread: unread.clone() };
                 connections.spawn(connection.read());
             }
@@ -177,11 +179,13 @@ mod tests {
 
     use super::*;
 
+    const CONNECTIONS: usize = 100;
+
     fn listen() -> (Listening, SocketAddr, Receiver<Event>) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (events, inbox) = channel();
-        (Listening::start(listener, events).unwrap(), address, inbox)
+        (Listening::start(listener, events, CONNECTIONS).unwrap(), address, inbox)
     }
 
     fn frame(n: u64) -> Vec<u8> {

@@ -25,9 +25,6 @@ const QUEUE_BYTES: usize = wire::MAX_BODY_BYTES;
 /// Bytes that the system may hold and has not sent. What it holds cannot be overtaken any more.
 const UNSENT_BYTES: u32 = 128 << 10;
 
-/// Addresses that are spoken to. A cluster has a handful, but who answers a message believes the address in it.
-const LANES: usize = 256;
-
 /// An address that was not spoken to for so long is forgotten.
 const IDLE: Duration = Duration::from_secs(120);
 
@@ -39,6 +36,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(1);
 pub(crate) struct Peers {
     runtime: tokio::runtime::Handle,
     lanes: HashMap<SocketAddr, Lane>,
+    /// How many lanes there may be: who answers a message believes the address in it.
+    limit: usize,
 }
 
 struct Lane {
@@ -47,9 +46,9 @@ struct Lane {
 }
 
 impl Peers {
-    /// Connections are kept by tasks on `runtime`.
-    pub(crate) fn new(runtime: tokio::runtime::Handle) -> Self {
-        Self { runtime, lanes: HashMap::new() }
+    /// Connections are kept by tasks on `runtime`, to so many addresses at the same time.
+    pub(crate) fn new(runtime: tokio::runtime::Handle, limit: usize) -> Self {
+        Self { runtime, lanes: HashMap::new(), limit }
     }
 
     /// Sends a message, or drops it if too many wait already. Never blocks.
@@ -75,8 +74,8 @@ impl Peers {
     /// Begins to keep a connection, unless there are too many.
     fn open_lane(&mut self, to: SocketAddr) -> Option<&Lane> {
         self.lanes.retain(|_, lane| !lane.queue.is_closed());
-        if self.lanes.len() >= LANES {
-            tracing::debug!("a message to {to} is dropped: {LANES} other addresses are being spoken to");
+        if self.lanes.len() >= self.limit {
+            tracing::debug!("a message to {to} is dropped: {} other addresses are being spoken to", self.limit);
             return None;
         }
         let queue = Arc::new(Queue::default());
@@ -307,6 +306,8 @@ mod tests {
 
     use super::*;
 
+    const LANES: usize = 256;
+
     fn frames(parts: &[&'static str]) -> Frames {
         Frames {
             frames: parts.iter().map(|part| Bytes::from_static(part.as_bytes())).collect(),
@@ -375,7 +376,7 @@ mod tests {
     async fn an_address_that_is_not_used_any_more_is_left_and_forgotten() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (there, moved) = (listener.local_addr().unwrap(), SocketAddr::from(([127, 0, 0, 1], 1)));
-        let mut peers = Peers::new(tokio::runtime::Handle::current());
+        let mut peers = Peers::new(tokio::runtime::Handle::current(), LANES);
         for _ in 0..2 {
             // Nobody listens at the one address, and the other one says nothing more after a while.
             peers.send(moved, &hello());
@@ -394,7 +395,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn there_is_a_limit_to_the_addresses_and_room_again_when_some_are_forgotten() {
-        let mut peers = Peers::new(tokio::runtime::Handle::current());
+        let mut peers = Peers::new(tokio::runtime::Handle::current(), LANES);
         let address = |n: usize| SocketAddr::from(([127, 0, 0, 1], u16::try_from(n).unwrap() + 1));
         for n in 0..LANES + 10 {
             peers.send(address(n), &hello());

@@ -12,8 +12,9 @@ use lictor_core::api::operator::{self, RaftServer};
 use lictor_core::api::{Call, Consistency, Error, Read, ReadOptions, Response, agent, status};
 use lictor_core::config::Config;
 use lictor_core::id::{Index, PeerId};
+use lictor_core::io::Notice;
 use lictor_core::raft::{self, Configuration};
-use lictor_runtime::{DataDir, Handle, Options, Quota, Runtime, StartError, Storage};
+use lictor_runtime::{DataDir, GossipSockets, Handle, Options, Quota, Runtime, StartError, Storage};
 
 /// Everything that is waited for comes within this time, or the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -91,12 +92,7 @@ impl Cluster {
         let mut config = config(id(n), self.addresses[n], self.founders.clone());
         config.bootstrap = config.bootstrap.filter(|founders| founders.is_member(id(n)));
         (self.tune)(&mut config);
-        Runtime::start(Options {
-            config,
-            storage: Storage::Directory(directory, self.quotas[n].clone()),
-            listener,
-            seed: n as u64,
-        })
+        start(config, Storage::Directory(directory, self.quotas[n].clone()), listener, n as u64)
     }
 
     pub(crate) fn directory(&self, n: usize) -> PathBuf {
@@ -105,6 +101,16 @@ impl Cluster {
 
     pub(crate) fn address(&self, n: usize) -> SocketAddr {
         self.addresses[n]
+    }
+
+    /// Where a server's gossip is, as long as it is up.
+    pub(crate) fn gossip_address(&self, n: usize) -> SocketAddr {
+        self.servers[n].as_ref().expect("the server is up").gossip_address()
+    }
+
+    /// Waits until a server wants to be stopped.
+    pub(crate) fn ended(&self, n: usize) -> impl Future<Output = Notice> + use<> {
+        self.servers[n].as_ref().expect("the server is up").ended()
     }
 
     /// A way to call a server that is up.
@@ -147,6 +153,18 @@ impl Cluster {
         let leader = self.leader().await;
         self.up().into_iter().find(|n| *n != leader).expect("a leader alone has no followers")
     }
+}
+
+/// Starts a server whose gossip has a port of its own.
+pub(crate) fn start(
+    mut config: Config,
+    storage: Storage,
+    listener: TcpListener,
+    seed: u64,
+) -> Result<Runtime, StartError> {
+    let gossip = GossipSockets::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    config.gossip.address = gossip.address().unwrap();
+    Runtime::start(Options { config, storage, listener: Some(listener), gossip, seed })
 }
 
 /// The ID of a cluster's server.

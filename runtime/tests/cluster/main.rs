@@ -1,6 +1,7 @@
 //! Real agents over real sockets and real disks, all in this process.
 
 mod four;
+mod gossip;
 mod harness;
 mod load;
 mod one;

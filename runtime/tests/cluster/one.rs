@@ -7,14 +7,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::harness::{
-    Cluster, PATIENCE, config, eventually, get, get_call, itself, put, put_call, soon, try_put, value,
+    Cluster, PATIENCE, config, eventually, get, get_call, itself, put, put_call, soon, start, try_put, value,
 };
 use lictor_core::api::{Call, Consistency, Error, Response};
 use lictor_core::id::{CallId, Index, PeerId};
 use lictor_core::peer::{Body, Envelope};
 use lictor_core::raft::Configuration;
 use lictor_core::wire;
-use lictor_runtime::{DataDir, Handle, Options, Runtime, StartError, Storage};
+use lictor_runtime::{DataDir, Handle, StartError, Storage};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_in_memory_serves_at_once() {
@@ -22,7 +22,7 @@ async fn an_agent_in_memory_serves_at_once() {
     let address = listener.local_addr().unwrap();
     let id = PeerId::numbered(1);
     let config = config(id, address, Configuration::new([(id, address)]));
-    let server = Runtime::start(Options { config, storage: Storage::Memory, listener, seed: 1 }).unwrap();
+    let server = start(config, Storage::Memory, listener, 1).unwrap();
     assert_eq!(server.address(), address);
     let handle = server.handle();
     put(&handle, "key", "value").await;
@@ -39,7 +39,7 @@ async fn a_dropped_call_hangs_up() {
     let id = PeerId::numbered(1);
     let mut config = config(id, address, Configuration::new([(id, address)]));
     config.limits.blocked_queries = 1;
-    let server = Runtime::start(Options { config, storage: Storage::Memory, listener, seed: 1 }).unwrap();
+    let server = start(config, Storage::Memory, listener, 1).unwrap();
     let handle = server.handle();
     put(&handle, "key", "old").await;
     let index = crate::harness::read(&handle, get_call("key", Consistency::Stale, Index(0))).await.unwrap().meta.index;
@@ -300,7 +300,7 @@ async fn write_until_it_ends(directory: &Path) {
     let data = DataDir::open(directory).unwrap();
     let id = data.node_id();
     let config = config(id, address, Configuration::new([(id, address)]));
-    let server = Runtime::start(Options { config, storage: data.into(), listener, seed: 1 }).unwrap();
+    let server = start(config, data.into(), listener, 1).unwrap();
     let handle = server.handle();
     put(&handle, "key", "value").await;
     std::fs::remove_dir_all(directory.join("raft")).unwrap();

@@ -276,6 +276,8 @@ impl World {
             | Notice::DiskHasRoom { .. }
             | Notice::Pool(_)
             | Notice::Left
+            | Notice::Local(_)
+            | Notice::Servers(_)
             | Notice::OrderObeyed => {}
         }
         Ok(())

@@ -122,6 +122,9 @@ impl Catalog {
     /// Takes in a mark of an image. All else was loaded before.
     pub(in crate::store) fn load_mark(&mut self, subject: Subject, index: Index) -> Result<(), &'static str> {
         let vacant = self.is_vacant(&subject);
+        if self.marks.last().is_some_and(|last| *last >= subject) {
+            return Err(ORDER);
+        }
         if index == Index(0) || (vacant && index <= self.marks.floor()) {
             return Err("a subject of the catalog was changed at an index that cannot be");
         }

@@ -74,6 +74,11 @@ impl Marks {
         self.vacant.len()
     }
 
+    /// The last subject that has a mark.
+    pub(super) fn last(&self) -> Option<&Subject> {
+        self.by_subject.get_max().map(|(subject, _)| subject)
+    }
+
     /// The marks that follow this subject's, by subject; all of them without one.
     pub(super) fn after(&self, subject: Option<&Subject>) -> impl Iterator<Item = (&Subject, &Index)> {
         after(&self.by_subject, subject)

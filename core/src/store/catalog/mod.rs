@@ -17,6 +17,8 @@ mod query;
 mod register;
 mod subject;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -95,7 +97,7 @@ impl Catalog {
 
     /// Whether it has never been changed.
     pub(in crate::store) fn is_untouched(&self) -> bool {
-        *self == Self::default()
+        self.changed == Index(0)
     }
 
     /// Forgets the tombstones up to and including `up_to`.

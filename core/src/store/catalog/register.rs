@@ -50,7 +50,7 @@ impl Catalog {
             let name = Name::of(&place.node);
             let Some(row) = self.nodes.get(&name).filter(|_| place.coordinate.is_valid()) else { continue };
             place.node.clone_from(&row.node.name);
-            if self.places.by_node.get(&name).is_none_or(|earlier| **earlier != place) {
+            if self.places.by_node.get(&name).is_none_or(|earlier| earlier.coordinate != place.coordinate) {
                 self.places.by_node.insert(name, Arc::new(place));
                 touched.insert(Subject::Coordinates);
             }

@@ -5,11 +5,14 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::Damaged;
+use super::catalog_row::CatalogRow;
+use super::catalog_row::kind::CATALOG;
 use super::frame::{HEADER_BYTES, Header};
 use super::row::{BadRow, End, Row, State, kind};
 use crate::api::kv::Key;
 use crate::api::operator::Autopilot;
 use crate::id::{Index, SessionId};
+use crate::store::catalog::Catalog;
 use crate::store::restore::Staging;
 use crate::store::{Store, kv};
 
@@ -180,6 +183,8 @@ impl Decoder {
         let in_order = match next {
             kind::META => self.rows == 0,
             kind::STATE | kind::AUTOPILOT | kind::KV | kind::RESTORING => self.rows > 0 && next == self.kind + 1,
+            CATALOG => (kind::KV..CATALOG).contains(&self.kind),
+            _ if next > CATALOG => (CATALOG..=next).contains(&self.kind),
             _ => self.kind >= kind::KV && next >= self.kind,
         };
         if !in_order {
@@ -230,6 +235,7 @@ impl Decoder {
                 staging.push(Bytes::copy_from_slice(bytes)).map_err(|_| "a staged piece is damaged")?;
             }
             Row::Staged { .. } => {}
+            Row::Catalog(row) => self.catalog(row)?,
             Row::End(_) => unreachable!("the end is no row among others"),
         }
         Ok(())
@@ -260,6 +266,28 @@ impl Decoder {
         }
         self.store.sessions.ids.insert(id);
         Ok(())
+    }
+
+    fn catalog(&mut self, row: CatalogRow<'_>) -> Result<(), &'static str> {
+        let visible = self.store.visible_index();
+        let catalog = &mut self.store.catalog;
+        match row {
+            CatalogRow::Totals { changed, floor } => {
+                if changed == Index(0) || floor > changed || changed > visible {
+                    return Err("the catalog was changed at an index that cannot be");
+                }
+                *catalog = Catalog::bare(changed, floor);
+                Ok(())
+            }
+            CatalogRow::Node(node) => catalog.load_node(node.into_owned()),
+            CatalogRow::Service(service) => catalog.load_service(service.into_owned()),
+            CatalogRow::Check(check) => catalog.load_check(check.into_owned()),
+            CatalogRow::Place(place) => catalog.load_place(place.to_place()),
+            CatalogRow::Mark { index, .. } if index > visible => {
+                Err("a subject was changed at an index that cannot be")
+            }
+            CatalogRow::Mark { index, subject } => catalog.load_mark(subject.into_owned(), index),
+        }
     }
 
     fn ascend(&self, key: &[u8]) -> Result<(), &'static str> {

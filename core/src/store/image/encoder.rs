@@ -1,14 +1,17 @@
 //! A store → the pieces of its image.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
 
+use super::catalog_row::CatalogRow;
 use super::frame::{HEADER_BYTES, Header, MAX_PAYLOAD_BYTES};
 use super::row::{End, EntryRow, Row, State};
 use crate::api::kv::Key;
-use crate::id::SessionId;
+use crate::id::{Index, SessionId};
 use crate::store::Store;
+use crate::store::catalog::{Catalog, Name, Subject};
 
 /// Writes the image of a store, piece by piece. Cloning is O(1): a clone goes on where the original is, so that whoever
 /// sends pieces can keep one as a place to come back to.
@@ -31,6 +34,12 @@ enum Next {
     Entries(Option<Key>),
     Tombstones(Option<Key>),
     Staged(Option<u32>),
+    Catalog,
+    Nodes(Option<Name>),
+    Services(Option<(Name, Name)>),
+    Checks(Option<(Name, Name)>),
+    Places(Option<Name>),
+    Marks(Option<Subject>),
     End,
     Nothing,
 }
@@ -142,10 +151,17 @@ impl Encoder {
                 Next::Staged(after) => {
                     let rows = store.staging.iter().flat_map(|staging| staging.after(*after));
                     match piece.fill(rows.map(|(number, bytes)| (number, Row::Staged { number: *number, bytes }))) {
-                        Filled::All => Next::End,
+                        Filled::All if store.catalog.is_untouched() => Next::End,
+                        Filled::All => Next::Catalog,
                         Filled::UpTo(last) => Next::Staged(last.copied().or(*after)),
                     }
                 }
+                Next::Catalog
+                | Next::Nodes(_)
+                | Next::Services(_)
+                | Next::Checks(_)
+                | Next::Places(_)
+                | Next::Marks(_) => catalog_rows(&store.catalog, &self.next, &mut piece),
                 Next::Head | Next::End | Next::Nothing => return piece,
             };
             self.next = next;
@@ -167,6 +183,56 @@ impl Iterator for Encoder {
 impl fmt::Debug for Encoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Encoder").field("store", &self.store).field("pieces", &self.pieces).finish_non_exhaustive()
+    }
+}
+
+/// Puts rows of the catalog into a piece while they fit, and says what comes next.
+fn catalog_rows(catalog: &Catalog, next: &Next, piece: &mut Piece) -> Next {
+    match next {
+        Next::Catalog => {
+            let totals = CatalogRow::Totals { changed: catalog.changed(), floor: catalog.floor() };
+            match piece.fill([((), Row::Catalog(totals))].into_iter()) {
+                Filled::All => Next::Nodes(None),
+                Filled::UpTo(_) => Next::Catalog,
+            }
+        }
+        Next::Nodes(after) => {
+            let rows = catalog.nodes_after(after.as_ref());
+            match piece.fill(rows.map(|(key, node)| (key, Row::Catalog(CatalogRow::Node(Cow::Borrowed(node)))))) {
+                Filled::All => Next::Services(None),
+                Filled::UpTo(last) => Next::Nodes(last.or(after.as_ref()).cloned()),
+            }
+        }
+        Next::Services(after) => {
+            let rows = catalog.services_after(after.as_ref());
+            match piece.fill(rows.map(|(key, row)| (key, Row::Catalog(CatalogRow::Service(Cow::Borrowed(row)))))) {
+                Filled::All => Next::Checks(None),
+                Filled::UpTo(last) => Next::Services(last.or_else(|| after.clone())),
+            }
+        }
+        Next::Checks(after) => {
+            let rows = catalog.checks_after(after.as_ref());
+            match piece.fill(rows.map(|(key, row)| (key, Row::Catalog(CatalogRow::Check(Cow::Borrowed(row)))))) {
+                Filled::All => Next::Places(None),
+                Filled::UpTo(last) => Next::Checks(last.or_else(|| after.clone())),
+            }
+        }
+        Next::Places(after) => {
+            let rows = catalog.places_after(after.as_ref());
+            match piece.fill(rows.map(|(key, place)| (key, Row::Catalog(CatalogRow::Place(place.into()))))) {
+                Filled::All => Next::Marks(None),
+                Filled::UpTo(last) => Next::Places(last.or(after.as_ref()).cloned()),
+            }
+        }
+        Next::Marks(after) => {
+            let row = |subject, index: &Index| CatalogRow::Mark { index: *index, subject: Cow::Borrowed(subject) };
+            let rows = catalog.marks_after(after.as_ref());
+            match piece.fill(rows.map(|(subject, index)| (subject, Row::Catalog(row(subject, index))))) {
+                Filled::All => Next::End,
+                Filled::UpTo(last) => Next::Marks(last.or(after.as_ref()).cloned()),
+            }
+        }
+        other => unreachable!("{other:?} is none of the catalog"),
     }
 }
 

@@ -25,7 +25,8 @@
 //! # Rows
 //!
 //! A row is the number of its kind, in one byte, and its fields. Rows come in the order of their kinds, and of their keys
-//! within a kind; each of the first kinds comes exactly once, but `Restoring` only if there is a restoration.
+//! within a kind; each of the first kinds comes exactly once, but `Restoring` only if there is a restoration; and `Catalog`
+//! once, but with all that follow it only if the catalog was ever changed.
 //!
 //! | kind | | fields |
 //! |---|---|---|
@@ -38,6 +39,12 @@
 //! | 6 | `Entry` | create, modify and lock index, flags, session, key, value |
 //! | 7 | `Tombstone` | index of the deletion, key |
 //! | 8 | `Staged` | number of a staged piece, its bytes |
+//! | 9 | `Catalog` | index of the last change of the catalog, floor of its marks |
+//! | 10 | `Node` | create and modify index, name, ID, address, tagged addresses, metadata |
+//! | 11 | `Service` | create and modify index, node, ID, name, address, port, override, tags, metadata |
+//! | 12 | `Check` | create and modify index, node, ID, name, status, notes, output, service's ID and name |
+//! | 13 | `Place` | node, the numbers of its coordinate |
+//! | 14 | `Mark` | index of the last change of a subject of the catalog, the subject's kind and name |
 //! | 255 | `End` | how many pieces and rows came before, checksum of the checksums of those pieces |
 //!
 //! New kinds get the next numbers, and whoever does not know one refuses the image. A new version of the format is needed
@@ -48,6 +55,7 @@
 //! The checksums find damage; numbers, order and totals find what was cut, lost, doubled or swapped. And rows must fit
 //! together as a store's do: what cannot be the state of a store is refused, however well it is summed.
 
+mod catalog_row;
 mod decoder;
 mod encoder;
 mod frame;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::catalog_row::{self, CatalogRow};
 use crate::api::kv::Entry;
 use crate::api::operator::Autopilot;
 use crate::id::{Index, SessionId};
@@ -20,6 +21,7 @@ pub(super) enum Row<'a> {
     Entry(EntryRow<'a>),
     Tombstone { index: Index, key: &'a [u8] },
     Staged { number: u32, bytes: &'a [u8] },
+    Catalog(CatalogRow<'a>),
     End(End),
 }
 
@@ -91,12 +93,13 @@ impl<'a> Row<'a> {
             Self::Entry(_) => kind::ENTRY,
             Self::Tombstone { .. } => kind::TOMBSTONE,
             Self::Staged { .. } => kind::STAGED,
+            Self::Catalog(row) => row.kind(),
             Self::End(_) => kind::END,
         }
     }
 
     /// How many bytes it takes.
-    pub(super) const fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         1 + match self {
             Self::Meta(meta) => 4 + meta.len(),
             Self::State(_) => 24 + OPTION_BYTES,
@@ -107,6 +110,7 @@ impl<'a> Row<'a> {
             Self::Entry(entry) => 32 + OPTION_BYTES + 8 + entry.key.len() + entry.value.len(),
             Self::Tombstone { key, .. } => 8 + 4 + key.len(),
             Self::Staged { bytes, .. } => 4 + 4 + bytes.len(),
+            Self::Catalog(row) => row.len(),
             Self::End(_) => 16,
         }
     }
@@ -156,6 +160,7 @@ impl<'a> Row<'a> {
                 out.extend_from_slice(&number.to_le_bytes());
                 put_bytes(out, bytes);
             }
+            Self::Catalog(row) => row.encode(out),
             Self::End(end) => {
                 out.extend_from_slice(&end.pieces.to_le_bytes());
                 put_u64(out, end.rows);
@@ -198,6 +203,9 @@ impl<'a> Row<'a> {
             kind::TOMBSTONE => Self::Tombstone { index: fields.index()?, key: fields.bytes()? },
             kind::STAGED => Self::Staged { number: fields.u32()?, bytes: fields.bytes()? },
             kind::END => Self::End(End { pieces: fields.u32()?, rows: fields.u64()?, checksums: fields.u32()? }),
+            kind @ catalog_row::kind::CATALOG..=catalog_row::kind::MARK => {
+                Self::Catalog(CatalogRow::decode(kind, &mut fields)?)
+            }
             unknown => return Err(BadRow::Unknown(unknown)),
         };
         *bytes = fields.0;
@@ -256,7 +264,7 @@ fn put_option(out: &mut Vec<u8>, id: Option<Uuid>) {
 }
 
 /// Bytes from which fields are taken, one after the other.
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
     fn take(&mut self, count: usize) -> Result<&'a [u8], BadRow> {
@@ -271,23 +279,23 @@ impl<'a> Fields<'a> {
         Ok(*taken)
     }
 
-    fn u8(&mut self) -> Result<u8, BadRow> {
+    pub(super) fn u8(&mut self) -> Result<u8, BadRow> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    fn u32(&mut self) -> Result<u32, BadRow> {
+    pub(super) fn u32(&mut self) -> Result<u32, BadRow> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Result<u64, BadRow> {
+    pub(super) fn u64(&mut self) -> Result<u64, BadRow> {
         self.array().map(u64::from_le_bytes)
     }
 
-    fn index(&mut self) -> Result<Index, BadRow> {
+    pub(super) fn index(&mut self) -> Result<Index, BadRow> {
         self.u64().map(Index)
     }
 
-    fn bool(&mut self) -> Result<bool, BadRow> {
+    pub(super) fn bool(&mut self) -> Result<bool, BadRow> {
         match self.u8()? {
             0 => Ok(false),
             1 => Ok(true),
@@ -319,6 +327,14 @@ impl<'a> Fields<'a> {
         let length = self.u32()?;
         self.take(length as usize)
     }
+
+    pub(super) fn text(&mut self) -> Result<&'a str, BadRow> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| BadRow::Malformed)
+    }
+
+    pub(super) fn owned(&mut self) -> Result<String, BadRow> {
+        self.text().map(str::to_owned)
+    }
 }
 
 #[cfg(test)]
@@ -344,7 +360,7 @@ mod tests {
             Row::Staged { number: 9, bytes: b"piece" },
             Row::End(End { pieces: 10, rows: 11, checksums: 12 }),
         ];
-        for row in rows {
+        for row in rows.into_iter().chain(catalog_row::tests::rows().into_iter().map(Row::Catalog)) {
             let mut bytes = Vec::new();
             row.encode(&mut bytes);
             assert_eq!(bytes.len(), row.len(), "{row:?}");
@@ -354,13 +370,15 @@ mod tests {
             assert_eq!(Row::decode(&mut rest).as_ref(), Ok(&row));
             assert_eq!(rest, [77]);
         }
-        assert_eq!(Row::decode(&mut &[9][..]), Err(BadRow::Unknown(9)));
+        assert_eq!(Row::decode(&mut &[15][..]), Err(BadRow::Unknown(15)));
     }
 
     #[test]
     fn a_field_has_one_form() {
         let mut bytes = Vec::new();
         Row::Autopilot(Autopilot::default()).encode(&mut bytes);
+        let order = b"\x0a\x01\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x02\0\0\0\x01\0\0\0b\0\0\0\0\x01\0\0\0a\0\0\0\0";
+        assert_eq!(Row::decode(&mut &order[..]), Err(BadRow::Malformed), "metadata out of its order");
         for (at, byte) in [(1, 2), (13, 0xff)] {
             let mut bytes = bytes.clone();
             bytes[at] = byte;

@@ -1,11 +1,10 @@
-//! `/v1/agent/*`: the agent that is asked.
+//! The agent's view of itself.
 
-use lictor_core::api::agent::{Itself, Member, Settings};
+use lictor_core::api::agent::{Itself, Settings};
 use serde_json::{Value, json};
 
-/// The protocol versions that serf's and Consul's own clients look for.
-const PROTOCOL: (u8, u8, u8) = (1, 5, 2);
-const DELEGATE: (u8, u8, u8) = (2, 4, 4);
+use super::members::{PROTOCOL, ShownMember};
+use crate::coordinate::ShownCoordinate;
 
 /// `/v1/agent/self`.
 pub(crate) fn itself(itself: &Itself) -> Value {
@@ -13,9 +12,10 @@ pub(crate) fn itself(itself: &Itself) -> Value {
     stats["runtime"] = runtime();
     json!({
         "Config": config(&itself.config),
-        "Coord": coordinate(),
-        "Member": member(&itself.member),
+        "Coord": ShownCoordinate::from(&itself.coordinate),
+        "Member": ShownMember::from(&itself.member),
         "Stats": stats,
+        "Meta": {},
     })
 }
 
@@ -78,30 +78,9 @@ fn config(settings: &Settings) -> Value {
     })
 }
 
-/// A network coordinate that has learnt nothing yet: the origin, with the largest error.
-fn coordinate() -> Value {
-    json!({ "Vec": vec![0; 8], "Error": 1.5, "Adjustment": 0, "Height": 1e-5 })
-}
-
-fn member(member: &Member) -> Value {
-    json!({
-        "Name": member.name,
-        "Addr": member.address,
-        "Port": member.port,
-        "Tags": member.tags,
-        "Status": member.status as u8,
-        "ProtocolMin": PROTOCOL.0,
-        "ProtocolMax": PROTOCOL.1,
-        "ProtocolCur": PROTOCOL.2,
-        "DelegateMin": DELEGATE.0,
-        "DelegateMax": DELEGATE.1,
-        "DelegateCur": DELEGATE.2,
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use lictor_core::api::agent::MemberStatus;
+    use lictor_core::api::agent::{Member, MemberStatus};
 
     use super::*;
 

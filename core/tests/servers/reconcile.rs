@@ -1,0 +1,137 @@
+//! Raft's members and the catalog follow the pool.
+
+use std::collections::BTreeMap;
+
+use lictor_core::api::agent;
+use lictor_core::io::ServerNews;
+use lictor_core::rng::Rng;
+
+use super::world::{SECOND, World, client, done, server};
+
+fn nodes(servers: &[u64], clients: &[u64]) -> BTreeMap<String, (String, bool)> {
+    let node = |n: &u64, serves| (format!("n{n}"), ("passing".to_owned(), serves));
+    servers.iter().map(|n| node(n, true)).chain(clients.iter().map(|n| node(n, false))).collect()
+}
+
+#[test]
+fn a_late_server_is_added_and_gets_a_vote_and_one_that_leaves_goes() {
+    let mut world = World::of_three(1);
+    world.start(server(4, 3));
+    world.start(client(9));
+    world.join(4, 1);
+    world.join(9, 2);
+    assert!(world.run_until(SECOND * 3, |world| world.members() == (vec![1, 2, 3], vec![4])), "not added");
+    assert!(world.run_until(SECOND * 15, |world| world.members().0 == [1, 2, 3, 4]), "not promoted");
+    assert_eq!(world.catalog(), nodes(&[1, 2, 3, 4], &[9]));
+    let leaver = world.follower();
+    world.call(leaver, agent::Request::Leave);
+    world.run(SECOND * 12);
+    world.kill(leaver);
+    let stay: Vec<u64> = (1..=4).filter(|n| *n != leaver).collect();
+    assert!(world.run_until(SECOND * 20, |world| world.leader().is_some() && world.members().0 == stay));
+    assert_eq!(world.catalog(), nodes(&stay, &[9]));
+    assert_eq!(world.put(9, "a", "1"), done());
+}
+
+#[test]
+fn the_check_of_a_failed_agent_is_critical_until_it_is_back() {
+    let mut world = World::of_three(1);
+    world.start(client(9));
+    world.join(9, 1);
+    world.run(SECOND * 3);
+    let failing = world.follower();
+    for n in [failing, 9] {
+        let name = format!("n{n}");
+        world.cut_off(n);
+        let is = |state: &'static str| {
+            let name = name.clone();
+            move |world: &World| world.leader().is_some_and(|_| world.catalog()[&name].0 == state)
+        };
+        assert!(world.run_until(SECOND * 40, is("critical")), "{name} is {:?}", world.catalog());
+        assert_eq!(world.members().0, [1, 2, 3], "autopilot decides about that");
+        world.walls.clear();
+        assert!(world.run_until(SECOND * 60, is("passing")), "{name} is {:?}", world.catalog());
+    }
+}
+
+#[test]
+fn of_two_servers_that_found_alone_the_second_stays_outside() {
+    let mut world = World::new(1);
+    for n in [1, 2] {
+        let mut config = server(n, 0);
+        config.settings.bootstrap = true;
+        if n == 1 {
+            config.bootstrap = Some(lictor_core::raft::Configuration::new([(config.id, config.address)]));
+        }
+        world.start(config);
+    }
+    world.run(SECOND);
+    world.join(2, 1);
+    world.run(SECOND * 150);
+    assert_eq!(world.members(), (vec![1], vec![]));
+    let second = (1, ServerNews::SecondBootstrap { name: "n2".into() });
+    assert_eq!(world.news.iter().filter(|told| **told == second).count(), 1);
+}
+
+/// A wiped disk makes another server of it, at the address of the former.
+#[test]
+fn a_server_that_lost_its_disk_takes_the_place_of_what_it_was() {
+    let mut world = World::of_three(1);
+    let wiped = world.follower();
+    world.kill(wiped);
+    world.run(SECOND * 3);
+    let mut anew = server(wiped, 3);
+    anew.id = super::world::id(7);
+    world.start(anew);
+    world.join(wiped, world.leader().unwrap());
+    let mut want: Vec<u64> = (1..=3).filter(|n| *n != wiped).collect();
+    want.push(7);
+    assert!(world.run_until(SECOND * 120, |world| world.leader().is_some() && world.members().0 == want));
+    assert_eq!(world.catalog().len(), 3);
+}
+
+/// Whatever comes and goes: in the end all is as the pool has it, and then nothing is written any more.
+#[test]
+fn the_catalog_converges_and_is_then_silent() {
+    for seed in 0..4 {
+        let mut dice = Rng::seeded(seed);
+        let mut world = World::of_three(seed);
+        for n in 10..14 {
+            world.start(client(n));
+            world.join(n, 1 + dice.below(3));
+        }
+        for _ in 0..12 {
+            world.run(dice.duration(SECOND / 10, SECOND * 8));
+            let n = 10 + dice.below(4);
+            match dice.below(4) {
+                0 => drop(world.hosts.contains_key(&n).then(|| world.call(n, agent::Request::Leave))),
+                1 => world.cut_off(n),
+                2 => world.walls.clear(),
+                _ => {
+                    world.kill(n);
+                    world.run(SECOND);
+                    world.start(client(n));
+                    world.join(n, 1 + dice.below(3));
+                }
+            }
+        }
+        world.walls.clear();
+        world.run(SECOND * 120);
+        let leader = world.leader().expect("there is a leader");
+        let pool = world.hosts[&leader]
+            .agent
+            .gossip()
+            .members()
+            .filter(|member| member.status() != lictor_core::gossip::Status::Left);
+        let want: BTreeMap<String, (String, bool)> = pool
+            .map(|member| {
+                let state = if member.status().is_live() { "passing" } else { "critical" };
+                (member.name.to_string(), (state.to_owned(), member.tags["role"] == "consul"))
+            })
+            .collect();
+        assert_eq!(world.catalog(), want, "seed {seed}");
+        let index = world.last_index();
+        world.run(SECOND * 130);
+        assert!(world.log_behind(index).is_empty(), "seed {seed}: {:?}", world.log_behind(index));
+    }
+}

@@ -1,0 +1,280 @@
+//! Answers every request: finds out what it asks for, asks the agent, and shows what it says.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Buf;
+use futures_util::Stream;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
+use lictor_core::api::{self, Call, Reply, Response};
+use tracing::{Level, debug, enabled};
+use warp::Filter;
+use warp::http::request::Parts;
+use warp::http::{Method, Request, StatusCode, Uri};
+
+use crate::agent::process;
+use crate::ask::{Ask, Asked, Form, Shape};
+use crate::body::{self, Announced};
+use crate::hooks::Hooks;
+use crate::operator::{self, Tool};
+use crate::options::Options;
+use crate::params::Params;
+use crate::reply::{self, HttpResponse, Refusal};
+use crate::respond::{View, respond};
+use crate::routes::{Endpoint, endpoint};
+use crate::{agent, catalog, coordinate, event, health, kv, path, snapshot};
+
+/// What a request brings along, beside its body. It travels in the request's extensions: a filter for
+/// each of its pieces would be moved about at every step of the chain.
+struct Head {
+    method: Method,
+    uri: Uri,
+    token: Option<String>,
+    announced: Announced,
+}
+
+impl Head {
+    fn of(parts: Parts) -> Self {
+        let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let token = text("x-consul-token").map(str::to_owned);
+        let announced = Announced {
+            length: text("content-length").and_then(|length| length.parse().ok()),
+            awaits_leave: text("expect").is_some_and(|expect| expect.eq_ignore_ascii_case("100-continue")),
+        };
+        Self { method: parts.method, uri: parts.uri, token, announced }
+    }
+
+    fn query(&self) -> &str {
+        self.uri.query().unwrap_or_default()
+    }
+}
+
+/// What answers every request.
+struct Answerer<F> {
+    call: Arc<F>,
+    hooks: Hooks,
+    datacenter: String,
+    limits: body::Limits,
+    snapshots: snapshot::Limits,
+}
+
+/// The service that answers every request by way of `call`.
+pub(crate) fn service<F, Fut>(
+    call: F,
+    options: &Options,
+    hooks: Hooks,
+) -> impl Service<Request<Incoming>, Response = HttpResponse, Error = Infallible, Future: Send> + Clone + Send + 'static
+where
+    F: Fn(Call) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Reply> + Send + 'static,
+{
+    let limits = body::Limits { bytes: options.value_bytes, stall: options.body_stall };
+    let snapshots = snapshot::Limits::new(options.snapshot_bytes, options.body_stall, options.spool.clone());
+    let datacenter = options.datacenter.clone();
+    let answerer = Arc::new(Answerer { call: Arc::new(call), hooks, datacenter, limits, snapshots });
+    let filter = warp::ext::get::<Arc<Head>>().and(warp::body::stream()).then(move |head: Arc<Head>, body| {
+        let answerer = Arc::clone(&answerer);
+        async move { answerer.answer_noted(&head, body).await }
+    });
+    let warp = warp::service(filter);
+    service_fn(move |request: Request<Incoming>| {
+        let (parts, body) = request.into_parts();
+        let mut request = Request::new(body);
+        request.extensions_mut().insert(Arc::new(Head::of(parts)));
+        tower_service::Service::call(&mut warp.clone(), request)
+    })
+}
+
+impl<F, Fut> Answerer<F>
+where
+    F: Fn(Call) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Reply> + Send + 'static,
+{
+    /// Answers a request and tells the log. The query is left out there: it may hold a token.
+    async fn answer_noted<S, B>(&self, head: &Head, body: S) -> HttpResponse
+    where
+        S: Stream<Item = Result<B, warp::Error>>,
+        B: Buf,
+    {
+        if !enabled!(Level::DEBUG) {
+            return self.answer(head, body).await;
+        }
+        let (method, path, start) = (head.method.clone(), head.uri.path().to_owned(), Instant::now());
+        let response = self.answer(head, body).await;
+        let (status, elapsed) = (response.status().as_u16(), start.elapsed());
+        debug!("http: {method} {path} {status} ({elapsed:?})");
+        response
+    }
+
+    async fn answer<S, B>(&self, head: &Head, body: S) -> HttpResponse
+    where
+        S: Stream<Item = Result<B, warp::Error>>,
+        B: Buf,
+    {
+        let path = head.uri.path();
+        let Some(decoded) = path::decode(path).filter(|_| path != "*") else {
+            return reply::plain(StatusCode::BAD_REQUEST, "400 Bad Request: the path has a malformed escape");
+        };
+        if let Some(clean) = path::clean(&decoded) {
+            return reply::moved(&head.method, &clean, head.query());
+        }
+        let params = Params::parse(head.query());
+        match endpoint(&decoded) {
+            Endpoint::Root => reply::plain(StatusCode::OK, "Lictor Agent: the API is under /v1/\n"),
+            Endpoint::Kv(key) => self.kv(head, key, &params, body).await,
+            Endpoint::StatusLeader => self.simple(api::status::Request::Leader, head, &params).await,
+            Endpoint::StatusPeers => self.simple(api::status::Request::Peers, head, &params).await,
+            Endpoint::Operator(tool) => self.operator(head, tool, &params, body).await,
+            Endpoint::Snapshot => self.snapshot(head, &params, body).await,
+            Endpoint::Agent(endpoint) => self.asked(|form| agent::ask(endpoint, form), head, &params, body).await,
+            Endpoint::Catalog(endpoint) => self.asked(|form| catalog::ask(endpoint, form), head, &params, body).await,
+            Endpoint::Health(endpoint) => self.asked(|form| health::ask(endpoint, form), head, &params, body).await,
+            Endpoint::Event(endpoint) => self.asked(|form| event::ask(endpoint, form), head, &params, body).await,
+            Endpoint::Coordinate(endpoint) => {
+                self.asked(|form| coordinate::ask(endpoint, form), head, &params, body).await
+            }
+            Endpoint::Elsewhere(to) => reply::moved(&head.method, format!("/v1/{to}").as_bytes(), head.query()),
+            Endpoint::Unknown => reply::plain(StatusCode::NOT_FOUND, "there is no such endpoint\n"),
+        }
+    }
+
+    /// What needs nothing from the request but its being there. Every method will do.
+    async fn simple(&self, request: impl Into<api::Request>, head: &Head, params: &Params<'_>) -> HttpResponse {
+        let reply = (self.call)(params.call(request, head.token.as_deref())).await;
+        respond(reply, View::json(params.layout()))
+    }
+
+    /// What its subject makes a call of, once the body is there if it needs one.
+    async fn asked<S, B>(
+        &self,
+        ask: impl for<'f> FnOnce(Form<'f>) -> Result<Asked<'f>, Refusal>,
+        head: &Head,
+        params: &Params<'_>,
+        body: S,
+    ) -> HttpResponse
+    where
+        S: Stream<Item = Result<B, warp::Error>>,
+        B: Buf,
+    {
+        let token = params.token(head.token.as_deref());
+        let asked = ask(Form { method: &head.method, params, token: token.as_deref() });
+        let ask = match asked {
+            Ok(Asked::Ready(ask)) => Ok(ask),
+            Ok(Asked::Body(complete)) => match body::read(body, head.announced, self.limits).await {
+                Ok(body) => complete(&body),
+                Err(response) => return response,
+            },
+            Ok(Asked::Reload) => return process::reload(&self.hooks).await,
+            Ok(Asked::Monitor(level)) => return process::monitor(&self.hooks, level),
+            Err(refusal) => Err(refusal),
+        };
+        let Ask { request, datacenter, shape } = match ask {
+            Ok(ask) => ask,
+            Err(refusal) => return refusal.into_response(),
+        };
+        let shown =
+            if shape == Shape::Read { datacenter.as_ref().unwrap_or(&self.datacenter).clone() } else { String::new() };
+        let call = Call { datacenter, token: token.as_deref().map(str::to_owned), request };
+        let reply = (self.call)(call).await;
+        respond(reply, View { shape, layout: params.layout(), datacenter: &shown })
+    }
+
+    async fn kv<S, B>(&self, head: &Head, key: &[u8], params: &Params<'_>, body: S) -> HttpResponse
+    where
+        S: Stream<Item = Result<B, warp::Error>>,
+        B: Buf,
+    {
+        let request = match kv::operation(&head.method, key, params) {
+            Ok(kv::Operation::Ready(request)) => request,
+            Ok(kv::Operation::Put { key, flags, mode }) => match body::read(body, head.announced, self.limits).await {
+                Ok(value) => api::kv::Request::Put { key, value, flags, mode },
+                Err(response) => return response,
+            },
+            Ok(kv::Operation::WrongMethod) => return reply::wrong_method(&head.method, kv::METHODS),
+            Err(refusal) => return refusal.into_response(),
+        };
+        let layout = kv::layout(&request, params);
+        let reply = (self.call)(params.call(request, head.token.as_deref())).await;
+        respond(reply, View::json(layout))
+    }
+
+    async fn operator<S, B>(&self, head: &Head, tool: Tool, params: &Params<'_>, body: S) -> HttpResponse
+    where
+        S: Stream<Item = Result<B, warp::Error>>,
+        B: Buf,
+    {
+        let request = match operator::operation(tool, &head.method, params) {
+            Ok(operator::Operation::Ready(request)) => request,
+            Ok(operator::Operation::Settings { cas }) => {
+                let body = match body::read(body, head.announced, self.limits).await {
+                    Ok(body) => body,
+                    Err(response) => return response,
+                };
+                match operator::settings(&body) {
+                    Ok(settings) => api::operator::Request::SetAutopilotConfiguration { settings, cas },
+                    Err(refusal) => return refusal.into_response(),
+                }
+            }
+            Ok(operator::Operation::Keyring { has_body }) => {
+                let body = match body::read(body, head.announced, self.limits).await {
+                    Ok(body) => has_body.then_some(body),
+                    Err(response) => return response,
+                };
+                return operator::no_keyring(body.as_deref()).into_response();
+            }
+            Ok(operator::Operation::WrongMethod) => return reply::wrong_method(&head.method, tool.methods()),
+            Err(refusal) => return refusal.into_response(),
+        };
+        let reply = (self.call)(params.call(request, head.token.as_deref())).await;
+        match (tool, reply) {
+            (Tool::RaftPeer, Ok(_)) => reply::empty(),
+            (Tool::TransferLeader, Ok(_)) => reply::json(&operator::transferred(), params.layout()),
+            (_, reply) => respond(reply, View::json(params.layout())),
+        }
+    }
+
+    async fn snapshot<S, B>(&self, head: &Head, params: &Params<'_>, body: S) -> HttpResponse
+    where
+        S: Stream<Item = Result<B, warp::Error>>,
+        B: Buf,
+    {
+        let answered = match head.method {
+            Method::GET => self.save(head, params).await,
+            Method::PUT => self.restore(head, params, body).await,
+            _ => return reply::wrong_method(&head.method, snapshot::METHODS),
+        };
+        answered.unwrap_or_else(|response| response)
+    }
+
+    async fn save(&self, head: &Head, params: &Params<'_>) -> Result<HttpResponse, HttpResponse> {
+        let read = params.read_at_once().map_err(Refusal::into_response)?;
+        let leave = self.snapshots.save().map_err(Refusal::into_response)?;
+        let request = api::snapshot::Request::Save { read };
+        match (self.call)(params.call(request, head.token.as_deref())).await {
+            Ok(Response::Snapshot(read)) => Ok(snapshot::send(read, &self.snapshots, leave)),
+            reply => Err(respond(reply, View::json(params.layout()))),
+        }
+    }
+
+    async fn restore<S, B>(&self, head: &Head, params: &Params<'_>, body: S) -> Result<HttpResponse, HttpResponse>
+    where
+        S: Stream<Item = Result<B, warp::Error>>,
+        B: Buf,
+    {
+        let leave = self.snapshots.restore().map_err(Refusal::into_response)?;
+        let file = snapshot::spool(body, head.announced, &self.snapshots).await?;
+        // Every step has a request of its own in place of this one.
+        let form = params.call(api::status::Request::Leader, head.token.as_deref());
+        let (call, limit) = (Arc::clone(&self.call), self.snapshots.bytes);
+        // Once it is all here it goes on to its end, whether or not the client waits for that.
+        let restoring = tokio::spawn(async move {
+            let response = snapshot::restore(file, limit, form, &*call).await;
+            drop(leave);
+            response
+        });
+        restoring.await.map_err(|_| reply::failed(&api::Error::ShuttingDown))
+    }
+}
