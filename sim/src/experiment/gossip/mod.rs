@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(long, value_name = "FOLDER")]
     pub svg: Option<PathBuf>,
     /// The largest pool, in members: sizes are doubled from 8 up to it. 0 leaves this part out. Memory grows with the square of it, to
-    /// some 6 GB at 4,096.
+    /// some 9 GB at 4,096.
     #[arg(long, default_value_t = 4_096)]
     pub largest: usize,
     /// How often each test with slow members is repeated. 0 leaves this part out.
