@@ -398,11 +398,13 @@ fn harvest() -> Vec<Vec<u8>> {
     for n in 2..=5 {
         pool.join(&format!("n{n}"), "n1");
     }
-    pool.run(seconds(5));
-    pool.fire("n2", "deploy");
-    pool.kill("n5");
-    pool.with("n4", |gossip, now| gossip.leave(now));
-    for _ in 0..20_000 {
+    // From the beginning, as it is then that members are announced and full states exchanged.
+    for millis in 0..25_000 {
+        if millis == 5_000 {
+            pool.fire("n2", "deploy");
+            pool.kill("n5");
+            pool.with("n4", |gossip, now| gossip.leave(now));
+        }
         pool.run(Duration::from_millis(1));
         packets.extend(pool.in_flight());
     }
