@@ -10,6 +10,10 @@ use crate::raft::{self, Configuration};
 use crate::time::Duration;
 use crate::wal;
 
+/// What agents say of their build in the pool (tag `build`): the release of Consul whose interface they have, as tools take
+/// it for one and compare it with others.
+pub const COMPATIBLE_BUILD: &str = "0.7.2";
+
 /// The configuration of an agent.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -160,7 +164,7 @@ impl Config {
             ("vsn", "2"),
             ("vsn_min", "2"),
             ("vsn_max", "3"),
-            ("build", self.settings.version.as_str()),
+            ("build", COMPATIBLE_BUILD),
         ];
         let mut tags: gossip::Tags =
             common.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();

@@ -154,7 +154,7 @@ impl Agent {
         let gossip = pool::gossip(&config, Rng::seeded(rng.u64()), now);
         let local = Local::new(&config, &recovered.files, Rng::seeded(rng.u64()), now);
         let snapshots = Snapshots::new(recovered.kept);
-        let figures = Figures { dropped: 0, snapshot: snapshots.newest() };
+        let figures = Figures { dropped: 0, snapshot: snapshots.newest(), registered: local.counts() };
         let origin = rng.u64();
         let pool = Pool::new(&config, &gossip, Rng::seeded(!origin), now);
         let view = Arc::new(View::new(&config, &raft, &store, pool.sight(), figures));
@@ -407,7 +407,8 @@ impl Agent {
 
     /// A picture of the store as it is now.
     fn picture(&self) -> View {
-        let figures = Figures { dropped: self.dropped, snapshot: self.snapshots.newest() };
+        let registered = self.local.counts();
+        let figures = Figures { dropped: self.dropped, snapshot: self.snapshots.newest(), registered };
         View::new(&self.config, &self.raft, &self.store, self.pool.sight(), figures)
     }
 

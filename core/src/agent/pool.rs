@@ -13,7 +13,7 @@ use super::remembering::Memory;
 use crate::api::{self, Call, Response, agent, coordinate};
 use crate::config::Config;
 use crate::gossip::{self, Gossip, News, Transmit};
-use crate::id::Ticket;
+use crate::id::{LamportTime, Ticket};
 use crate::io::{Notice, Output, PoolNews};
 use crate::rng::Rng;
 use crate::server::Server;
@@ -31,6 +31,9 @@ const PLACES_PER_SECOND: u32 = 64;
 
 /// Who has not moved says so again after this many times, lest the servers have forgotten.
 const SAME_PLACES: u32 = 40;
+
+/// A cluster's first event is its second: in Consul a leader has fired one of its own by then, and tools know the numbers.
+const FIRST_EVENTS: LamportTime = LamportTime(1);
 
 /// The port of the pool of all datacenters' servers, if nothing else is configured.
 const WAN_PORT: u16 = 8302;
@@ -77,7 +80,10 @@ pub(super) struct Pool {
 /// # Panics
 /// If others could not take us in, which [`Config::check`] tells beforehand.
 pub(super) fn gossip(config: &Config, rng: Rng, now: Instant) -> Gossip {
-    Gossip::new(config.gossip.options.clone(), config.identity(), rng, now).expect("the configuration was checked")
+    let gossip = Gossip::new(config.gossip.options.clone(), config.identity(), rng, now);
+    let mut gossip = gossip.expect("the configuration was checked");
+    gossip.skip_event_times(FIRST_EVENTS);
+    gossip
 }
 
 impl Pool {
@@ -143,7 +149,8 @@ impl Agent {
         let response = match &open.call.request {
             api::Request::Catalog(_) => Response::Datacenters(vec![datacenter]),
             api::Request::Coordinate(_) => {
-                let node = wan_name(&self.config);
+                // Its datacenter is named beside it.
+                let node = self.config.name.clone();
                 let us = self.config.server.then(|| coordinate::Place { node, coordinate: Default::default() });
                 let places = us.into_iter().collect();
                 Response::Places(vec![coordinate::Datacenter { name: datacenter, places }])
