@@ -276,15 +276,17 @@ impl Agent {
         let Some(name) = self.acceptable(from, configuration).filter(|_| !settled) else {
             return self.send_to(from, address, Body::Founding(Founding::Declined { number, settled }));
         };
-        let pledge = Pledge { founder: from, name, number, kept: false };
-        let known = self.founder.pledge.as_ref().filter(|known| (known.founder, known.number) == (from, number));
-        match known {
-            Some(Pledge { kept: true, .. }) => {
+        match &self.founder.pledge {
+            // Which of two proposals is the later, only the founder knows: if it has withdrawn this one, it says so, and
+            // makes the other once more. Until then it may count on us.
+            Some(Pledge { kept: true, number, .. }) => {
+                let number = *number;
                 self.send_to(from, address, Body::Founding(Founding::Pledged { number }));
             }
             // It is being written.
             Some(_) => {}
             None => {
+                let pledge = Pledge { founder: from, name, number, kept: false };
                 self.keep(FILE, &pledge, Then::Pledge(number));
                 self.founder.pledge = Some(pledge);
             }
