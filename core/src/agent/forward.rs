@@ -175,12 +175,19 @@ impl Agent {
     /// A server leaves a call of our client unanswered. Whether something was done about that: another server was asked, or
     /// the leader is doubted, and the call looked at again in a moment.
     fn is_suspect(&mut self, ticket: Ticket, to: PeerId, term: Term, resend: Duration) -> bool {
+        let Some(open) = self.calls.get(ticket) else { return false };
+        let Stage::Forwarded { give_up, .. } = open.stage else { return false };
         let was_heard = self.servers.heard(to).is_some_and(|heard| self.now.since(heard) < resend);
+        // A query that blocks is not answered for long, but the server is there all the same: it is asked each time, so
+        // that it has been heard the next time.
+        let blocks = open.call.request.read_options().is_some_and(|read| read.index > Index(0));
+        if term == Term(0) && blocks && (was_heard || resend == RESEND) {
+            self.ask_whether_there(to);
+            return false;
+        }
         if was_heard {
             return false;
         }
-        let Some(open) = self.calls.get(ticket) else { return false };
-        let Stage::Forwarded { give_up, .. } = open.stage else { return false };
         if term != Term(0) {
             if self.servers.last_leader().is_none_or(|leader| leader.id != to) {
                 return false;
@@ -189,12 +196,6 @@ impl Agent {
             let next = give_up.min(self.now + self.config.raft.heartbeat_interval);
             self.calls.enter(ticket, Stage::Forwarded { to, term, give_up, resend }, Some(next));
             return true;
-        }
-        // A query that blocks is not answered for long, but the server is there all the same: it is asked.
-        let blocks = open.call.request.read_options().is_some_and(|read| read.index > Index(0));
-        if blocks && resend == RESEND {
-            self.ask_whether_there(to);
-            return false;
         }
         self.abandon(to, ticket);
         self.servers.pass_over(to);
