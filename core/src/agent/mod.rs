@@ -242,9 +242,12 @@ impl Agent {
 
     /// The next thing to be done. The first call after an input closes the batch.
     pub fn poll_output(&mut self) -> Option<Output> {
-        if self.open_batch {
-            self.open_batch = false;
+        // What an errand brought may lead to another batch, though nothing else has come of this one.
+        while std::mem::take(&mut self.open_batch) {
             self.close_batch();
+            if !self.outputs.is_empty() {
+                break;
+            }
         }
         self.outputs.pop_front()
     }
