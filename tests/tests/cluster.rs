@@ -1,5 +1,6 @@
 //! Several agents as processes: a cluster forms, loses its leader, gets it back, and sees agents leave.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -62,6 +63,13 @@ fn a_cluster_serves_through_its_clients_and_survives_its_leader() {
     let name = format!("s{at}");
     until("the leader is in the catalog", || {
         (check_state(&clients[0], &name, "serfHealth").as_deref() == Some("passing")).then_some(())
+    });
+    // Members are written down a few seconds after a change: what was seen a moment before a crash may be forgotten.
+    let members = directory.path().join(&name).join("agent/members");
+    until("it has written down with whom it is", || {
+        let written = fs::read(&members).ok()?;
+        let mut others = ["s0", "s1", "s2", "c0", "c1"].into_iter().filter(|other| *other != name);
+        others.all(|other| written.windows(2).any(|word| word == other.as_bytes())).then_some(())
     });
     let (killed, start) = (servers.remove(at), Instant::now());
     killed.end(Signal::KILL);
