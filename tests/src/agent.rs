@@ -13,17 +13,20 @@ pub use rustix::process::Signal;
 
 use crate::binary::lictor;
 use crate::http::{Answer, Http};
+use crate::netns::Namespace;
 use crate::wait::until;
 
-/// The options that every agent of these tests has: its own machine, and ports that are free.
-const OPTIONS: [&str; 6] =
-    ["agent", "-bind=127.0.0.1", "-client=127.0.0.1", "-http-port=0", "-server-port=0", "-serf-lan-port=0"];
+/// The options that every agent of these tests has unless it says otherwise: its own machine, and ports that are free.
+const OPTIONS: [&str; 5] =
+    ["-bind=127.0.0.1", "-client=127.0.0.1", "-http-port=0", "-server-port=0", "-serf-lan-port=0"];
 
 /// A running agent.
 #[derive(Debug)]
 pub struct Agent {
     process: Process,
     address: SocketAddr,
+    gossip: SocketAddr,
+    namespace: Option<Namespace>,
 }
 
 impl Agent {
@@ -33,16 +36,31 @@ impl Agent {
     /// If it does not come up; with what it said.
     #[must_use]
     pub fn start<S: AsRef<str>>(options: &[S]) -> Self {
-        let process = Process::agent(options);
-        let address = until("the agent serves HTTP", || {
+        Self::up(Process::agent(options), None)
+    }
+
+    /// The same, with a network of its own.
+    ///
+    /// # Panics
+    /// If it does not come up; with what it said.
+    #[must_use]
+    pub fn start_in<S: AsRef<str>>(namespace: &Namespace, options: &[S]) -> Self {
+        let mut command = namespace.command(lictor());
+        command.arg("agent").args(with_defaults(options));
+        Self::up(Process::run(command), Some(namespace.clone()))
+    }
+
+    /// Waits until a process is up.
+    fn up(process: Process, namespace: Option<Namespace>) -> Self {
+        let (address, gossip) = until("the agent serves HTTP", || {
             let lines = process.output();
-            if let Some(address) = http_address(&lines) {
-                return Some(address);
+            if let Some(addresses) = http_address(&lines).zip(gossip_address(&lines)) {
+                return Some(addresses);
             }
             assert!(!process.has_ended(), "the agent did not start:\n{lines}");
             None
         });
-        Self { process, address }
+        Self { process, address, gossip, namespace }
     }
 
     /// An agent that keeps everything in memory.
@@ -63,13 +81,23 @@ impl Agent {
         self.address
     }
 
+    /// Where it gossips: what others may join.
+    #[must_use]
+    pub fn gossip(&self) -> SocketAddr {
+        self.gossip
+    }
+
     /// A new connection to it.
     ///
     /// # Panics
     /// If it does not take it.
     #[must_use]
     pub fn http(&self) -> Http {
-        Http::connect(self.address).expect("the agent takes connections")
+        let connection = match &self.namespace {
+            Some(namespace) => namespace.within(|| Http::connect(self.address)),
+            None => Http::connect(self.address),
+        };
+        connection.expect("the agent takes connections")
     }
 
     /// Asks once, on a connection of its own.
@@ -117,8 +145,13 @@ impl Agent {
     }
 
     /// Ends it by a signal and waits for its end.
-    pub fn end(mut self, signal: Signal) -> ExitStatus {
+    pub fn end(self, signal: Signal) -> ExitStatus {
         self.process.signal(signal);
+        self.wait()
+    }
+
+    /// Waits for its end.
+    pub fn wait(mut self) -> ExitStatus {
         self.process.wait()
     }
 }
@@ -137,6 +170,21 @@ fn http_address(output: &str) -> Option<SocketAddr> {
     format!("{ip}:{port}").parse().ok()
 }
 
+/// The address in the line `Cluster Addr: 127.0.0.1 (LAN: 40124, …`.
+fn gossip_address(output: &str) -> Option<SocketAddr> {
+    let line = output.lines().find_map(|line| line.trim_start().strip_prefix("Cluster Addr: "))?;
+    let (ip, ports) = line.split_once(" (LAN: ")?;
+    let port = ports.split(',').next()?;
+    format!("{ip}:{port}").parse().ok()
+}
+
+/// Options, and those of all tests that they do not name.
+fn with_defaults<S: AsRef<str>>(options: &[S]) -> Vec<String> {
+    let given = |key: &str| options.iter().any(|option| option.as_ref().split('=').next() == Some(key));
+    let defaults = OPTIONS.iter().filter(|option| !option.split('=').next().is_some_and(given));
+    defaults.copied().chain(options.iter().map(AsRef::as_ref)).map(str::to_owned).collect()
+}
+
 /// A process of the binary, and what it prints. Killed when dropped.
 #[derive(Debug)]
 pub struct Process {
@@ -153,7 +201,16 @@ impl Process {
     #[must_use]
     pub fn agent<S: AsRef<str>>(options: &[S]) -> Self {
         let mut command = Command::new(lictor());
-        command.args(OPTIONS).args(options.iter().map(AsRef::as_ref));
+        command.arg("agent").args(with_defaults(options));
+        Self::run(command)
+    }
+
+    /// Runs a command that becomes the binary.
+    ///
+    /// # Panics
+    /// If it cannot be run.
+    #[must_use]
+    pub fn run(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("lictor can be run");
         let output = Arc::new(Mutex::new(String::new()));
         let readers = vec![

@@ -5,7 +5,10 @@
 
 pub mod agent;
 pub mod binary;
+pub mod cluster;
 pub mod http;
+pub mod load;
+pub mod netns;
 pub mod wait;
 
 pub use agent::Agent;

@@ -334,6 +334,6 @@ fn info_shows_what_the_agent_counts() {
     let (status, shown, _) = run(&agent, &["info"]);
     assert_eq!(status, 0);
     assert!(shown.contains("\nraft:\n\tapplied_index = ") && shown.contains("\n\tleader = true\n"), "{shown}");
-    let (status, _, wrong) = run(&agent, &["info", "-http-addr=127.0.0.1:1"]);
+    let (status, wrong, _) = run(&agent, &["info", "-http-addr=127.0.0.1:1"]);
     assert!(status == 1 && wrong.starts_with("Error querying agent: "), "{wrong}");
 }

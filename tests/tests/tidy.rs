@@ -25,10 +25,18 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// What this is built for.
+fn platform() -> String {
+    let output = Command::new(env!("CARGO")).arg("-vV").output().expect("cargo runs");
+    let version = String::from_utf8(output.stdout).expect("cargo prints text");
+    version.lines().find_map(|line| line.strip_prefix("host: ")).expect("cargo knows its host").to_owned()
+}
+
 /// All packages that a package is built from, tests and benches apart.
 fn built_from(package: &str) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--offline", "--locked"])
+        // Only for this platform: what others would need besides is not there on a machine that has just built this.
+        .args(["metadata", "--format-version", "1", "--offline", "--locked", "--filter-platform", &platform()])
         .current_dir(root())
         .output()
         .expect("cargo runs");
@@ -91,7 +99,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("watch", &["api", "id", "store"]),
     ("sight", &["api", "coordinate", "id"]),
     ("server", &["gossip", "id"]),
-    ("leader", &["api", "config", "gossip", "id", "raft", "server", "sight", "store", "time"]),
+    ("leader", &["api", "config", "coordinate", "gossip", "id", "raft", "server", "sight", "store", "time"]),
     ("local", &["api", "config", "error", "file", "id", "keep", "probe", "rng", "time", "wire"]),
     ("peer", &["api", "id", "raft"]),
     ("wire", &["peer"]),
