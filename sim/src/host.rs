@@ -1,7 +1,7 @@
 //! A host: an agent, the clock it sees, the disk it writes to, and what is on its way into it.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use lictor_core::agent::{Agent, View};
 use lictor_core::config::{self, Config};
@@ -76,6 +76,17 @@ pub(crate) fn server_of(peer: PeerId) -> usize {
 pub(crate) fn address(host: usize, moves: u8) -> SocketAddr {
     let [high, low] = u16::try_from(host + 1).expect("hosts are few").to_be_bytes();
     SocketAddr::from(([10, moves, high, low], 8300))
+}
+
+/// Which host an address is of, wherever that host is now. It need not exist.
+pub(crate) fn host_at(address: SocketAddr) -> Option<usize> {
+    match address.ip() {
+        IpAddr::V4(ip) => {
+            let [_, _, high, low] = ip.octets();
+            usize::from(u16::from_be_bytes([high, low])).checked_sub(1)
+        }
+        IpAddr::V6(_) => None,
+    }
 }
 
 impl Host {
@@ -259,6 +270,10 @@ fn config(plan: &Plan, number: usize, bootstrap: Option<Configuration>) -> Confi
         server: !plan.hosts[number].client,
         gossip: gossip(plan, number),
         wal: log_options(plan),
+        local: config::Local {
+            sync_interval: Duration::from_millis(plan.pool.as_ref().map_or(0, |pool| pool.sync_ms)),
+            ..config::Local::default()
+        },
         ..Config::new(peer(number), format!("n{}", number + 1), address(number, 0))
     }
 }

@@ -44,6 +44,9 @@ pub struct Plan {
     /// The one who looks after the members; nobody if absent.
     #[serde(default)]
     pub operator: Option<OperatorPlan>,
+    /// Those who register services with agents and fire events; nobody if absent.
+    #[serde(default)]
+    pub registrar: Option<RegistrarPlan>,
     /// The troubles, by the time at which they begin.
     pub troubles: Vec<Trouble>,
 }
@@ -73,6 +76,9 @@ pub struct PoolPlan {
     pub push_pull_ms: u64,
     /// How often failed members are tried again.
     pub reconnect_ms: u64,
+    /// How often each agent compares what is registered with it with the catalog; 0 for never.
+    #[serde(default)]
+    pub sync_ms: u64,
 }
 
 /// An agent.
@@ -152,6 +158,13 @@ pub struct OperatorPlan {
     pub last_contact_ms: u64,
     /// How many entries a healthy server may lack.
     pub max_trailing_logs: u64,
+}
+
+/// Those who register services with agents, tell how their checks are, set maintenance, and fire events.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RegistrarPlan {
+    /// The pause between two calls, from … to.
+    pub pause_ms: (u64, u64),
 }
 
 /// The network in fair weather.

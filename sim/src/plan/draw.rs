@@ -2,7 +2,9 @@
 
 use lictor_core::rng::Rng;
 
-use super::{ClientPlan, HostPlan, KEYS, Mix, NetworkPlan, OperatorPlan, Plan, PoolPlan, Scenario, SnapshotPlan};
+use super::{
+    ClientPlan, HostPlan, KEYS, Mix, NetworkPlan, OperatorPlan, Plan, PoolPlan, RegistrarPlan, Scenario, SnapshotPlan,
+};
 use crate::dice::{Concern, Dice as _, stream};
 use crate::faults::{self, Frame};
 
@@ -54,6 +56,7 @@ impl Plan {
         let operator = operated.then(|| draw_operator(dice, election_ms));
         // An operator stands in for what agents do as they find each other.
         let pool = (!operated).then(|| draw_pool(dice, scenario == Scenario::Cluster));
+        let registrar = (scenario == Scenario::Cluster).then(|| draw_registrar(dice));
         Self {
             seed,
             scenario,
@@ -67,6 +70,7 @@ impl Plan {
             snapshots,
             pool,
             operator,
+            registrar,
             troubles,
         }
     }
@@ -103,6 +107,7 @@ fn draw_pool(dice: &mut Rng, forms: bool) -> PoolPlan {
         retry_ms: *dice.pick(&[200, 1_000, 5_000]),
         push_pull_ms: *dice.pick(&[2_000, 5_000, 15_000]),
         reconnect_ms: *dice.pick(&[1_000, 3_000, 10_000]),
+        sync_ms: if forms { *dice.pick(&[3_000, 10_000, 30_000]) } else { 0 },
     }
 }
 
@@ -176,6 +181,11 @@ fn draw_operator(dice: &mut Rng, election_ms: u64) -> OperatorPlan {
         last_contact_ms: election_ms.max(200),
         max_trailing_logs: *dice.pick(&[5, 50, 250]),
     }
+}
+
+fn draw_registrar(dice: &mut Rng) -> RegistrarPlan {
+    let pause = *dice.pick(&[100, 500, 2_000]);
+    RegistrarPlan { pause_ms: (pause / 4, pause) }
 }
 
 impl Mix {

@@ -8,8 +8,9 @@ use lictor_core::id::Index;
 use lictor_core::time::{Duration, Instant};
 
 use super::{Event, Over, Phase, World, tell};
-use crate::check::{Verdict, ensure, gossip, watch};
+use crate::check::{Verdict, catalog, ensure, gossip, watch};
 use crate::history::{self, OpId, Outcome, entries_of};
+use crate::host::peer;
 
 /// How often all is looked at in calm times.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -73,6 +74,41 @@ impl World {
         let world = self.hosts.iter().map(|host| (host.config.name.clone(), host.gossip_address())).collect();
         let views = self.hosts.iter().filter_map(|host| host.agent.as_ref()).map(lictor_core::agent::Agent::gossip);
         gossip::agree(views, &world)
+    }
+
+    /// By then the catalog says of everybody what gossip and the agents say: after two comparisons, one of which failed, and as
+    /// many of a leader's looks at all members as it takes to find that one is missing for good.
+    fn time_to_register(&self) -> Duration {
+        let Some(pool) = &self.plan.pool else { return Duration::ZERO };
+        self.time_to_meet() + Duration::from_millis(pool.sync_ms * 4) + Duration::from_secs(60 + 4 * 60)
+    }
+
+    /// The catalog says what gossip and the agents say.
+    fn catalog_agrees(&self) -> Verdict {
+        if self.plan.pool.as_ref().is_none_or(|pool| pool.sync_ms == 0) {
+            return Ok(());
+        }
+        let agents: Vec<_> =
+            self.hosts.iter().filter_map(|host| host.agent.as_ref().map(|agent| (&host.config, agent))).collect();
+        self.members_are_the_servers()?;
+        agents.first().map_or(Ok(()), |(_, first)| catalog::agrees(first.store(), &agents))
+    }
+
+    /// Raft's members are the servers that are there, each where it is and with a vote.
+    fn members_are_the_servers(&self) -> Verdict {
+        let Some(members) = self.watcher.members() else { return Err("nobody is a member".to_owned()) };
+        for (host, target) in self.servers() {
+            let id = peer(target.server);
+            ensure!(
+                members.is_voter(id) && members.address(id) == Some(target.address()),
+                "server {} on host {host}, at {}, is no voter there among {members}",
+                target.server,
+                target.address()
+            );
+        }
+        let count = self.servers().count();
+        ensure!(members.servers.len() == count, "there are {count} servers, and the members are {members}");
+        Ok(())
     }
 
     /// By then all members are as wanted and all have the same log: those that lost their disks are sent a snapshot and
@@ -144,7 +180,15 @@ impl World {
     }
 
     fn look_whether_settled(&mut self, after: Duration) -> Verdict {
-        let checks = [(self.all_equal(), self.time_to_agree()), (self.all_meet(), self.time_to_meet())];
+        let mut checks = vec![
+            (self.all_equal(), self.time_to_agree()),
+            (self.all_meet(), self.time_to_meet()),
+            (self.catalog_agrees(), self.time_to_register()),
+        ];
+        if checks.iter().all(|(verdict, _)| verdict.is_ok()) {
+            self.registrations_are_kept()?;
+            checks.push((self.everybody_hears(), self.time_to_register()));
+        }
         if checks.iter().all(|(verdict, _)| verdict.is_ok()) {
             self.phase = Phase::Over;
             return Ok(());

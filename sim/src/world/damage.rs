@@ -48,6 +48,9 @@ impl World {
         self.host_of.push(host);
         debug_assert_eq!(self.host_of.len(), server + 1, "each server is on one host");
         self.hosts[host].wipe(server);
+        if let Some(registrar) = &mut self.registrar {
+            registrar.wiped(host);
+        }
         if moves {
             self.hosts[host].change_address(host);
         }

@@ -39,6 +39,7 @@ impl World {
         self.check_store(host)?;
         // Its first step, without any input.
         self.schedule_run(host);
+        self.listen(host, 0);
         Ok(())
     }
 
