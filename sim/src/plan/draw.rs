@@ -12,6 +12,12 @@ impl Plan {
     /// The plan of a seed.
     #[must_use]
     pub fn draw(seed: u64, scenario: Scenario) -> Self {
+        Self::draw_sized(seed, scenario, None)
+    }
+
+    /// The plan of a seed, with so many client agents if it is one of [`Scenario::Cluster`].
+    #[must_use]
+    pub fn draw_sized(seed: u64, scenario: Scenario, sized: Option<usize>) -> Self {
         let mut dice = stream(seed, Concern::Plan);
         let dice = &mut dice;
         let servers = match scenario {
@@ -23,6 +29,7 @@ impl Plan {
         let mut hosts = (0..servers).map(|_| draw_host(dice)).collect::<Vec<_>>();
         if scenario == Scenario::Cluster {
             let client_agents = if dice.one_in(30) { dice.between(7, 30) } else { dice.below(7) };
+            let client_agents = sized.map_or(client_agents, |count| count as u64);
             hosts.extend((0..client_agents).map(|_| HostPlan { client: true, ..draw_host(dice) }));
         }
         let agents = hosts.len();
@@ -42,10 +49,11 @@ impl Plan {
         let calm_ms = 2_000 + 15 * election_ms + dice.between(2_000, 6_000);
         let clients = (0..clients).map(|_| draw_client(dice, agents)).collect();
         let operated = scenario == Scenario::Members;
+        let pooled = scenario == Scenario::Cluster;
         if operated {
             draw_roles(dice, &mut hosts);
         }
-        let troubles = faults::draw(dice, Frame { hosts: agents, trouble_ms, election_ms, operated });
+        let troubles = faults::draw(dice, Frame { hosts: agents, trouble_ms, election_ms, operated, pooled });
         let keys = dice.between(1, KEYS.len() as u64) as usize;
         let small = match scenario {
             Scenario::Kv | Scenario::Cluster => dice.one_in(3),

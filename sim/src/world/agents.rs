@@ -11,7 +11,7 @@ use lictor_core::wire::{self, Frame, HEADER_BYTES, Malformed};
 use super::{Event, Packet, World, operator, registrar, tell};
 use crate::check::{Verdict, snapshot, watch};
 use crate::history::op_of;
-use crate::host::{Host, host_at, peer};
+use crate::host::{Host, host_at, host_named, peer};
 
 /// Reading a whole disk takes its time: not for each snapshot.
 const DISK_CHECKED_EVERY: u64 = 4;
@@ -124,6 +124,9 @@ impl World {
                 self.observe(host)?;
             }
         }
+        if self.hosts[host].has_left {
+            return self.farewell(host);
+        }
         self.check_blocked(host)?;
         self.arm_timer(host);
         if rest {
@@ -198,8 +201,12 @@ impl World {
             Output::Discard(store) => drop(store),
             Output::Datagram { to, bytes } => self.send_packet(host, to, Packet { is_stream: false, bytes }),
             Output::Stream { to, bytes } => self.send_packet(host, to, Packet { is_stream: true, bytes }),
-            // Nobody in this world has a name, and nothing in it is checked.
-            Output::Resolve { name } => self.feed(host, Input::Resolved { name, addresses: Vec::new() }),
+            Output::Resolve { name } => {
+                let named = host_named(&name).and_then(|host| self.hosts.get(host));
+                let addresses = named.map(|host| host.address().ip()).into_iter().collect();
+                self.feed(host, Input::Resolved { name, addresses });
+            }
+            // Nothing in this world is checked.
             Output::Probe(_) | Output::CancelProbe(_) => {}
             Output::Notice(notice) => self.hear(host, &notice)?,
         }
@@ -277,6 +284,8 @@ impl World {
             Notice::Snapshot(SnapshotNews::Refused { from, reason }) => {
                 return Err(format!("server {} refuses the snapshot of {from}: {reason}", self.hosts[host].server));
             }
+            Notice::Left if self.hosts[host].leaving.is_some() => self.hosts[host].has_left = true,
+            ending if ending.ends_the_agent() => return Err(format!("agent {host} ends: {ending:?}")),
             Notice::DiskFull => self.stats.disks_full += 1,
             Notice::Dropped { .. } => self.stats.messages_dropped += 1,
             Notice::Raft(News::BecameLeader { .. } | News::LeaderChanged { .. })
