@@ -240,14 +240,12 @@ impl Agent {
         }
     }
 
-    /// The next thing to be done. The first call after an input closes the batch.
+    /// The next thing to be done. The first call after an input closes the batch. What comes of a batch may lead to another, which
+    /// is closed once all of the first is taken: so whoever looks on sees each batch's outputs beside the state that they are of.
     pub fn poll_output(&mut self) -> Option<Output> {
-        // What an errand brought may lead to another batch, though nothing else has come of this one.
-        while std::mem::take(&mut self.open_batch) {
+        while self.outputs.is_empty() && self.open_batch {
+            self.open_batch = false;
             self.close_batch();
-            if !self.outputs.is_empty() {
-                break;
-            }
         }
         self.outputs.pop_front()
     }
