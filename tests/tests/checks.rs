@@ -114,12 +114,14 @@ fn the_states_of_checks_follow_reality() {
     until("the service is healthy", || (healthy(&agent) == 1).then_some(()));
 
     // Each change of reality, and what is to be seen of it.
-    let changes: [(&str, &str, Box<dyn Fn()>); 5] = [
-        ("script", "warning", Box::new(|| fs::write(&exit, "1").unwrap())),
-        ("http", "warning", Box::new(|| web.status.store(429, Ordering::Relaxed))),
-        ("http", "critical", Box::new(|| web.status.store(503, Ordering::Relaxed))),
-        ("script", "critical", Box::new(|| fs::write(&exit, "2").unwrap())),
-        ("script", "passing", Box::new(|| fs::write(&exit, "0").unwrap())),
+    let exits = |code: &str| fs::write(&exit, code).unwrap();
+    let answers = |status| web.status.store(status, Ordering::Relaxed);
+    let changes: [(&str, &str, &dyn Fn()); 5] = [
+        ("script", "warning", &|| exits("1")),
+        ("http", "warning", &|| answers(429)),
+        ("http", "critical", &|| answers(503)),
+        ("script", "critical", &|| exits("2")),
+        ("script", "passing", &|| exits("0")),
     ];
     for (id, state, change) in changes {
         let start = Instant::now();
@@ -134,7 +136,7 @@ fn the_states_of_checks_follow_reality() {
     until("the service is not healthy", || (healthy(&agent) == 0).then_some(()));
     let start = Instant::now();
     let _listener = TcpListener::bind(tcp).unwrap();
-    web.status.store(204, Ordering::Relaxed);
+    answers(204);
     wait_for_state(&agent, "tcp", "passing");
     wait_for_state(&agent, "http", "passing");
     seen_in_time(start, "tcp and http", "passing");
