@@ -6,7 +6,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use lictor_tests::agent::{Process, Signal};
-use lictor_tests::cluster::{check_state, client, joining, leader, server_of, status, wait_for_members, wait_for_voters};
+use lictor_tests::cluster::{
+    check_state, client, joining, leader, server_of, status, wait_for_members, wait_for_voters,
+};
 use lictor_tests::wait::until_within;
 use lictor_tests::{Agent, binary, until};
 use serde_json::Value;

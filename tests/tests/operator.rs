@@ -335,5 +335,5 @@ fn info_shows_what_the_agent_counts() {
     assert_eq!(status, 0);
     assert!(shown.contains("\nraft:\n\tapplied_index = ") && shown.contains("\n\tleader = true\n"), "{shown}");
     let (status, wrong, _) = run(&agent, &["info", "-http-addr=127.0.0.1:1"]);
-    assert!(status == 1 && wrong.starts_with("Error querying agent: "), "{wrong}");
+    assert!(status == 1 && wrong.starts_with("Error connecting to Consul agent: dial tcp 127.0.0.1:1"), "{wrong}");
 }

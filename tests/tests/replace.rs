@@ -74,7 +74,10 @@ fn every_server_is_replaced_and_no_write_is_lost() {
     let written = load.stop();
 
     let number = written.acknowledged.len();
-    println!("{number} writes were acknowledged, {} refused; longest pause {:?}", written.refused, written.longest_pause);
+    println!(
+        "{number} writes were acknowledged, {} refused; longest pause {:?}",
+        written.refused, written.longest_pause
+    );
     assert!(number > 100, "{number} writes are no load");
     for agent in servers.iter().chain([&client]) {
         nothing_is_missing(agent, &written);

@@ -35,8 +35,8 @@ fn platform() -> String {
 /// All packages that a package is built from, tests and benches apart.
 fn built_from(package: &str) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
-        // Only for this platform: what others would need besides is not there on a machine that has just built this.
-        .args(["metadata", "--format-version", "1", "--offline", "--locked", "--filter-platform", &platform()])
+        // Only for this platform: what others need besides is not there after a build, and would have to be fetched.
+        .args(["metadata", "--format-version", "1", "--locked", "--filter-platform", &platform()])
         .current_dir(root())
         .output()
         .expect("cargo runs");
