@@ -14,6 +14,9 @@ use crate::wal;
 /// it for one and compare it with others.
 pub const COMPATIBLE_BUILD: &str = "0.7.2";
 
+/// Consul's port for gossip between datacenters.
+const WAN_PORT: u16 = 8302;
+
 /// The configuration of an agent.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -146,6 +149,12 @@ impl Config {
     /// A sentence for the operator.
     pub fn check(&self) -> Result<(), gossip::BadIdentity> {
         self.identity().check()
+    }
+
+    /// Where the pool of all datacenters' servers meets.
+    #[must_use]
+    pub fn wan_port(&self) -> u16 {
+        self.settings.ports.get("SerfWan").and_then(|port| u16::try_from(*port).ok()).unwrap_or(WAN_PORT)
     }
 
     /// Who we are to others in the pool.

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::Agent;
-use super::keep::Then;
+use super::jobs::Then;
 use crate::file::{FileName, JobOutcome};
 use crate::gossip::Status;
 use crate::id::PeerId;

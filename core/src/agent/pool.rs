@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use super::Agent;
 use super::errands::Errand;
-use super::joining::{JoinId, Joins};
+use super::joining::Joins;
 use super::leaving::Leaving;
 use super::remembering::Memory;
+use super::timers::Due;
 use crate::api::{self, Call, Response, agent, coordinate};
 use crate::config::Config;
 use crate::gossip::{self, Gossip, News, Transmit};
@@ -34,28 +35,6 @@ const SAME_PLACES: u32 = 40;
 
 /// A cluster's first event is its second: in Consul a leader has fired one of its own by then, and tools know the numbers.
 const FIRST_EVENTS: LamportTime = LamportTime(1);
-
-/// The port of the pool of all datacenters' servers, if nothing else is configured.
-const WAN_PORT: u16 = 8302;
-
-/// What is to be done at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Due {
-    /// The configured agents are joined.
-    Retry,
-    /// The members of an earlier life are joined.
-    Rejoin,
-    /// The names of hosts that a join still waits for are given up.
-    Resolve(JoinId),
-    /// What is known of the members is written down.
-    Remember,
-    /// The clocks could not be written down, and are now.
-    Clocks,
-    /// The servers are told where in the network we are.
-    Place,
-    /// A step of leaving has taken too long.
-    Leave,
-}
 
 /// What the agent has to do with its pool, apart from gossip.
 #[derive(Debug)]
@@ -163,7 +142,7 @@ impl Agent {
     /// The pool of all datacenters' servers: as yet it has only us, and only if we are a server.
     fn wan_members(&self) -> Vec<agent::Member> {
         let us = self.gossip.member(self.gossip.name().as_str()).filter(|_| self.config.server);
-        us.map(|us| agent::Member { name: wan_name(&self.config), port: wan_port(&self.config), ..member(us) })
+        us.map(|us| agent::Member { name: wan_name(&self.config), port: self.config.wan_port(), ..member(us) })
             .into_iter()
             .collect()
     }
@@ -293,11 +272,6 @@ fn member(member: &gossip::Member) -> agent::Member {
 /// What we are called in the pool of all datacenters' servers.
 fn wan_name(config: &Config) -> String {
     format!("{}.{}", config.name, config.datacenter)
-}
-
-/// Where that pool meets.
-pub(super) fn wan_port(config: &Config) -> u16 {
-    config.settings.ports.get("SerfWan").and_then(|port| u16::try_from(*port).ok()).unwrap_or(WAN_PORT)
 }
 
 /// What is seen of the pool now. It looks at every member.
