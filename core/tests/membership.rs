@@ -177,22 +177,39 @@ fn who_restarts_finds_its_former_company() {
     world.await_that("they meet again", SECOND * 31, |world| world.status(2, "n3") == Some(MemberStatus::Alive));
 }
 
+/// How many events an agent has heard in this life of its.
+fn listed(world: &mut World, n: u64) -> usize {
+    let list = event::Request::List {
+        name: String::new(),
+        node_filter: String::new(),
+        service_filter: String::new(),
+        tag_filter: String::new(),
+        index: 0,
+        wait: None,
+    };
+    let Ok(Response::Events(listed)) = world.ask(n, list) else { panic!("no list") };
+    listed.events.len()
+}
+
+#[test]
+fn who_has_left_and_joins_again_does_not_hear_what_it_has_heard() {
+    let mut world = World::joined(2);
+    let event = event::Event { name: "deploy".into(), ..event::Event::default() };
+    assert!(world.ask(1, event::Request::Fire(event)).is_ok());
+    world.elapse(SECOND * 2);
+    assert_eq!(listed(&mut world, 2), 1);
+    assert_eq!(world.ask(2, Request::Leave), DONE);
+    world.restart(2);
+    assert_eq!(world.join(2, &["10.0.0.1"]), Ok(Response::Joined(1)));
+    world.elapse(SECOND * 60);
+    assert_eq!(world.members(2).len(), 2);
+    assert_eq!(listed(&mut world, 2), 0);
+}
+
 #[test]
 fn no_event_is_acted_upon_twice() {
     let mut world = World::joined(2);
     let event = event::Event { name: "deploy".into(), ..event::Event::default() };
-    let listed = |world: &mut World, n| {
-        let list = event::Request::List {
-            name: String::new(),
-            node_filter: String::new(),
-            service_filter: String::new(),
-            tag_filter: String::new(),
-            index: 0,
-            wait: None,
-        };
-        let Ok(Response::Events(listed)) = world.ask(n, list) else { panic!("no list") };
-        listed.events.len()
-    };
     assert!(world.ask(1, event::Request::Fire(event.clone())).is_ok());
     world.elapse(SECOND * 2);
     assert_eq!((listed(&mut world, 1), listed(&mut world, 2)), (1, 1));

@@ -1,6 +1,6 @@
 //! A run is a function of its plan and the code, and nothing else.
 
-use lictor_sim::faults::WITHOUT_OPERATOR;
+use lictor_sim::faults::{NAMES, WITHOUT_OPERATOR};
 use lictor_sim::plan::{Plan, Scenario};
 use lictor_sim::run::{Kernel, run};
 use lictor_sim::swarm::{Options, swarm};
@@ -89,9 +89,40 @@ fn a_few_hundred_seeds_of_members_pass_and_exercise_what_they_should() {
     let failures: Vec<_> = summary.failures.iter().map(|report| (report.seed, report.failure.clone())).collect();
     assert!(failures.is_empty(), "{failures:?}");
     let stats = &summary.stats;
-    assert!(stats.faults.iter().all(|count| *count > 0), "{stats}");
+    // All but leaving, for which there must be a pool.
+    assert!(stats.faults[..NAMES.len() - 1].iter().all(|count| *count > 0), "{stats}");
     let groups = [stats.snapshots.named(), stats.members.named(), stats.orders.named(), stats.damage.named()];
     for (name, count) in groups.concat() {
         assert!(count > 0, "{name}: {stats}");
     }
+}
+
+#[test]
+fn clusters_that_found_themselves_are_deterministic_too() {
+    for seed in [1, 4] {
+        let plan = Plan::draw(seed, Scenario::Cluster);
+        let first = run(&plan, Kernel::Madsim, false);
+        assert_eq!(first.failure, None, "seed {seed}");
+        assert_eq!(first.trace, run(&plan, Kernel::Plain, false).trace, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_few_dozen_clusters_pass_and_exercise_what_they_should() {
+    let options = Options {
+        seeds: 0..60,
+        jobs: 2,
+        scenario: Scenario::Cluster,
+        agents: None,
+        check_determinism: false,
+        most_failures: 1,
+    };
+    let summary = swarm(&options, |_| {});
+    let failures: Vec<_> = summary.failures.iter().map(|report| (report.seed, report.failure.clone())).collect();
+    assert!(failures.is_empty(), "{failures:?}");
+    let stats = &summary.stats;
+    for (name, count) in [stats.local.named(), stats.members.named()].concat() {
+        assert!(count > 0, "{name}: {stats}");
+    }
+    assert!(stats.packets > 100_000 && stats.packets_lost > 0, "{stats}");
 }

@@ -87,14 +87,14 @@ impl Agent {
     pub(super) fn remember_earlier_life(&mut self, files: &BTreeMap<FileName, Bytes>) {
         let members: Option<KeptMembers> = self.recall(files, MEMBERS);
         let clocks: Option<KeptClocks> = self.recall(files, CLOCKS);
-        let left = members.as_ref().is_some_and(|kept| kept.left);
-        if left && !self.config.gossip.rejoin_after_leave {
-            // We come as a stranger: what happened in the meantime is not for us.
-            return;
-        }
         if let Some(KeptClocks { intents, events }) = clocks {
+            // Even if we have left since: those who join us again still know of events that we have acted upon.
             self.gossip.restore(intents, events);
             (self.pool.memory.durable, self.pool.memory.intents) = (events, intents);
+        }
+        let left = members.as_ref().is_some_and(|kept| kept.left);
+        if left && !self.config.gossip.rejoin_after_leave {
+            return;
         }
         let here = |kept: &KeptMember| kept.status == KeptStatus::Here && kept.address != self.config.gossip.address;
         let former: Vec<SocketAddr> =

@@ -96,7 +96,8 @@ impl Reconcile {
     pub(super) fn note_member(&mut self, name: &str) {
         self.due.insert(name.to_owned());
         self.forgotten.remove(name);
-        self.refused.remove(name);
+        // It may have stood in another's way, such as by its address.
+        self.due.append(&mut self.refused);
     }
 
     /// A member that was gone is forgotten; it was this server, if it was one.

@@ -91,6 +91,21 @@ fn a_server_that_lost_its_disk_takes_the_place_of_what_it_was() {
     assert_eq!(world.catalog().len(), 3);
 }
 
+/// Under another name, too, and long before all members are looked at again: once the former is known to have failed.
+#[test]
+fn a_server_under_another_name_takes_the_address_of_a_former_one() {
+    let mut world = World::of_three(1);
+    let wiped = world.follower();
+    world.kill(wiped);
+    let mut anew = server(wiped, 3);
+    (anew.id, anew.name) = (super::world::id(7), "n7".to_owned());
+    world.start(anew);
+    world.join(wiped, world.leader().unwrap());
+    let mut want: Vec<u64> = (1..=3).filter(|n| *n != wiped).collect();
+    want.push(7);
+    assert!(world.run_until(SECOND * 40, |world| world.leader().is_some() && world.members().0 == want));
+}
+
 /// Whatever comes and goes: in the end all is as the pool has it, and then nothing is written any more.
 #[test]
 fn the_catalog_converges_and_is_then_silent() {
