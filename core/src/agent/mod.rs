@@ -245,6 +245,11 @@ impl Agent {
         // What an errand brought may lead to another batch, though nothing else has come of this one.
         while std::mem::take(&mut self.open_batch) {
             self.close_batch();
+            // A call may have been moved to where its patience is at an end already.
+            while let Some(ticket) = self.calls.pop_due(self.now) {
+                self.open_batch = true;
+                self.handle_deadline(ticket);
+            }
             if !self.outputs.is_empty() {
                 break;
             }
