@@ -247,6 +247,11 @@ impl Agent {
         while self.outputs.is_empty() && self.open_batch {
             self.open_batch = false;
             self.close_batch();
+            // A call may have been moved to where its patience is at an end already.
+            while let Some(ticket) = self.calls.pop_due(self.now) {
+                self.open_batch = true;
+                self.handle_deadline(ticket);
+            }
         }
         self.outputs.pop_front()
     }

@@ -192,7 +192,13 @@ impl Agent {
         let around = Surroundings { config: &self.config, raft: &self.raft, gossip: &self.gossip, store: &self.store };
         for step in duties.poll_steps(self.now, around) {
             let made = match step {
-                Step::Command(command) => self.propose_duty(&command),
+                Step::Command(command) => {
+                    let made = self.propose_duty(&command);
+                    if let (None, Some(duties)) = (made, &mut self.duties) {
+                        duties.note_undone(self.now);
+                    }
+                    made
+                }
                 Step::Change(name, change) => match self.change_members(change) {
                     Ok(position) => Some(position),
                     Err(Refused::TooSoon | Refused::NotLeader) => None,

@@ -79,6 +79,11 @@ impl Duties {
         self.reconcile.note_proposed(index);
     }
 
+    /// A step that was due could not be taken just now.
+    pub(crate) fn note_undone(&mut self, now: Instant) {
+        self.reconcile.note_undone(now);
+    }
+
     /// A step that was due on account of this member was refused, and time alone does not help.
     pub(crate) fn note_refused(&mut self, name: String) {
         self.reconcile.note_refused(name);

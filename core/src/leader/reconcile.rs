@@ -30,6 +30,9 @@ const FULL_EVERY: Duration = Duration::from_secs(60);
 /// forgotten: a pool takes time to come together again.
 const MISSING_FOR: Duration = Duration::from_secs(120);
 
+/// After how long what could not be done is tried again.
+const SOON: Duration = Duration::from_secs(5);
+
 /// When to try again to look at all, if what was proposed is not applied yet.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -109,6 +112,11 @@ impl Reconcile {
     /// Something that was due is in the log, at this index.
     pub(super) fn note_proposed(&mut self, index: Index) {
         self.proposed = self.proposed.max(index);
+    }
+
+    /// Something that was due could not be done just now: all is looked at again soon.
+    pub(super) fn note_undone(&mut self, now: Instant) {
+        self.next_full = self.next_full.min(now + SOON);
     }
 
     /// A change of raft's members cannot be made, and time alone does not help.
