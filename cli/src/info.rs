@@ -36,14 +36,19 @@ fn ask(options: AgentOptions) -> Result<String, Failed> {
     Ok(shown(&itself["Stats"]))
 }
 
+/// What an agent tells beyond what Consul's does, and only over HTTP: tools read this command's lines one by one.
+const MORE: [(&str, Option<&str>); 2] = [("peers", None), ("raft", Some("durable_index"))];
+
 /// Sections and lines in the order of their names.
 fn shown(stats: &Value) -> String {
     let mut text = String::new();
     let mut sections: Vec<_> = stats.as_object().into_iter().flatten().collect();
+    sections.retain(|(name, _)| !MORE.contains(&(name.as_str(), None)));
     sections.sort_unstable_by_key(|(name, _)| *name);
     for (name, section) in sections {
         let _ = writeln!(text, "{name}:");
         let mut lines: Vec<_> = section.as_object().into_iter().flatten().collect();
+        lines.retain(|(line, _)| !MORE.contains(&(name.as_str(), Some(line.as_str()))));
         lines.sort_unstable_by_key(|(name, _)| *name);
         for (name, value) in lines {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -63,6 +68,10 @@ mod tests {
     fn sections_and_lines_are_sorted() {
         let stats = json!({ "raft": { "term": "3", "state": "Leader" }, "consul": { "leader_addr": "" } });
         assert_eq!(shown(&stats), "consul:\n\tleader_addr = \nraft:\n\tstate = Leader\n\tterm = 3\n");
+        assert_eq!(
+            shown(&json!({ "peers": { "dropped_messages": "1" }, "raft": { "durable_index": "7" } })),
+            "raft:\n"
+        );
         assert_eq!(shown(&Value::Null), "");
     }
 }

@@ -10,6 +10,13 @@ use crate::raft::{self, Configuration};
 use crate::time::Duration;
 use crate::wal;
 
+/// What agents say of their build in the pool (tag `build`): the release of Consul whose interface they have, as tools take
+/// it for one and compare it with others.
+pub const COMPATIBLE_BUILD: &str = "0.7.2";
+
+/// Consul's port for gossip between datacenters.
+const WAN_PORT: u16 = 8302;
+
 /// The configuration of an agent.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -144,6 +151,12 @@ impl Config {
         self.identity().check()
     }
 
+    /// Where the pool of all datacenters' servers meets.
+    #[must_use]
+    pub fn wan_port(&self) -> u16 {
+        self.settings.ports.get("SerfWan").and_then(|port| u16::try_from(*port).ok()).unwrap_or(WAN_PORT)
+    }
+
     /// Who we are to others in the pool.
     #[must_use]
     pub fn identity(&self) -> gossip::Identity {
@@ -160,7 +173,7 @@ impl Config {
             ("vsn", "2"),
             ("vsn_min", "2"),
             ("vsn_max", "3"),
-            ("build", self.settings.version.as_str()),
+            ("build", COMPATIBLE_BUILD),
         ];
         let mut tags: gossip::Tags =
             common.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();

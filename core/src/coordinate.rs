@@ -54,10 +54,12 @@ impl Coordinate {
     }
 }
 
-/// The round trip that is to be expected between two places.
+/// The round trip that is to be expected between two places; [`Duration::MAX`] if it is too long to tell.
 #[must_use]
 pub fn distance(a: &Coordinate, b: &Coordinate) -> Duration {
-    Duration::try_from_secs_f64(a.adjusted_distance(b)).unwrap_or(Duration::ZERO)
+    let seconds = a.adjusted_distance(b);
+    let beyond = if seconds > 0.0 { Duration::MAX } else { Duration::ZERO };
+    Duration::try_from_secs_f64(seconds).unwrap_or(beyond)
 }
 
 /// The way from `b` to `a`.
@@ -86,5 +88,11 @@ mod tests {
         assert_eq!(distance(&at(0.0, 0.001, 0.001), &at(0.010, 0.002, -0.002)), Duration::from_micros(12_000));
         let close = distance(&at(0.0, 0.001, -0.004), &at(0.0, 0.002, 0.0));
         assert_eq!(close, Duration::from_micros(3_000), "an adjustment may not make a distance vanish");
+    }
+
+    #[test]
+    fn what_is_too_far_to_tell_is_far_and_not_near() {
+        assert_eq!(distance(&at(0.0, 0.001, 0.0), &at(1e300, 0.001, 0.0)), Duration::MAX);
+        assert_eq!(distance(&at(0.0, -1.0, 0.0), &at(0.0, -1.0, 0.0)), Duration::ZERO);
     }
 }

@@ -11,6 +11,7 @@ use crate::api::{
 };
 use crate::config::Config;
 use crate::id::Index;
+use crate::local::Counts;
 use crate::raft::{Configuration, Position, Raft, SnapshotMeta, Status};
 use crate::sight::{Section, Sight};
 use crate::store::{Answer, Body, Question, Store};
@@ -47,6 +48,8 @@ pub(crate) struct Figures {
     pub(crate) dropped: u64,
     /// The newest snapshot on the disk.
     pub(crate) snapshot: Option<Position>,
+    /// What is registered with the agent.
+    pub(crate) registered: Counts,
 }
 
 impl View {
@@ -78,7 +81,7 @@ impl View {
             && (self.is_leader || self.last_contact == other.last_contact)
             && Arc::ptr_eq(&self.members, &other.members)
             && Arc::ptr_eq(&self.sight, &other.sight)
-            && self.figures.dropped == other.figures.dropped
+            && (self.figures.dropped, self.figures.registered) == (other.figures.dropped, other.figures.registered)
     }
 
     /// The answer to a call, if it can be given from this picture alone: a stale read, or a default read on
@@ -213,8 +216,9 @@ impl View {
     }
 
     fn stats(&self) -> BTreeMap<String, Section> {
-        // Nothing is registered with an agent yet, and nothing is checked.
-        let agent = ["check_monitors", "check_ttls", "checks", "services"].map(|name| (name, "0".to_owned()));
+        let Counts { services, checks, ttls, monitors } = self.figures.registered;
+        let agent = [("check_monitors", monitors), ("check_ttls", ttls), ("checks", checks), ("services", services)]
+            .map(|(name, count)| (name, count.to_string()));
         let build = [
             ("prerelease", String::new()),
             ("version", self.config.settings.version.clone()),

@@ -32,6 +32,7 @@ const VERSION: u16 = 1;
 
 /// What a frame carries.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart as soon as it is there")]
 pub enum Frame {
     /// A message between agents.
     Envelope(Envelope),

@@ -354,3 +354,28 @@ fn many_large_checks_go_in_several_writes() {
     assert!((200_000..300_000).contains(&largest), "{largest} bytes");
     bench.assert_agreement();
 }
+
+/// The catalog does not tell IDs apart by their case: what strikes out the one strikes out the other.
+#[test]
+fn a_service_that_is_spelt_otherwise_now_is_not_struck_out_with_what_it_was() {
+    for (before, after) in [("web", "Web"), ("Web", "web")] {
+        let mut bench = Bench::new();
+        let with_check = |id: &str| ServiceDefinition { checks: vec![ttl("", 100)], ..service(id, "w") };
+        let is_there = |bench: &Bench| {
+            let (services, checks) = (bench.catalog_services(), bench.catalog_checks());
+            assert_eq!(services.iter().map(|it| it.id.as_str()).collect::<Vec<_>>(), [after]);
+            assert_eq!(checks.iter().map(|it| it.id.as_str()).collect::<Vec<_>>(), [format!("service:{after}")]);
+        };
+        bench.register(&with_check(before));
+        // The client is answered before the servers are told.
+        bench.local.deregister_service(before).unwrap();
+        bench.register(&with_check(after));
+        is_there(&bench);
+        // An agent that was stopped, and comes back with the other spelling.
+        bench.strike(after, "");
+        bench.enter(Some(Service { name: "w".into(), ..foreign(before) }), Vec::new());
+        bench.wait(ROUND);
+        is_there(&bench);
+        assert!(bench.local.is_in_sync());
+    }
+}

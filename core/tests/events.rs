@@ -27,7 +27,7 @@ const FIRE: CallId = CallId(2);
 
 /// Something on its way to a host. What was meant for an earlier life reaches nobody.
 enum Coming {
-    Input(Input),
+    Input(Box<Input>),
     Worked(u64, Job),
 }
 
@@ -162,29 +162,29 @@ impl World {
                     let late = if !self.calm && self.rng.one_in(20) { ms(3_000) } else { ms(20) };
                     let after = self.rng.duration(ms(1), late);
                     let input = Input::Datagram { from, bytes: bytes.clone() };
-                    self.schedule(after, host_at(to), Coming::Input(input));
+                    self.schedule(after, host_at(to), Coming::Input(Box::new(input)));
                 }
             }
             Output::Stream { to, bytes } => {
                 let after = self.rng.duration(ms(1), ms(30));
                 if self.hosts[host_at(to)].agent.is_some() {
-                    self.schedule(after, host_at(to), Coming::Input(Input::Stream { from, bytes }));
+                    self.schedule(after, host_at(to), Coming::Input(Box::new(Input::Stream { from, bytes })));
                 } else {
                     self.schedule(
                         after,
                         number,
-                        Coming::Input(Input::Unreachable { to, reason: "nobody listens there".to_owned() }),
+                        Coming::Input(Box::new(Input::Unreachable { to, reason: "nobody listens there".to_owned() })),
                     );
                 }
             }
             Output::Persist(write) => {
                 write.ops.iter().for_each(|op| carry_out(&mut self.hosts[number].files, op));
-                self.schedule(ms(2), number, Coming::Input(Input::Persisted(write.seq)));
+                self.schedule(ms(2), number, Coming::Input(Box::new(Input::Persisted(write.seq))));
             }
             // In their order, as one takes as long as the other.
             Output::Job(job) => self.schedule(ms(15), number, Coming::Worked(life, job)),
             Output::Reserve { file, size } => {
-                self.schedule(ms(1), number, Coming::Input(Input::Reserved { file, size, granted: true }));
+                self.schedule(ms(1), number, Coming::Input(Box::new(Input::Reserved { file, size, granted: true })));
             }
             Output::Reply { id: FIRE, reply } => match reply {
                 Ok(Response::Fired(event)) => self.fired.push((event.id, number, self.now)),
@@ -238,7 +238,7 @@ impl World {
 
     fn arrive(&mut self, host: usize, coming: Coming) {
         match coming {
-            Coming::Input(input) => self.feed(host, input),
+            Coming::Input(input) => self.feed(host, *input),
             Coming::Worked(life, job) if life == self.hosts[host].life => {
                 job.ops.iter().for_each(|op| carry_out(&mut self.hosts[host].files, op));
                 self.feed(host, Input::JobDone { id: job.id, outcome: JobOutcome::Done });

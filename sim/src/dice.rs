@@ -21,6 +21,8 @@ pub(crate) enum Concern {
     Client(usize),
     /// What the operator does.
     Operator,
+    /// What the users of agents do.
+    Registrar,
 }
 
 /// The stream of a concern.
@@ -33,6 +35,7 @@ pub(crate) fn stream(seed: u64, concern: Concern) -> Rng {
         Concern::Disk(n) => (5, n),
         Concern::Client(n) => (6, n),
         Concern::Operator => (7, 0),
+        Concern::Registrar => (8, 0),
     };
     let mut root = Rng::seeded(seed ^ (kind << 56) ^ ((number as u64) << 40));
     Rng::seeded(root.u64())

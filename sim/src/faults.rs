@@ -203,6 +203,27 @@ pub enum Fault {
         /// For how long.
         ms: u64,
     },
+    /// An agent is asked to leave the pool, and stops. Servers leave only while a quorum is left, and always come back.
+    Leave {
+        /// Which.
+        target: Target,
+        /// For how long it is gone.
+        down_ms: u64,
+        /// What then.
+        then: Return,
+    },
+}
+
+/// How an agent comes back that has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Return {
+    /// With all that it had.
+    Same,
+    /// With an empty disk, as another agent.
+    Wiped,
+    /// Never.
+    Never,
 }
 
 /// What rots.
@@ -216,7 +237,7 @@ pub enum Rotten {
 }
 
 /// The names of all faults.
-pub const NAMES: [&str; 18] = [
+pub const NAMES: [&str; 19] = [
     "crash",
     "power cut",
     "power loss",
@@ -235,10 +256,16 @@ pub const NAMES: [&str; 18] = [
     "rot",
     "move",
     "dismissal",
+    "leave",
 ];
 
-/// How many of them need no operator who looks after the members: the first ones.
+/// How many of them need nobody who looks after the members, be it an operator or the agents themselves: the first ones.
 pub const WITHOUT_OPERATOR: usize = 14;
+
+/// The one that only an operator can undo, …
+const DISMISSAL: usize = 17;
+/// … and the one that only agents can that find each other.
+const LEAVE: usize = 18;
 
 impl Fault {
     /// What it is called in summaries: one of [`NAMES`].
@@ -268,12 +295,23 @@ impl Fault {
             Self::Wipe { .. } => 14,
             Self::Rot { .. } => 15,
             Self::Move { .. } => 16,
-            Self::Dismissal { .. } => 17,
+            Self::Dismissal { .. } => DISMISSAL,
+            Self::Leave { .. } => LEAVE,
         }
     }
 }
 
 impl Trouble {
+    /// Whether somebody is there who can undo it.
+    pub(crate) fn is_possible(&self, has_operator: bool, has_pool: bool) -> bool {
+        match self.fault.number() {
+            DISMISSAL => has_operator,
+            LEAVE => has_pool,
+            WITHOUT_OPERATOR.. => has_operator || has_pool,
+            _ => true,
+        }
+    }
+
     /// Whether all hosts that it names exist.
     pub(crate) fn check(&self, hosts: usize) -> Result<(), String> {
         let named: Vec<usize> = match &self.fault {
@@ -290,6 +328,7 @@ impl Trouble {
             | Fault::Rot { target, .. }
             | Fault::Move { target, .. }
             | Fault::Dismissal { target, .. }
+            | Fault::Leave { target, .. }
             | Fault::Drift { target, .. } => target.host().into_iter().collect(),
             Fault::Partition { cut, .. } => match cut {
                 Cut::Halves(side) | Cut::OneWay(side) => side.clone(),

@@ -1,7 +1,7 @@
 //! A host: an agent, the clock it sees, the disk it writes to, and what is on its way into it.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use lictor_core::agent::{Agent, View};
 use lictor_core::config::{self, Config};
@@ -17,6 +17,7 @@ use crate::check::raft::mirror::Kept;
 use crate::clock::Clock;
 use crate::dice::{Concern, Dice as _, stream};
 use crate::disk::Disk;
+use crate::faults::Return;
 use crate::history::OpId;
 use crate::plan::{HostPlan, Plan, SnapshotPlan};
 
@@ -55,6 +56,12 @@ pub(crate) struct Host {
     pub(crate) job_factor: u32,
     /// What it holds is damaged, and its agent refuses to start.
     pub(crate) refuses: bool,
+    /// Its agent was asked to leave: for how long it is then gone, and how it comes back.
+    pub(crate) leaving: Option<(u64, Return)>,
+    /// Its agent has left the pool, and is to be stopped.
+    pub(crate) has_left: bool,
+    /// It does not come back.
+    pub(crate) departed: bool,
     /// How often it changed its address.
     moves: u8,
     /// What was on the disk when the process stopped, and nothing has happened to it since.
@@ -76,6 +83,17 @@ pub(crate) fn server_of(peer: PeerId) -> usize {
 pub(crate) fn address(host: usize, moves: u8) -> SocketAddr {
     let [high, low] = u16::try_from(host + 1).expect("hosts are few").to_be_bytes();
     SocketAddr::from(([10, moves, high, low], 8300))
+}
+
+/// Which host an address is of, wherever that host is now. It need not exist.
+pub(crate) fn host_at(address: SocketAddr) -> Option<usize> {
+    match address.ip() {
+        IpAddr::V4(ip) => {
+            let [_, _, high, low] = ip.octets();
+            usize::from(u16::from_be_bytes([high, low])).checked_sub(1)
+        }
+        IpAddr::V6(_) => None,
+    }
 }
 
 impl Host {
@@ -105,6 +123,9 @@ impl Host {
             disk_factor: 1,
             job_factor: 1,
             refuses: false,
+            leaving: None,
+            has_left: false,
+            departed: false,
             moves: 0,
             server: number,
             recovered: None,
@@ -168,6 +189,7 @@ impl Host {
         self.waiting.clear();
         self.is_scheduled = false;
         self.armed = Instant::NEVER;
+        (self.leaving, self.has_left) = (None, false);
         self.paused_until = Instant::ZERO;
         self.stalled_until = Instant::ZERO;
     }
@@ -259,6 +281,10 @@ fn config(plan: &Plan, number: usize, bootstrap: Option<Configuration>) -> Confi
         server: !plan.hosts[number].client,
         gossip: gossip(plan, number),
         wal: log_options(plan),
+        local: config::Local {
+            sync_interval: Duration::from_millis(plan.pool.as_ref().map_or(0, |pool| pool.sync_ms)),
+            ..config::Local::default()
+        },
         ..Config::new(peer(number), format!("n{}", number + 1), address(number, 0))
     }
 }
@@ -267,7 +293,7 @@ fn config(plan: &Plan, number: usize, bootstrap: Option<Configuration>) -> Confi
 fn gossip(plan: &Plan, number: usize) -> config::Gossip {
     let mut gossip = config::Gossip::new(pool_address(number), "dc1");
     let Some(pool) = &plan.pool else { return gossip };
-    gossip.retry_join = (0..plan.servers()).map(|n| pool_address(n).to_string()).collect();
+    gossip.retry_join = (0..plan.servers()).map(host_name).collect();
     gossip.retry_interval = Duration::from_millis(pool.retry_ms);
     gossip.options.push_pull_interval = Duration::from_millis(pool.push_pull_ms);
     gossip.options.reconnect_interval = Duration::from_millis(pool.reconnect_ms);
@@ -275,6 +301,16 @@ fn gossip(plan: &Plan, number: usize) -> config::Gossip {
         gossip.bootstrap_expect = plan.servers() as u32;
     }
     gossip
+}
+
+/// What a host is called, wherever it is.
+fn host_name(host: usize) -> String {
+    format!("host-{host}")
+}
+
+/// Which host is called so.
+pub(crate) fn host_named(name: &str) -> Option<usize> {
+    name.strip_prefix("host-")?.parse().ok()
 }
 
 /// Where the gossip of a host is that has not moved.

@@ -33,7 +33,7 @@ enum Command {
         /// The seed.
         #[arg(long)]
         seed: u64,
-        /// What is exercised: kv, members or bench.
+        /// What is exercised: kv, members, cluster or bench.
         #[arg(long, default_value = "kv")]
         scenario: Scenario,
     },
@@ -59,9 +59,12 @@ struct RunArgs {
     /// A file with a plan, as `lictor-sim plan` prints it.
     #[arg(long)]
     plan: Option<PathBuf>,
-    /// What is exercised: kv, members or bench.
+    /// What is exercised: kv, members, cluster or bench.
     #[arg(long, default_value = "kv")]
     scenario: Scenario,
+    /// How many client agents there are in a cluster, in place of what the seed says.
+    #[arg(long)]
+    agents: Option<usize>,
     /// Prints everything that happens.
     #[arg(long, short)]
     verbose: bool,
@@ -78,9 +81,12 @@ struct SwarmArgs {
     /// How many run at the same time; all processors if absent.
     #[arg(long)]
     jobs: Option<usize>,
-    /// What is exercised: kv, members or bench.
+    /// What is exercised: kv, members, cluster or bench.
     #[arg(long, default_value = "kv")]
     scenario: Scenario,
+    /// How many client agents there are in a cluster, in place of what the seed says.
+    #[arg(long)]
+    agents: Option<usize>,
     /// Runs each seed three times, once without madsim, and compares.
     #[arg(long)]
     check_determinism: bool,
@@ -123,7 +129,7 @@ fn read_plan(path: &Path) -> Result<Plan, String> {
 fn run_one(args: &RunArgs) -> ExitCode {
     let plan = match (&args.plan, args.seed) {
         (Some(path), _) => read_plan(path),
-        (None, Some(seed)) => Ok(Plan::draw(seed, args.scenario)),
+        (None, Some(seed)) => Ok(Plan::draw_sized(seed, args.scenario, args.agents)),
         (None, None) => Err("give a --seed or a --plan".to_owned()),
     };
     let plan = match plan {
@@ -167,9 +173,10 @@ fn run_one(args: &RunArgs) -> ExitCode {
 
 fn summary_of(plan: &Plan) -> String {
     format!(
-        "seed {}: {} servers, {} clients, {} keys, raft multiplier {}, {} troubles in {} s",
+        "seed {}: {} servers, {} client agents, {} clients, {} keys, raft multiplier {}, {} troubles in {} s",
         plan.seed,
-        plan.hosts.len(),
+        plan.servers(),
+        plan.hosts.len() - plan.servers(),
         plan.clients.len(),
         plan.keys,
         plan.raft_multiplier,
@@ -179,7 +186,12 @@ fn summary_of(plan: &Plan) -> String {
 }
 
 fn replay(plan: &Plan) -> String {
+    let drawn = Plan::draw(plan.seed, plan.scenario).hosts.len();
     match plan.scenario {
+        Scenario::Cluster if drawn != plan.hosts.len() => {
+            let agents = plan.hosts.len() - plan.servers();
+            format!("lictor-sim run --seed {} --scenario cluster --agents {agents} --verbose", plan.seed)
+        }
         Scenario::Kv => format!("lictor-sim run --seed {} --verbose", plan.seed),
         scenario @ (Scenario::Members | Scenario::Cluster | Scenario::Bench) => {
             format!("lictor-sim run --seed {} --scenario {scenario} --verbose", plan.seed)
@@ -215,6 +227,7 @@ fn run_swarm(args: &SwarmArgs) -> ExitCode {
         seeds: args.seeds.clone(),
         jobs,
         scenario: args.scenario,
+        agents: args.agents,
         check_determinism: args.check_determinism,
         most_failures: args.most_failures.max(1),
     };
@@ -236,7 +249,7 @@ fn run_swarm(args: &SwarmArgs) -> ExitCode {
     println!("{}", summary.stats);
     println!("speed       {speed:.0} simulated seconds per second, in {:.1} s", wall.as_secs_f64());
     for report in &summary.failures {
-        let plan = Plan::draw(report.seed, args.scenario);
+        let plan = Plan::draw_sized(report.seed, args.scenario, args.agents);
         print_failure(&plan, report, &replay(&plan));
     }
     if summary.failures.is_empty() {

@@ -12,7 +12,7 @@ use std::str::FromStr;
 use lictor_core::config::Snapshots;
 use serde::{Deserialize, Serialize};
 
-use crate::faults::{self, Trouble};
+use crate::faults::Trouble;
 
 /// A run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +44,9 @@ pub struct Plan {
     /// The one who looks after the members; nobody if absent.
     #[serde(default)]
     pub operator: Option<OperatorPlan>,
+    /// Those who register services with agents and fire events; nobody if absent.
+    #[serde(default)]
+    pub registrar: Option<RegistrarPlan>,
     /// The troubles, by the time at which they begin.
     pub troubles: Vec<Trouble>,
 }
@@ -73,6 +76,9 @@ pub struct PoolPlan {
     pub push_pull_ms: u64,
     /// How often failed members are tried again.
     pub reconnect_ms: u64,
+    /// How often each agent compares what is registered with it with the catalog; 0 for never.
+    #[serde(default)]
+    pub sync_ms: u64,
 }
 
 /// An agent.
@@ -152,6 +158,13 @@ pub struct OperatorPlan {
     pub last_contact_ms: u64,
     /// How many entries a healthy server may lack.
     pub max_trailing_logs: u64,
+}
+
+/// Those who register services with agents, tell how their checks are, set maintenance, and fire events.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RegistrarPlan {
+    /// The pause between two calls, from … to.
+    pub pause_ms: (u64, u64),
 }
 
 /// The network in fair weather.
@@ -259,12 +272,12 @@ impl Plan {
         if self.hosts.iter().all(|host| host.retires) {
             return Err("every host retires: keep one".to_owned());
         }
+        let (operated, pooled) = (self.operator.is_some(), self.registrar.is_some());
+        if let Some(trouble) = self.troubles.iter().find(|trouble| !trouble.is_possible(operated, pooled)) {
+            let (at_ms, name) = (trouble.at_ms, trouble.fault.name());
+            return Err(format!("the trouble at {at_ms} ms, {name}, needs an operator, or registrars in its place"));
+        }
         if self.operator.is_none() {
-            let needs = self.troubles.iter().find(|trouble| trouble.fault.number() >= faults::WITHOUT_OPERATOR);
-            if let Some(trouble) = needs {
-                let (at_ms, name) = (trouble.at_ms, trouble.fault.name());
-                return Err(format!("the trouble at {at_ms} ms, {name}, needs an operator"));
-            }
             if self.hosts.iter().any(|host| host.joins || host.retires) {
                 return Err("a host joins or retires, which needs an operator".to_owned());
             }
@@ -311,11 +324,12 @@ impl FromStr for Scenario {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::faults;
 
     #[test]
     fn a_plan_is_a_function_of_its_seed_and_survives_being_written_down() {
         for seed in 0..50 {
-            let scenario = if seed % 2 == 0 { Scenario::Kv } else { Scenario::Members };
+            let scenario = [Scenario::Kv, Scenario::Members, Scenario::Cluster][seed as usize % 3];
             let plan = Plan::draw(seed, scenario);
             assert_eq!(plan, Plan::draw(seed, scenario));
             assert_eq!(plan.check(), Ok(()));
@@ -336,7 +350,9 @@ mod tests {
         assert_eq!(sizes.into_iter().collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7]);
         assert_eq!(kinds.len(), faults::WITHOUT_OPERATOR, "{kinds:?}");
         for seed in 0..300 {
-            kinds.extend(Plan::draw(seed, Scenario::Members).troubles.iter().map(|trouble| trouble.fault.name()));
+            for scenario in [Scenario::Members, Scenario::Cluster] {
+                kinds.extend(Plan::draw(seed, scenario).troubles.iter().map(|trouble| trouble.fault.name()));
+            }
         }
         assert_eq!(kinds.len(), faults::NAMES.len(), "{kinds:?}");
     }

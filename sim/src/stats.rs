@@ -81,6 +81,8 @@ pub struct Stats {
     pub orders: Orders,
     /// Damage that lasted.
     pub damage: Damage,
+    /// What the users of agents asked for.
+    pub local: Local,
     /// Requests for votes by servers that have none, as far as the cluster has agreed.
     pub outsiders_campaigns: u64,
     /// Reads that were answered without the agent's thread.
@@ -186,6 +188,24 @@ counts! {
 }
 
 counts! {
+    /// What users of agents asked for.
+    Local {
+        /// Calls.
+        asked: "asked",
+        /// Calls that were carried out.
+        done: "done",
+        /// Calls that were refused.
+        refused: "refused",
+        /// User events that were fired.
+        events_fired: "events fired",
+        /// User events that came to agents.
+        events_heard: "heard",
+        /// Agents that left the pool.
+        left: "agents left",
+    }
+}
+
+counts! {
     /// Damage that lasted.
     Damage {
         /// Disks that were emptied.
@@ -281,6 +301,7 @@ impl AddAssign<&Self> for Stats {
         self.members += &other.members;
         self.orders += &other.orders;
         self.damage += &other.damage;
+        self.local += &other.local;
         self.outsiders_campaigns += other.outsiders_campaigns;
         self.views_asked += other.views_asked;
         self.wakes += other.wakes;
@@ -331,6 +352,7 @@ impl fmt::Display for Stats {
         writeln!(f, "members     {}, {} campaigns of others", self.members, self.outsiders_campaigns)?;
         writeln!(f, "operator    {}", self.orders)?;
         writeln!(f, "damage      {}", self.damage)?;
+        writeln!(f, "agents      {}", self.local)?;
         writeln!(
             f,
             "clients     {} operations, {} answered from views, {} wakes, {} connections refused, {} histories undecided",

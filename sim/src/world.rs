@@ -8,6 +8,7 @@ mod damage;
 mod disks;
 mod gossip;
 mod operator;
+mod registrar;
 mod troubles;
 
 use std::cmp::Reverse;
@@ -32,6 +33,7 @@ use crate::stats::Stats;
 use crate::trace::Trace;
 use crate::workload::Client;
 use operator::Operator;
+use registrar::Registrar;
 
 /// Something that is to happen.
 #[derive(Debug)]
@@ -56,6 +58,8 @@ pub(super) enum Event {
     Operate,
     /// The operator's patience with an order ends.
     OrderLate(u64),
+    /// Users register, or fire an event.
+    Register,
     /// A trouble of the plan begins.
     Trouble(usize),
     /// A trouble is over.
@@ -148,6 +152,7 @@ pub(crate) struct World {
     /// Which host each server was or is on.
     host_of: Vec<usize>,
     operator: Option<Operator>,
+    registrar: Option<Registrar>,
     net: Net,
     clients: Vec<Client>,
     fault_dice: Rng,
@@ -192,6 +197,7 @@ impl World {
             hosts: (0..servers).map(|n| Host::new(plan, n)).collect(),
             host_of: (0..servers).collect(),
             operator: plan.operator.as_ref().map(|operator| Operator::new(operator, servers, seed)),
+            registrar: plan.registrar.as_ref().map(|registrar| Registrar::new(registrar, servers, seed)),
             net: Net::new(&plan.network, servers, stream(seed, Concern::Network)),
             clients: plan.clients.iter().enumerate().map(client).collect(),
             fault_dice: stream(seed, Concern::Faults),
@@ -223,6 +229,9 @@ impl World {
         }
         if self.operator.is_some() {
             self.after(Duration::from_millis(1), Event::Operate);
+        }
+        if self.registrar.is_some() {
+            self.after(Duration::from_millis(1), Event::Register);
         }
         self.at(Instant::from_millis(self.plan.trouble_ms), Event::Heal);
         Ok(())
@@ -275,6 +284,10 @@ impl World {
             Event::Operate => self.on_operate(),
             Event::OrderLate(id) => {
                 self.on_order_late(id);
+                Ok(())
+            }
+            Event::Register => {
+                self.on_register();
                 Ok(())
             }
             Event::Trouble(number) => self.on_trouble(number),

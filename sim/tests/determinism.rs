@@ -47,7 +47,14 @@ fn a_plan_read_back_from_its_text_is_the_same_run() {
 
 #[test]
 fn a_few_seeds_pass_and_exercise_what_they_should() {
-    let options = Options { seeds: 0..24, jobs: 2, scenario: Scenario::Kv, check_determinism: false, most_failures: 1 };
+    let options = Options {
+        seeds: 0..24,
+        jobs: 2,
+        scenario: Scenario::Kv,
+        agents: None,
+        check_determinism: false,
+        most_failures: 1,
+    };
     let summary = swarm(&options, |_| {});
     let failures: Vec<_> = summary.failures.iter().map(|report| (report.seed, report.failure.clone())).collect();
     assert!(failures.is_empty(), "{failures:?}");
@@ -70,8 +77,14 @@ fn members_and_snapshots_are_deterministic_too() {
 
 #[test]
 fn a_few_hundred_seeds_of_members_pass_and_exercise_what_they_should() {
-    let options =
-        Options { seeds: 0..200, jobs: 2, scenario: Scenario::Members, check_determinism: false, most_failures: 1 };
+    let options = Options {
+        seeds: 0..200,
+        jobs: 2,
+        scenario: Scenario::Members,
+        agents: None,
+        check_determinism: false,
+        most_failures: 1,
+    };
     let summary = swarm(&options, |_| {});
     let failures: Vec<_> = summary.failures.iter().map(|report| (report.seed, report.failure.clone())).collect();
     assert!(failures.is_empty(), "{failures:?}");

@@ -106,7 +106,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("wal", &["file", "id", "raft", "time", "wire"]),
     ("recovery", &["file", "id", "keep", "raft", "snapshot", "store", "wal", "wire"]),
     ("config", &["api", "gossip", "id", "raft", "time", "wal"]),
-    ("view", &["api", "config", "id", "raft", "sight", "snapshot", "store", "time"]),
+    ("view", &["api", "config", "id", "local", "raft", "sight", "snapshot", "store", "time"]),
     ("io", &["api", "file", "id", "local", "peer", "probe", "raft", "store", "time", "view", "wire"]),
     (
         "agent",

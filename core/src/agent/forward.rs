@@ -14,8 +14,11 @@ use crate::wire;
 /// After how long without an answer a read is asked again, at first; the time doubles.
 const RESEND: Duration = Duration::from_millis(500);
 
-/// How many writes of one agent are remembered.
+/// How many writes of one agent are remembered, …
 const MEMORY: usize = 1 << 16;
+
+/// … and how many of all agents together.
+const MEMORY_OF_ALL: usize = 1 << 20;
 
 /// The writes of other agents that this server took on in the last term that it led, so that none is carried out
 /// twice. A server leads a term in one life only: there is nothing to remember beyond it.
@@ -23,6 +26,8 @@ const MEMORY: usize = 1 << 16;
 pub(super) struct Taken {
     term: Term,
     by_origin: BTreeMap<(PeerId, u64), Seen>,
+    /// How many writes they remember together.
+    total: usize,
 }
 
 /// The writes of one life of one agent. They come with growing numbers, if not quite in order.
@@ -42,11 +47,26 @@ impl Taken {
         }
         if take {
             seen.above.insert(id);
+            self.total += 1;
             if seen.above.len() > MEMORY {
                 seen.floor = seen.above.pop_first().unwrap_or_default();
+                self.total -= 1;
+            }
+            if self.total > MEMORY_OF_ALL {
+                self.forget_half_of_one();
             }
         }
         true
+    }
+
+    /// Of the life of which the most writes are remembered, the earlier half all count as seen.
+    fn forget_half_of_one(&mut self) {
+        let Some(most) = self.by_origin.values_mut().max_by_key(|seen| seen.above.len()) else { return };
+        let half = most.above.len().div_ceil(2);
+        let Some(last) = most.above.iter().nth(half - 1).copied() else { return };
+        most.above = most.above.split_off(&last.next());
+        most.floor = last;
+        self.total -= half;
     }
 }
 
@@ -175,12 +195,19 @@ impl Agent {
     /// A server leaves a call of our client unanswered. Whether something was done about that: another server was asked, or
     /// the leader is doubted, and the call looked at again in a moment.
     fn is_suspect(&mut self, ticket: Ticket, to: PeerId, term: Term, resend: Duration) -> bool {
+        let Some(open) = self.calls.get(ticket) else { return false };
+        let Stage::Forwarded { give_up, .. } = open.stage else { return false };
         let was_heard = self.servers.heard(to).is_some_and(|heard| self.now.since(heard) < resend);
+        // A query that blocks is not answered for long, but the server is there all the same: it is asked each time, so
+        // that it has been heard the next time.
+        let blocks = open.call.request.read_options().is_some_and(|read| read.index > Index(0));
+        if term == Term(0) && blocks && (was_heard || resend == RESEND) {
+            self.ask_whether_there(to);
+            return false;
+        }
         if was_heard {
             return false;
         }
-        let Some(open) = self.calls.get(ticket) else { return false };
-        let Stage::Forwarded { give_up, .. } = open.stage else { return false };
         if term != Term(0) {
             if self.servers.last_leader().is_none_or(|leader| leader.id != to) {
                 return false;
@@ -189,12 +216,6 @@ impl Agent {
             let next = give_up.min(self.now + self.config.raft.heartbeat_interval);
             self.calls.enter(ticket, Stage::Forwarded { to, term, give_up, resend }, Some(next));
             return true;
-        }
-        // A query that blocks is not answered for long, but the server is there all the same: it is asked.
-        let blocks = open.call.request.read_options().is_some_and(|read| read.index > Index(0));
-        if blocks && resend == RESEND {
-            self.ask_whether_there(to);
-            return false;
         }
         self.abandon(to, ticket);
         self.servers.pass_over(to);
@@ -296,6 +317,24 @@ mod tests {
 
     use super::*;
     use crate::api::{Read, ReadMeta};
+
+    #[test]
+    fn the_writes_of_many_agents_are_remembered_within_a_limit_and_none_is_taken_on_twice() {
+        let (mut taken, each) = (Taken::default(), 40_000);
+        let agents = 40_u64;
+        let origin = |agent| (PeerId::numbered(agent), agent);
+        for id in 1..=each {
+            for agent in 0..agents {
+                assert!(taken.is_new(origin(agent), CallId(id), true));
+            }
+        }
+        let remembered: usize = taken.by_origin.values().map(|seen| seen.above.len()).sum();
+        assert_eq!(remembered, taken.total);
+        assert!(remembered <= MEMORY_OF_ALL, "{remembered}");
+        for id in (1..=each).step_by(997).chain([each]) {
+            assert!((0..agents).all(|agent| !taken.is_new(origin(agent), CallId(id), true)), "{id}");
+        }
+    }
 
     #[test]
     fn an_answer_that_no_message_can_hold_is_an_error_and_not_silence() {

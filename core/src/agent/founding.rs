@@ -21,7 +21,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::Agent;
-use super::keep::Then;
+use super::jobs::Then;
 use crate::file::{FileName, JobOutcome};
 use crate::gossip::Status;
 use crate::id::PeerId;
@@ -101,6 +101,8 @@ impl Agent {
     /// Does what follows for a cluster that does not exist yet.
     pub(super) fn tend_founding(&mut self, touched: bool) {
         if self.founder.pledge.is_none() && self.founder.proposal.is_none() && !self.may_found() {
+            // What was withdrawn may have left a time to look.
+            self.founder.next = None;
             return;
         }
         if !self.raft.is_blank() {
@@ -274,15 +276,17 @@ impl Agent {
         let Some(name) = self.acceptable(from, configuration).filter(|_| !settled) else {
             return self.send_to(from, address, Body::Founding(Founding::Declined { number, settled }));
         };
-        let pledge = Pledge { founder: from, name, number, kept: false };
-        let known = self.founder.pledge.as_ref().filter(|known| (known.founder, known.number) == (from, number));
-        match known {
-            Some(Pledge { kept: true, .. }) => {
+        match &self.founder.pledge {
+            // Which of two proposals is the later, only the founder knows: if it has withdrawn this one, it says so, and
+            // makes the other once more. Until then it may count on us.
+            Some(Pledge { kept: true, number, .. }) => {
+                let number = *number;
                 self.send_to(from, address, Body::Founding(Founding::Pledged { number }));
             }
             // It is being written.
             Some(_) => {}
             None => {
+                let pledge = Pledge { founder: from, name, number, kept: false };
                 self.keep(FILE, &pledge, Then::Pledge(number));
                 self.founder.pledge = Some(pledge);
             }
@@ -342,4 +346,38 @@ impl Agent {
 
 fn others(configuration: &Configuration, me: PeerId) -> Vec<(PeerId, SocketAddr)> {
     configuration.servers.iter().filter(|(id, _)| **id != me).map(|(id, server)| (*id, server.address)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::id::{Index, Round, Term};
+    use crate::io::Input;
+    use crate::peer::Envelope;
+    use crate::raft::{Kind, Message};
+    use crate::recovery::Recovered;
+    use crate::wire;
+
+    /// What a founder had proposed may be withdrawn again, and leaves it with a time to look.
+    #[test]
+    fn who_comes_to_a_cluster_while_it_waits_to_found_one_does_not_wait_any_more() {
+        let mut config = Config::new(PeerId::numbered(1), "n1", "10.0.0.1:8300".parse().unwrap());
+        config.gossip.bootstrap_expect = 3;
+        let mut agent = Agent::new(config, 1, Recovered::default(), Instant::ZERO);
+        agent.founder.next = Some(Instant::from_millis(500));
+        let kind = Kind::Heartbeat { commit: Index(0), round: Round(1) };
+        let heartbeat = Envelope {
+            from: PeerId::numbered(2),
+            to: PeerId::numbered(1),
+            address: "10.0.0.2:8300".parse().unwrap(),
+            cluster: wire::cluster_tag("dc1"),
+            body: Body::Raft(Message { term: Term(3), kind }),
+        };
+        agent.handle_input(Instant::from_millis(100), Input::Message(heartbeat));
+        while agent.poll_output().is_some() {}
+        agent.handle_input(Instant::from_millis(500), Input::Timeout);
+        while agent.poll_output().is_some() {}
+        assert_eq!(agent.founder.poll_timeout(), None, "it would be woken without end");
+    }
 }

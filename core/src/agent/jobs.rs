@@ -2,18 +2,51 @@
 
 use std::collections::BTreeMap;
 
-use super::{Agent, keep, snapshot};
+use super::Agent;
 use crate::file::{FileOp, Job, JobOutcome};
-use crate::id::JobId;
+use crate::id::{JobId, Ticket};
 use crate::io::Output;
+use crate::raft::Position;
 
 /// What a job is good for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// Snapshots.
-    Snapshot(snapshot::Purpose),
+    Snapshot(SnapshotJob),
     /// A small file that is kept.
-    Keep(keep::Then),
+    Keep(Then),
+}
+
+/// What a job for a snapshot is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SnapshotJob {
+    /// A piece of our own snapshot.
+    Cut,
+    /// The name of our own snapshot, which is whole then.
+    CutWhole(Position),
+    /// A piece of a leader's snapshot: all before `next` are durable then.
+    Received { position: Position, next: u32 },
+    /// The name of a leader's snapshot, which is whole then.
+    ReceivedWhole(Position),
+    /// Something goes that nobody needs.
+    Tidy,
+}
+
+/// What happens once a file is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// Nothing: it is written again sooner or later.
+    Nothing,
+    /// This call has had its effect.
+    Answer(Ticket),
+    /// Events up to the clock that was kept are acted upon.
+    Deliver,
+    /// We have left.
+    Left,
+    /// We are pledged to found a cluster: see `founding.rs`.
+    Pledge(u64),
+    /// The next states of checks may follow.
+    States,
 }
 
 /// The jobs that are not answered.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::Agent;
 use super::calls::Stage;
-use super::pool::{Due, wan_port};
+use super::timers::{Due, JoinId};
 use crate::api::{Error, Response};
 use crate::error::Busy;
 use crate::gossip::NoJoin;
@@ -26,10 +26,6 @@ const RESOLVE_WITHIN: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How many members of an earlier life are tried at a time.
 const REJOIN_AT_ONCE: usize = 3;
-
-/// A join that is under way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct JoinId(u64);
 
 /// Who wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +131,7 @@ impl Agent {
         if !self.config.server {
             return Err(Error::NotAServer);
         }
-        let port = wan_port(&self.config);
+        let port = self.config.wan_port();
         let own = SocketAddr::new(self.config.gossip.address.ip(), port);
         let is_own = |text: &&String| matches!(Target::parse(text, port), Target::At(address) if address == own);
         let joined = addresses.iter().filter(is_own).count();

@@ -4,29 +4,11 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::Agent;
-use super::jobs::Purpose;
+use super::jobs::{Purpose, Then};
 use crate::api::{Error, Response};
 use crate::file::{FileOp, JobOutcome};
-use crate::id::Ticket;
 use crate::keep::{DRAFT, FOLDER, seal};
 use crate::local::Change;
-
-/// What happens once a file is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Then {
-    /// Nothing: it is written again sooner or later.
-    Nothing,
-    /// This call has had its effect.
-    Answer(Ticket),
-    /// Events up to the clock that was kept are acted upon.
-    Deliver,
-    /// We have left.
-    Left,
-    /// We are pledged to found a cluster: see `founding.rs`.
-    Pledge(u64),
-    /// The next states of checks may follow.
-    States,
-}
 
 impl Agent {
     /// Has a file keep `value`, in place of what it kept before. `name` is below [`FOLDER`], of letters, digits and `/`.

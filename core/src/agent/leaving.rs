@@ -10,7 +10,7 @@
 
 use super::Agent;
 use super::calls::Stage;
-use super::pool::Due;
+use super::timers::Due;
 use crate::api::Response;
 use crate::id::Ticket;
 use crate::io::{Notice, Output};

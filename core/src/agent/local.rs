@@ -3,7 +3,7 @@
 use super::Agent;
 use super::calls::Stage;
 use super::errands::Errand;
-use super::keep::Then;
+use super::jobs::Then;
 use crate::api::{Call, Error, Request, Response, agent};
 use crate::id::Ticket;
 use crate::io::{Notice, Output};

@@ -26,6 +26,7 @@ mod servers;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -154,7 +155,7 @@ impl Agent {
         let gossip = pool::gossip(&config, Rng::seeded(rng.u64()), now);
         let local = Local::new(&config, &recovered.files, Rng::seeded(rng.u64()), now);
         let snapshots = Snapshots::new(recovered.kept);
-        let figures = Figures { dropped: 0, snapshot: snapshots.newest() };
+        let figures = Figures { dropped: 0, snapshot: snapshots.newest(), registered: local.counts() };
         let origin = rng.u64();
         let pool = Pool::new(&config, &gossip, Rng::seeded(!origin), now);
         let view = Arc::new(View::new(&config, &raft, &store, pool.sight(), figures));
@@ -240,9 +241,10 @@ impl Agent {
         }
     }
 
-    /// The next thing to be done. The first call after an input closes the batch.
+    /// The next thing to be done. The first call after an input closes the batch. What comes of a batch may lead to another, which
+    /// is closed once all of the first is taken: so whoever looks on sees each batch's outputs beside the state that they are of.
     pub fn poll_output(&mut self) -> Option<Output> {
-        if self.open_batch {
+        while self.outputs.is_empty() && self.open_batch {
             self.open_batch = false;
             self.close_batch();
         }
@@ -407,7 +409,8 @@ impl Agent {
 
     /// A picture of the store as it is now.
     fn picture(&self) -> View {
-        let figures = Figures { dropped: self.dropped, snapshot: self.snapshots.newest() };
+        let registered = self.local.counts();
+        let figures = Figures { dropped: self.dropped, snapshot: self.snapshots.newest(), registered };
         View::new(&self.config, &self.raft, &self.store, self.pool.sight(), figures)
     }
 

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use super::Agent;
 use super::errands::Errand;
-use super::joining::{JoinId, Joins};
+use super::joining::Joins;
 use super::leaving::Leaving;
 use super::remembering::Memory;
+use super::timers::Due;
 use crate::api::{self, Call, Response, agent, coordinate};
 use crate::config::Config;
 use crate::gossip::{self, Gossip, News, Transmit};
-use crate::id::Ticket;
+use crate::id::{LamportTime, Ticket};
 use crate::io::{Notice, Output, PoolNews};
 use crate::rng::Rng;
 use crate::server::Server;
@@ -32,27 +33,8 @@ const PLACES_PER_SECOND: u32 = 64;
 /// Who has not moved says so again after this many times, lest the servers have forgotten.
 const SAME_PLACES: u32 = 40;
 
-/// The port of the pool of all datacenters' servers, if nothing else is configured.
-const WAN_PORT: u16 = 8302;
-
-/// What is to be done at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Due {
-    /// The configured agents are joined.
-    Retry,
-    /// The members of an earlier life are joined.
-    Rejoin,
-    /// The names of hosts that a join still waits for are given up.
-    Resolve(JoinId),
-    /// What is known of the members is written down.
-    Remember,
-    /// The clocks could not be written down, and are now.
-    Clocks,
-    /// The servers are told where in the network we are.
-    Place,
-    /// A step of leaving has taken too long.
-    Leave,
-}
+/// A cluster's first event is its second: in Consul a leader has fired one of its own by then, and tools know the numbers.
+const FIRST_EVENTS: LamportTime = LamportTime(1);
 
 /// What the agent has to do with its pool, apart from gossip.
 #[derive(Debug)]
@@ -77,7 +59,10 @@ pub(super) struct Pool {
 /// # Panics
 /// If others could not take us in, which [`Config::check`] tells beforehand.
 pub(super) fn gossip(config: &Config, rng: Rng, now: Instant) -> Gossip {
-    Gossip::new(config.gossip.options.clone(), config.identity(), rng, now).expect("the configuration was checked")
+    let gossip = Gossip::new(config.gossip.options.clone(), config.identity(), rng, now);
+    let mut gossip = gossip.expect("the configuration was checked");
+    gossip.skip_event_times(FIRST_EVENTS);
+    gossip
 }
 
 impl Pool {
@@ -143,7 +128,8 @@ impl Agent {
         let response = match &open.call.request {
             api::Request::Catalog(_) => Response::Datacenters(vec![datacenter]),
             api::Request::Coordinate(_) => {
-                let node = wan_name(&self.config);
+                // Its datacenter is named beside it.
+                let node = self.config.name.clone();
                 let us = self.config.server.then(|| coordinate::Place { node, coordinate: Default::default() });
                 let places = us.into_iter().collect();
                 Response::Places(vec![coordinate::Datacenter { name: datacenter, places }])
@@ -156,7 +142,7 @@ impl Agent {
     /// The pool of all datacenters' servers: as yet it has only us, and only if we are a server.
     fn wan_members(&self) -> Vec<agent::Member> {
         let us = self.gossip.member(self.gossip.name().as_str()).filter(|_| self.config.server);
-        us.map(|us| agent::Member { name: wan_name(&self.config), port: wan_port(&self.config), ..member(us) })
+        us.map(|us| agent::Member { name: wan_name(&self.config), port: self.config.wan_port(), ..member(us) })
             .into_iter()
             .collect()
     }
@@ -286,11 +272,6 @@ fn member(member: &gossip::Member) -> agent::Member {
 /// What we are called in the pool of all datacenters' servers.
 fn wan_name(config: &Config) -> String {
     format!("{}.{}", config.name, config.datacenter)
-}
-
-/// Where that pool meets.
-pub(super) fn wan_port(config: &Config) -> u16 {
-    config.settings.ports.get("SerfWan").and_then(|port| u16::try_from(*port).ok()).unwrap_or(WAN_PORT)
 }
 
 /// What is seen of the pool now. It looks at every member.

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::Agent;
-use super::keep::Then;
-use super::pool::Due;
+use super::jobs::Then;
+use super::timers::Due;
 use crate::file::{FileName, JobOutcome};
 use crate::gossip::{Status, Tags, TimedEvent};
 use crate::id::LamportTime;

@@ -6,7 +6,7 @@ mod watching;
 use bytes::Bytes;
 
 use super::Agent;
-use crate::api::{Call, Consistency, Error, ReadOptions, Reply, Response, kv, status};
+use crate::api::{self, Call, Consistency, Error, ReadOptions, Reply, Response, kv, status};
 use crate::config::{self, Config, Limits};
 use crate::id::{CallId, Index, PeerId, Round, Term};
 use crate::io::{FileOp, Input, JobOutcome, Output};
@@ -36,12 +36,16 @@ struct Lone {
 
 impl Lone {
     fn new() -> Self {
+        // What it sends and writes is what the test asks for.
+        Self::with(config::Local { sync_interval: Duration::ZERO, ..config::Local::default() })
+    }
+
+    fn with(local: config::Local) -> Self {
         let (id, address) = (PeerId::numbered(1), "127.0.0.1:8300".parse().unwrap());
         let config = Config {
             bootstrap: Some(Configuration::new([(id, address)])),
             limits: Limits { max_wait: Duration::from_secs(60), ..Limits::default() },
-            // What it sends and writes is what the test asks for.
-            local: config::Local { sync_interval: Duration::ZERO, ..config::Local::default() },
+            local,
             ..Config::new(id, "n1", address)
         };
         let agent = Agent::new(config, 7, Recovered::default(), Instant::ZERO);
@@ -71,6 +75,7 @@ impl Lone {
                     _ => {}
                 }
             }
+            assert!(!self.agent.open_batch, "something is left that nobody would ask for");
         }
     }
 
@@ -127,6 +132,18 @@ fn a_lone_server_elects_itself_at_once_and_serves() {
     }
     let id = lone.call(status::Request::Leader);
     assert_eq!(lone.reply(id), Some(Ok(Response::Leader(Some("127.0.0.1:8300".parse().unwrap())))));
+}
+
+/// What a comparison has read leads to writes, though nothing else has come of the batch in which it was read.
+#[test]
+fn what_the_agent_asks_itself_is_gone_on_with_at_once() {
+    let mut lone = Lone::with(config::Local::default());
+    let service = api::agent::ServiceDefinition { name: "web".into(), ..Default::default() };
+    lone.call(api::agent::Request::RegisterService(Box::new(service)));
+    for _ in 0..10 {
+        lone.wait_until(lone.now + Duration::from_secs(30));
+    }
+    assert!(lone.agent.store().services_of("n1").any(|service| service.name == "web"));
 }
 
 #[test]

@@ -99,8 +99,8 @@ impl Options {
     }
 
     /// How often a broadcast is sent in a pool of `live` members: rumours reach all with O(log n) sends each. As in Serf, the
-    /// logarithm is rounded up before it is multiplied: in a small pool the few sends that this adds decide whether one event in
-    /// twenty has to wait for an exchange of full states.
+    /// logarithm is rounded up before it is multiplied: in a small pool the few sends that this adds make it much rarer that an
+    /// event has to wait for an exchange of full states.
     #[must_use]
     pub fn retransmit_limit(&self, live: usize) -> u32 {
         // A little is taken off before rounding up, so that a whole result stays what it is.

@@ -196,7 +196,7 @@ impl Reconcile {
         let Some(member) = gossip.member(name) else {
             let gone = self.forgotten.contains_key(name)
                 || self.missing.get(name).is_some_and(|since| now.since(*since) >= MISSING_FOR);
-            return if gone { deregister(store, name, None) } else { None };
+            return if gone { deregister(store, name, None).filter(|_| !has_namesake(name, gossip)) } else { None };
         };
         let known_role = matches!(member.tags.get(ROLE).map(String::as_str), Some("consul" | "node"));
         if !known_role || member.tags.get("dc") != Some(&config.datacenter) {
@@ -204,10 +204,10 @@ impl Reconcile {
         }
         match member.status() {
             Status::Alive | Status::Leaving => live(member, config, store),
-            Status::Failed => failed(member, store),
+            Status::Failed => failed(member, store).filter(|_| !has_namesake(name, gossip)),
             // As long as we lead, we are here.
             Status::Left if name == config.name => None,
-            Status::Left => deregister(store, name, member.tags.get("id")),
+            Status::Left => deregister(store, name, member.tags.get("id")).filter(|_| !has_namesake(name, gossip)),
         }
     }
 
@@ -263,6 +263,14 @@ fn is_heard(id: PeerId, around: Surroundings<'_>) -> bool {
 fn is_pool_whole(around: Surroundings<'_>) -> bool {
     let pool: BTreeSet<PeerId> = servers(around).map(|server| server.id).collect();
     around.raft.members().others(around.config.id).all(|id| pool.contains(&id) || !is_heard(id, around))
+}
+
+/// Whether a live member has the same node in the catalog, which does not tell names apart by their case. It is that
+/// member's then.
+fn has_namesake(name: &str, gossip: &Gossip) -> bool {
+    let lower = name.to_lowercase();
+    let mut others = gossip.members().filter(|other| other.status().is_live() && other.name.as_str() != name);
+    others.any(|other| other.name.as_str().to_lowercase() == lower)
 }
 
 fn serf_check<'a>(store: &'a Store, name: &str) -> Option<&'a Arc<Check>> {

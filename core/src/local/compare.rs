@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::schedule::Due;
-use super::sync::{BYTES_IN_WRITE, CHECKS_IN_WRITE, Gone, Item, Next, Outcome, Read, Remote, Sync, Write, may_pass};
+use super::sync::{
+    BYTES_IN_WRITE, CHECKS_IN_WRITE, Gone, Item, Next, Outcome, Read, Remote, Sync, Write, is_same_id, may_pass,
+};
 use super::{Local, News, Order};
 use crate::api::catalog::{self, Check, Deregistration, Node, Registration, Service};
 use crate::api::health::{self, SERF_CHECK_ID, SERVER_SERVICE};
@@ -77,7 +79,7 @@ impl Local {
             let write = Write { service: String::new(), items: Vec::new(), enters: true, since: now };
             return Some((write, String::new(), self.registration(None, Vec::new())));
         }
-        let item = self.sync.dirty().map(|(item, _)| item).find(|item| self.may_write(item))?.clone();
+        let item = self.item_to_write()?;
         if let Some(gone) = self.sync.what_is_gone(&item) {
             return Some(self.strike_out(now, &item, gone));
         }
@@ -96,6 +98,31 @@ impl Local {
             Item::Check(_) => None,
         };
         Some(self.enter(now, service, items, token, entered))
+    }
+
+    /// What the next write is of. To strike out what is registered under another spelling now would strike out just that: it is
+    /// entered in its place.
+    fn item_to_write(&mut self) -> Option<Item> {
+        loop {
+            let item = self.sync.dirty().map(|(item, _)| item).find(|item| self.may_write(item))?.clone();
+            let Some(namesake) = self.sync.what_is_gone(&item).and_then(|_| self.namesake(&item)) else {
+                return Some(item);
+            };
+            self.sync.settle(&item);
+            self.sync.touch(namesake);
+        }
+    }
+
+    /// What is registered and to the catalog has the same ID, as it does not tell them apart by their case.
+    fn namesake(&self, item: &Item) -> Option<Item> {
+        match item {
+            Item::Service(id) => {
+                self.registry.services().keys().find(|other| is_same_id(other, id)).cloned().map(Item::Service)
+            }
+            Item::Check(id) => {
+                self.registry.checks().keys().find(|other| is_same_id(other, id)).cloned().map(Item::Check)
+            }
+        }
     }
 
     /// Checks of a service, or of the node, that differ and fit into one write.

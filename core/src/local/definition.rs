@@ -252,6 +252,7 @@ mod tests {
         CheckDefinition { name: name.to_owned(), ..CheckDefinition::default() }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "it reads better where it is called")]
     fn refused(check: CheckDefinition) -> String {
         sound_check(&check, &config::Local::default()).unwrap_err().to_string()
     }

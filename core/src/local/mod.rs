@@ -43,6 +43,7 @@ pub use definition::check_definitions;
 pub use kept::Change;
 pub use maintenance::{NODE_MAINTENANCE, SERVICE_MAINTENANCE};
 pub use news::News;
+pub use registry::Counts;
 
 use crate::api;
 use crate::api::catalog::{Check, Node, Service};
@@ -132,6 +133,12 @@ impl Local {
     /// The checks, in the order of their IDs.
     pub fn checks(&self) -> impl Iterator<Item = &Check> {
         self.registry.checks().values().map(|check| &check.shown)
+    }
+
+    /// How much is registered.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.registry.counts()
     }
 
     /// Whether the catalog is known to say of this node what it should, and nothing is under way.

@@ -55,9 +55,38 @@ pub(super) struct Registry {
     services: BTreeMap<String, Service>,
     checks: BTreeMap<String, Check>,
     of_service: BTreeMap<String, BTreeSet<String>>,
+    counts: Counts,
+}
+
+/// How much is registered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Services.
+    pub services: usize,
+    /// Checks of all kinds.
+    pub checks: usize,
+    /// Those with a time to live.
+    pub ttls: usize,
+    /// Those that are run.
+    pub monitors: usize,
+}
+
+impl Counts {
+    /// The number of checks of this kind; none is kept of those for maintenance.
+    fn of(&mut self, kind: &Kind) -> Option<&mut usize> {
+        match kind {
+            Kind::Ttl(_) => Some(&mut self.ttls),
+            Kind::Probed(_) => Some(&mut self.monitors),
+            Kind::Maintenance => None,
+        }
+    }
 }
 
 impl Registry {
+    pub(super) fn counts(&self) -> Counts {
+        Counts { services: self.services.len(), checks: self.checks.len(), ..self.counts }
+    }
+
     pub(super) const fn services(&self) -> &BTreeMap<String, Service> {
         &self.services
     }
@@ -100,11 +129,13 @@ impl Registry {
         let id = check.shown.id.clone();
         self.remove_check(&id);
         self.of_service.entry(check.shown.service_id.clone()).or_default().insert(id.clone());
+        self.counts.of(&check.kind).into_iter().for_each(|count| *count += 1);
         self.checks.insert(id, check);
     }
 
     pub(super) fn remove_check(&mut self, id: &str) -> Option<Check> {
         let check = self.checks.remove(id)?;
+        self.counts.of(&check.kind).into_iter().for_each(|count| *count -= 1);
         if let Some(ids) = self.of_service.get_mut(&check.shown.service_id) {
             ids.remove(id);
             if ids.is_empty() {
@@ -120,6 +151,9 @@ impl Registry {
             self.of_service.iter().flat_map(|(service, ids)| ids.iter().map(move |id| (service, id))).collect();
         let there: BTreeSet<_> = self.checks.iter().map(|(id, check)| (&check.shown.service_id, id)).collect();
         assert_eq!(indexed, there);
+        let of_kind = |wanted: fn(&Kind) -> bool| self.checks.values().filter(|check| wanted(&check.kind)).count();
+        assert_eq!(self.counts.ttls, of_kind(|kind| matches!(kind, Kind::Ttl(_))));
+        assert_eq!(self.counts.monitors, of_kind(|kind| matches!(kind, Kind::Probed(_))));
         for service in self.of_service.keys().filter(|service| !service.is_empty()) {
             assert!(self.services.contains_key(service), "checks of {service}, which is not registered");
         }

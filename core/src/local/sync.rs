@@ -43,6 +43,21 @@ pub(super) enum Item {
     Check(String),
 }
 
+impl Item {
+    /// Whether both are the same to the catalog.
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Service(a), Self::Service(b)) | (Self::Check(a), Self::Check(b)) => is_same_id(a, b),
+            _ => false,
+        }
+    }
+}
+
+/// Whether two IDs are the same to the catalog, which does not tell them apart by their case.
+pub(super) fn is_same_id(a: &str, b: &str) -> bool {
+    a == b || a.chars().flat_map(char::to_lowercase).eq(b.chars().flat_map(char::to_lowercase))
+}
+
 /// Something that was taken back, and may still be in the catalog.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Gone {
@@ -205,8 +220,8 @@ impl Sync {
     /// Whether a write of this service, or of something of it, or of this check is under way.
     pub(super) fn is_busy(&self, service: &str, check: Option<&Item>) -> bool {
         self.writes.values().any(|write| {
-            (!service.is_empty() && write.service == service)
-                || check.is_some_and(|check| write.items.iter().any(|(item, _)| item == check))
+            (!service.is_empty() && is_same_id(&write.service, service))
+                || check.is_some_and(|check| write.items.iter().any(|(item, _)| item.is_same(check)))
         })
     }
 

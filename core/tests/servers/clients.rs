@@ -164,3 +164,19 @@ fn a_client_agent_neither_votes_nor_keeps_a_log() {
         assert_eq!(agent.raft().poll_timeout(), None);
     }
 }
+
+#[test]
+fn a_query_that_blocks_stays_with_the_server_that_has_it() {
+    let mut world = with_client(1);
+    assert_eq!(world.put(ME, "a", "1"), done());
+    let read = ReadOptions { consistency: Consistency::Stale, index: Index(10_000), wait: Some(SECOND * 120) };
+    world.call(ME, kv::Request::Get { key: "a".into(), read });
+    world.run(SECOND);
+    let holders = |world: &World| -> Vec<u64> { (1..=3).filter(|n| world.hosts[n].agent.open_calls().0 > 0).collect() };
+    let first = holders(&world);
+    assert_eq!(first.len(), 1);
+    for _ in 0..100 {
+        world.run(SECOND);
+        assert_eq!(holders(&world), first, "nothing is wrong with it");
+    }
+}

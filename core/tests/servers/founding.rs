@@ -1,9 +1,11 @@
 //! Servers that find each other found one cluster, and never two.
 
 use lictor_core::api::agent;
-use lictor_core::io::ServerNews;
+use lictor_core::io::{Input, ServerNews};
+use lictor_core::peer::{Body, Envelope, Founding};
+use lictor_core::raft::Configuration;
 
-use super::world::{SECOND, World, done, server};
+use super::world::{SECOND, World, done, id, server};
 
 fn founded(world: &World) -> usize {
     world.news.iter().filter(|(_, news)| matches!(news, ServerNews::Founded { .. })).count()
@@ -155,4 +157,31 @@ fn no_cluster_is_founded_beside_one_that_there_is() {
     world.walls.clear();
     assert!(world.run_until(SECOND * 120, |world| world.leader().is_some() && world.members().0.len() == 6));
     assert_eq!((founded(&world), world.foundations().len()), (1, 1));
+}
+
+/// The network may bring a proposal late that was withdrawn long ago.
+#[test]
+fn a_pledge_is_not_given_up_for_an_earlier_proposal() {
+    let mut world = World::new(1);
+    (1..=3).for_each(|n| world.start(server(n, 3)));
+    world.wall(&[1], &[3]);
+    world.join(2, 1);
+    world.join(3, 2);
+    assert!(world.run_until(SECOND * 20, |world| world.hosts[&2].keeps("agent/founding")), "no pledge");
+    world.run(SECOND);
+    let members = (1..=3).map(|n| (id(n), format!("10.0.0.{n}:8300").parse().unwrap()));
+    let late = Envelope {
+        from: id(1),
+        to: id(2),
+        address: "10.0.0.1:8300".parse().unwrap(),
+        cluster: lictor_core::wire::cluster_tag("dc1"),
+        body: Body::Founding(Founding::Proposed { number: 77, configuration: Configuration::new(members) }),
+    };
+    world.input(2, Input::Message(late));
+    for _ in 0..30 {
+        assert!(world.hosts[&2].keeps("agent/founding"), "the founder still counts on it");
+        world.run(SECOND / 10);
+    }
+    world.walls.clear();
+    assert!(world.run_until(SECOND * 20, |world| world.leader().is_some()), "no cluster");
 }

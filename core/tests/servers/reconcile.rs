@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use lictor_core::api::agent;
+use lictor_core::config::Config;
 use lictor_core::io::ServerNews;
 use lictor_core::rng::Rng;
 
@@ -133,5 +134,34 @@ fn the_catalog_converges_and_is_then_silent() {
         let index = world.last_index();
         world.run(SECOND * 130);
         assert!(world.log_behind(index).is_empty(), "seed {seed}: {:?}", world.log_behind(index));
+    }
+}
+
+/// The catalog does not tell names apart by their case, but the pool does, and remembers who is gone.
+#[test]
+fn who_is_gone_does_not_speak_for_one_that_is_called_almost_the_same() {
+    for leaves in [true, false] {
+        let mut world = World::of_three(1);
+        world.start(Config { name: "Web".into(), ..client(8) });
+        world.join(8, 1);
+        world.run(SECOND * 3);
+        assert_eq!(world.catalog()["Web"].0, "passing");
+        if leaves {
+            world.call(8, agent::Request::Leave);
+            world.run(SECOND * 12);
+        } else {
+            world.kill(8);
+            world.run(SECOND * 30);
+            assert_eq!(world.catalog()["Web"].0, "critical");
+        }
+        world.start(Config { name: "web".into(), ..client(9) });
+        world.join(9, 1);
+        world.run(SECOND * 3);
+        for _ in 0..200 {
+            let nodes = world.catalog();
+            assert_eq!(nodes.len(), 4, "{nodes:?}");
+            assert_eq!(nodes["web"].0, "passing", "it is there, even if another has left: {leaves}");
+            world.run(SECOND);
+        }
     }
 }

@@ -133,7 +133,7 @@ impl World {
         self.call(n, agent::Request::Join { addresses, wan: false });
     }
 
-    fn input(&mut self, n: u64, input: Input) {
+    pub(crate) fn input(&mut self, n: u64, input: Input) {
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
             let Some(host) = self.hosts.get_mut(&n) else { return };

@@ -1,5 +1,7 @@
 //! What must hold, watched from outside the core.
 
+pub(crate) mod catalog;
+pub(crate) mod events;
 pub(crate) mod gossip;
 pub(crate) mod linear;
 pub(crate) mod model;

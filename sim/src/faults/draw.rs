@@ -2,7 +2,7 @@
 
 use lictor_core::rng::Rng;
 
-use super::{Cut, Fault, NAMES, Rotten, Target, Trouble, WITHOUT_OPERATOR};
+use super::{Cut, DISMISSAL, Fault, LEAVE, NAMES, Return, Rotten, Target, Trouble, WITHOUT_OPERATOR};
 use crate::dice::Dice as _;
 
 /// What the schedule is for.
@@ -13,12 +13,14 @@ pub(crate) struct Frame {
     pub(crate) election_ms: u64,
     /// Whether there is an operator who looks after the members.
     pub(crate) operated: bool,
+    /// Whether the agents look after the members themselves.
+    pub(crate) pooled: bool,
 }
 
 /// Draws a schedule. A seed prefers a few kinds of faults, so that some runs are all crashes and some all
 /// partitions; faults overlap as they like.
 pub(crate) fn draw(dice: &mut Rng, frame: Frame) -> Vec<Trouble> {
-    let Frame { hosts, trouble_ms, election_ms, operated } = frame;
+    let Frame { hosts, trouble_ms, election_ms, operated, pooled } = frame;
     if dice.one_in(20) {
         // Quiet runs, for what must not happen when nothing does.
         return Vec::new();
@@ -29,11 +31,17 @@ pub(crate) fn draw(dice: &mut Rng, frame: Frame) -> Vec<Trouble> {
     }
     weights[2] /= 2;
     weights[0] += 1;
-    if operated {
+    if operated || pooled {
         // What only this scenario has comes more often than the rest.
         weights[WITHOUT_OPERATOR..].iter_mut().for_each(|weight| *weight += 1);
     } else {
         weights[WITHOUT_OPERATOR..].fill(0);
+    }
+    if !operated {
+        weights[DISMISSAL] = 0;
+    }
+    if !pooled {
+        weights[LEAVE] = 0;
     }
     let gap = dice.between(election_ms * 2, election_ms * 20).min(trouble_ms / 3);
     let mut troubles = Vec::new();
@@ -100,7 +108,12 @@ fn draw_fault(dice: &mut Rng, weights: &[u64; NAMES.len()], hosts: usize, electi
             moves: dice.one_in(3),
         },
         16 => Fault::Move { target, down_ms },
-        _ => Fault::Dismissal { target, ms: ms * 3 },
+        DISMISSAL => Fault::Dismissal { target, ms: ms * 3 },
+        _ => Fault::Leave {
+            target: Target::Host(dice.below(hosts as u64) as usize),
+            down_ms,
+            then: *dice.pick(&[Return::Same, Return::Same, Return::Wiped, Return::Never]),
+        },
     }
 }
 

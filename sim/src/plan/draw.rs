@@ -2,7 +2,9 @@
 
 use lictor_core::rng::Rng;
 
-use super::{ClientPlan, HostPlan, KEYS, Mix, NetworkPlan, OperatorPlan, Plan, PoolPlan, Scenario, SnapshotPlan};
+use super::{
+    ClientPlan, HostPlan, KEYS, Mix, NetworkPlan, OperatorPlan, Plan, PoolPlan, RegistrarPlan, Scenario, SnapshotPlan,
+};
 use crate::dice::{Concern, Dice as _, stream};
 use crate::faults::{self, Frame};
 
@@ -10,6 +12,12 @@ impl Plan {
     /// The plan of a seed.
     #[must_use]
     pub fn draw(seed: u64, scenario: Scenario) -> Self {
+        Self::draw_sized(seed, scenario, None)
+    }
+
+    /// The plan of a seed, with so many client agents if it is one of [`Scenario::Cluster`].
+    #[must_use]
+    pub fn draw_sized(seed: u64, scenario: Scenario, sized: Option<usize>) -> Self {
         let mut dice = stream(seed, Concern::Plan);
         let dice = &mut dice;
         let servers = match scenario {
@@ -21,6 +29,7 @@ impl Plan {
         let mut hosts = (0..servers).map(|_| draw_host(dice)).collect::<Vec<_>>();
         if scenario == Scenario::Cluster {
             let client_agents = if dice.one_in(30) { dice.between(7, 30) } else { dice.below(7) };
+            let client_agents = sized.map_or(client_agents, |count| count as u64);
             hosts.extend((0..client_agents).map(|_| HostPlan { client: true, ..draw_host(dice) }));
         }
         let agents = hosts.len();
@@ -40,10 +49,11 @@ impl Plan {
         let calm_ms = 2_000 + 15 * election_ms + dice.between(2_000, 6_000);
         let clients = (0..clients).map(|_| draw_client(dice, agents)).collect();
         let operated = scenario == Scenario::Members;
+        let pooled = scenario == Scenario::Cluster;
         if operated {
             draw_roles(dice, &mut hosts);
         }
-        let troubles = faults::draw(dice, Frame { hosts: agents, trouble_ms, election_ms, operated });
+        let troubles = faults::draw(dice, Frame { hosts: agents, trouble_ms, election_ms, operated, pooled });
         let keys = dice.between(1, KEYS.len() as u64) as usize;
         let small = match scenario {
             Scenario::Kv | Scenario::Cluster => dice.one_in(3),
@@ -54,6 +64,7 @@ impl Plan {
         let operator = operated.then(|| draw_operator(dice, election_ms));
         // An operator stands in for what agents do as they find each other.
         let pool = (!operated).then(|| draw_pool(dice, scenario == Scenario::Cluster));
+        let registrar = (scenario == Scenario::Cluster).then(|| draw_registrar(dice));
         Self {
             seed,
             scenario,
@@ -67,6 +78,7 @@ impl Plan {
             snapshots,
             pool,
             operator,
+            registrar,
             troubles,
         }
     }
@@ -103,6 +115,7 @@ fn draw_pool(dice: &mut Rng, forms: bool) -> PoolPlan {
         retry_ms: *dice.pick(&[200, 1_000, 5_000]),
         push_pull_ms: *dice.pick(&[2_000, 5_000, 15_000]),
         reconnect_ms: *dice.pick(&[1_000, 3_000, 10_000]),
+        sync_ms: if forms { *dice.pick(&[3_000, 10_000, 30_000]) } else { 0 },
     }
 }
 
@@ -176,6 +189,11 @@ fn draw_operator(dice: &mut Rng, election_ms: u64) -> OperatorPlan {
         last_contact_ms: election_ms.max(200),
         max_trailing_logs: *dice.pick(&[5, 50, 250]),
     }
+}
+
+fn draw_registrar(dice: &mut Rng) -> RegistrarPlan {
+    let pause = *dice.pick(&[100, 500, 2_000]);
+    RegistrarPlan { pause_ms: (pause / 4, pause) }
 }
 
 impl Mix {

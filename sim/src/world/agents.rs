@@ -8,10 +8,10 @@ use lictor_core::raft::News;
 use lictor_core::time::Instant;
 use lictor_core::wire::{self, Frame, HEADER_BYTES, Malformed};
 
-use super::{Event, Packet, World, operator, tell};
+use super::{Event, Packet, World, operator, registrar, tell};
 use crate::check::{Verdict, snapshot, watch};
 use crate::history::op_of;
-use crate::host::{Host, peer};
+use crate::host::{Host, host_at, host_named, peer};
 
 /// Reading a whole disk takes its time: not for each snapshot.
 const DISK_CHECKED_EVERY: u64 = 4;
@@ -104,6 +104,7 @@ impl World {
         for input in inputs {
             if let Input::Call { id, .. } = &input
                 && !operator::is_order(*id)
+                && !registrar::is_errand(*id)
             {
                 self.history[op_of(*id)].fed = Some(self.now);
             }
@@ -118,6 +119,13 @@ impl World {
         while let Some(next) = output {
             self.carry_out(host, next)?;
             output = self.hosts[host].agent.as_mut().and_then(lictor_core::agent::Agent::poll_output);
+            // What comes of one batch may have led to another.
+            if output.is_some() {
+                self.observe(host)?;
+            }
+        }
+        if self.hosts[host].has_left {
+            return self.farewell(host);
         }
         self.check_blocked(host)?;
         self.arm_timer(host);
@@ -182,6 +190,7 @@ impl World {
 
     fn carry_out(&mut self, host: usize, output: Output) -> Verdict {
         match output {
+            Output::Reply { id, reply } if registrar::is_errand(id) => self.errand_answered(id, &reply)?,
             Output::Reply { id, reply } if operator::is_order(id) => self.order_answered(id, &reply)?,
             Output::Reply { id, reply } => self.answer(op_of(id), reply, false)?,
             Output::Message { to, envelope } => self.send(host, to, &envelope)?,
@@ -192,8 +201,12 @@ impl World {
             Output::Discard(store) => drop(store),
             Output::Datagram { to, bytes } => self.send_packet(host, to, Packet { is_stream: false, bytes }),
             Output::Stream { to, bytes } => self.send_packet(host, to, Packet { is_stream: true, bytes }),
-            // Nobody in this world has a name, and nothing in it is checked.
-            Output::Resolve { name } => self.feed(host, Input::Resolved { name, addresses: Vec::new() }),
+            Output::Resolve { name } => {
+                let named = host_named(&name).and_then(|host| self.hosts.get(host));
+                let addresses = named.map(|host| host.address().ip()).into_iter().collect();
+                self.feed(host, Input::Resolved { name, addresses });
+            }
+            // Nothing in this world is checked.
             Output::Probe(_) | Output::CancelProbe(_) => {}
             Output::Notice(notice) => self.hear(host, &notice)?,
         }
@@ -206,7 +219,8 @@ impl World {
         self.watcher.sent(server, envelope)?;
         self.check_outsider(server, envelope)?;
         let frame = wire::encode_frame(envelope);
-        let Some(to) = self.hosts.iter().position(|host| host.address() == to) else {
+        let there = host_at(to).filter(|host| self.hosts.get(*host).is_some_and(|host| host.address() == to));
+        let Some(to) = there else {
             // Nobody is there any more.
             tell!(self, "{from} -> {to} (nobody is there)");
             self.note(17, from as u64);
@@ -270,6 +284,8 @@ impl World {
             Notice::Snapshot(SnapshotNews::Refused { from, reason }) => {
                 return Err(format!("server {} refuses the snapshot of {from}: {reason}", self.hosts[host].server));
             }
+            Notice::Left if self.hosts[host].leaving.is_some() => self.hosts[host].has_left = true,
+            ending if ending.ends_the_agent() => return Err(format!("agent {host} ends: {ending:?}")),
             Notice::DiskFull => self.stats.disks_full += 1,
             Notice::Dropped { .. } => self.stats.messages_dropped += 1,
             Notice::Raft(News::BecameLeader { .. } | News::LeaderChanged { .. })

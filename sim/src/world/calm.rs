@@ -8,8 +8,9 @@ use lictor_core::id::Index;
 use lictor_core::time::{Duration, Instant};
 
 use super::{Event, Over, Phase, World, tell};
-use crate::check::{Verdict, ensure, gossip, watch};
+use crate::check::{Verdict, catalog, ensure, gossip, watch};
 use crate::history::{self, OpId, Outcome, entries_of};
+use crate::host::peer;
 
 /// How often all is looked at in calm times.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -34,6 +35,9 @@ impl World {
             target.stalled_until = self.now;
             target.paused_until = self.now;
             self.resume(host)?;
+            if self.hosts[host].leaving.is_some() {
+                self.stop_host(host, false)?;
+            }
             if self.hosts[host].refuses {
                 self.replace_soon(host);
             } else if self.hosts[host].agent.is_none() {
@@ -70,15 +74,56 @@ impl World {
         if self.plan.pool.is_none() {
             return Ok(());
         }
-        let world = self.hosts.iter().map(|host| (host.config.name.clone(), host.gossip_address())).collect();
+        let here = self.hosts.iter().filter(|host| !host.departed);
+        let world = here.map(|host| (host.config.name.clone(), host.gossip_address())).collect();
         let views = self.hosts.iter().filter_map(|host| host.agent.as_ref()).map(lictor_core::agent::Agent::gossip);
         gossip::agree(views, &world)
+    }
+
+    /// By then the catalog says of everybody what gossip and the agents say: after two comparisons, one of which failed, and as
+    /// many of a leader's looks at all members as it takes to find that one is missing for good.
+    fn time_to_register(&self) -> Duration {
+        let Some(pool) = self.plan.pool.as_ref().filter(|pool| pool.sync_ms > 0) else { return Duration::ZERO };
+        self.time_to_meet() + Duration::from_millis(pool.sync_ms * 4) + Duration::from_secs(60 + 4 * 60)
+    }
+
+    /// The catalog says what gossip and the agents say.
+    fn catalog_agrees(&self) -> Verdict {
+        if self.plan.pool.as_ref().is_none_or(|pool| pool.sync_ms == 0) {
+            return Ok(());
+        }
+        let agents: Vec<_> =
+            self.hosts.iter().filter_map(|host| host.agent.as_ref().map(|agent| (&host.config, agent))).collect();
+        self.members_are_the_servers()?;
+        agents.first().map_or(Ok(()), |(_, first)| catalog::agrees(first.store(), &agents))
+    }
+
+    /// Raft's members are the servers that are there, each where it is and with a vote.
+    fn members_are_the_servers(&self) -> Verdict {
+        let Some(members) = self.watcher.members() else { return Err("nobody is a member".to_owned()) };
+        for (host, target) in self.servers() {
+            let id = peer(target.server);
+            ensure!(
+                members.is_voter(id) && members.address(id) == Some(target.address()),
+                "server {} on host {host}, at {}, is no voter there among {members}",
+                target.server,
+                target.address()
+            );
+        }
+        let count = self.servers().count();
+        ensure!(members.servers.len() == count, "there are {count} servers, and the members are {members}");
+        Ok(())
     }
 
     /// By then all members are as wanted and all have the same log: those that lost their disks are sent a snapshot and
     /// prove themselves, one after the other.
     fn time_to_agree(&self) -> Duration {
-        let Some(operator) = &self.plan.operator else { return self.settling_time() };
+        // As long as the catalog changes, so do the logs.
+        // Small pieces of a snapshot get out of order on their way, and are sent again after a while.
+        let pieces = if self.plan.snapshots.is_some() { self.election_time() * 60 } else { Duration::ZERO };
+        let Some(operator) = &self.plan.operator else {
+            return self.settling_time() + pieces + self.time_to_register();
+        };
         let (_, pause) = operator.pause_ms;
         let (_, patience) = operator.patience_ms;
         let each = Duration::from_millis(operator.stabilization_ms + patience + 10 * pause) + Duration::from_secs(2);
@@ -144,18 +189,21 @@ impl World {
     }
 
     fn look_whether_settled(&mut self, after: Duration) -> Verdict {
-        let checks = [(self.all_equal(), self.time_to_agree()), (self.all_meet(), self.time_to_meet())];
-        if checks.iter().all(|(verdict, _)| verdict.is_ok()) {
-            self.phase = Phase::Over;
-            return Ok(());
-        }
-        for (verdict, bound) in checks {
-            if let Err(why) = verdict
-                && after > bound
-            {
-                return Err(format!("liveness: {after:?} after the last write, {why}"));
+        type Check = (fn(&mut World) -> Verdict, Duration);
+        let checks: [Check; 4] = [
+            (|world| world.all_meet(), self.time_to_meet()),
+            (|world| world.all_equal(), self.time_to_agree()),
+            (|world| world.catalog_agrees(), self.time_to_register()),
+            (Self::everybody_hears, self.time_to_register() + self.time_to_meet()),
+        ];
+        for (check, bound) in checks {
+            if let Err(why) = check(self) {
+                ensure!(after <= bound, "liveness: {after:?} after the last write, {why}");
+                return Ok(());
             }
         }
+        self.registrations_are_kept()?;
+        self.phase = Phase::Over;
         Ok(())
     }
 

@@ -162,6 +162,9 @@ impl World {
     /// All connections to a host break.
     pub(super) fn break_connections(&mut self, host: usize) {
         self.blocked[host].clear();
+        if let Some(registrar) = &mut self.registrar {
+            registrar.disconnected(host);
+        }
         let open: Vec<OpId> = self
             .clients
             .iter()

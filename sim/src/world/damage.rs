@@ -10,7 +10,7 @@ use lictor_core::{snapshot, wal};
 use super::{Event, Over, World, tell};
 use crate::check::raft::members::voters;
 use crate::check::{Verdict, ensure};
-use crate::faults::{Rotten, Target};
+use crate::faults::{Return, Rotten, Target};
 use crate::host::{peer, recover, server_of};
 
 /// How often a bit is turned until one matters.
@@ -48,6 +48,9 @@ impl World {
         self.host_of.push(host);
         debug_assert_eq!(self.host_of.len(), server + 1, "each server is on one host");
         self.hosts[host].wipe(server);
+        if let Some(registrar) = &mut self.registrar {
+            registrar.wiped(host);
+        }
         if moves {
             self.hosts[host].change_address(host);
         }
@@ -139,10 +142,47 @@ impl World {
         Ok(())
     }
 
+    /// An agent is asked to leave the pool.
+    pub(super) fn leave(&mut self, target: Target, down_ms: u64, then: Return) {
+        let host = self.resolve(target);
+        let leaver = &self.hosts[host];
+        if leaver.agent.is_none() || leaver.leaving.is_some() || !self.can_do_without(host) {
+            self.stats.damage.spared += 1;
+            return;
+        }
+        self.hosts[host].leaving = Some((down_ms, then));
+        self.ask_to_leave(host);
+    }
+
+    /// An agent has left, and ends.
+    pub(super) fn farewell(&mut self, host: usize) -> Verdict {
+        let (down_ms, then) = self.hosts[host].leaving.unwrap_or((0, Return::Same));
+        self.stats.local.left += 1;
+        tell!(self, "{host} has left: {then:?}");
+        self.stop_host(host, false)?;
+        match then {
+            Return::Never if self.hosts[host].plan.client => {
+                self.hosts[host].departed = true;
+                return Ok(());
+            }
+            Return::Wiped if self.can_do_without(host) => {
+                self.stop_for_good(host)?;
+                self.replace(host, false);
+            }
+            _ => {}
+        }
+        self.over_in(down_ms, Over::Down { host });
+        Ok(())
+    }
+
     /// Whether a quorum is left if this host is not what or where the others take it for, in each configuration that may
     /// be in force, and in those that it may become.
     fn can_do_without(&self, host: usize) -> bool {
         let server = self.hosts[host].server;
+        if self.watcher.members().is_none() && !self.hosts[host].plan.client {
+            // Whoever is to found the cluster must be there for that.
+            return false;
+        }
         let removing = self.operator.as_ref().map(|operator| operator.may_yet_remove(self.now)).unwrap_or_default();
         // The leader may find that one of those whom nobody hears is dead, and remove it.
         let all_fine = !self.net.is_cut() && self.hosts.iter().all(|host| self.is_fine(host));
@@ -160,7 +200,7 @@ impl World {
     }
 
     fn is_fine(&self, host: &crate::host::Host) -> bool {
-        host.agent.is_some() && !host.is_paused(self.now) && host.stalled_until <= self.now
+        host.agent.is_some() && host.leaving.is_none() && !host.is_paused(self.now) && host.stalled_until <= self.now
     }
 
     /// Whether this voter has lost its disk, or is not where the configuration says.

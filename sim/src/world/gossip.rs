@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use lictor_core::io::Input;
 
 use super::{Event, Packet, World};
+use crate::host::host_at;
 
 impl World {
     /// A packet leaves a host. Over a stream it arrives undamaged and once, or the sender hears that it could not.
@@ -13,7 +14,7 @@ impl World {
         self.trace.bytes(&packet.bytes);
         let Packet { is_stream, bytes } = packet;
         self.stats.packets += 1;
-        let target = self.hosts.iter().position(|host| host.gossip_address() == to);
+        let target = host_at(to).filter(|host| self.hosts.get(*host).is_some_and(|host| host.gossip_address() == to));
         let is_there = target.is_some_and(|to| self.hosts[to].agent.is_some() && self.net.is_open(from, to));
         let Some(target) = target.filter(|_| is_there || !is_stream) else {
             if is_stream {

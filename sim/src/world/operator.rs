@@ -141,7 +141,7 @@ impl World {
     /// Whether this host should be a server.
     pub(super) fn is_wanted(&self, host: usize) -> bool {
         match (&self.operator, self.phase) {
-            (None, _) => true,
+            (None, _) => !self.hosts[host].departed,
             (Some(operator), Phase::Trouble) => operator.dismissed[host] == 0,
             (Some(_), _) => !self.plan.hosts[host].retires,
         }

@@ -12,7 +12,7 @@ use crate::net::{Narrow, Weather};
 
 impl World {
     pub(super) fn start_host(&mut self, host: usize) -> Verdict {
-        if self.hosts[host].agent.is_some() {
+        if self.hosts[host].agent.is_some() || self.hosts[host].departed {
             return Ok(());
         }
         self.note(10, host as u64);
@@ -39,6 +39,7 @@ impl World {
         self.check_store(host)?;
         // Its first step, without any input.
         self.schedule_run(host);
+        self.listen(host, 0);
         Ok(())
     }
 
@@ -91,6 +92,10 @@ impl World {
             Fault::Wipe { target, down_ms, moves } => self.wipe(target, down_ms, moves),
             Fault::Rot { target, file, wipe_ms, moves } => self.rot(target, file, wipe_ms, moves),
             Fault::Move { target, down_ms } => self.move_host(target, down_ms),
+            Fault::Leave { target, down_ms, then } => {
+                self.leave(target, down_ms, then);
+                Ok(())
+            }
             fault => {
                 self.disturb(fault);
                 Ok(())
@@ -106,6 +111,7 @@ impl World {
             | Fault::PowerLoss { .. }
             | Fault::Wipe { .. }
             | Fault::Rot { .. }
+            | Fault::Leave { .. }
             | Fault::Move { .. } => unreachable!("these stop a process"),
             Fault::NarrowLink { target, above, loss_ppm, byte_us, ms } => {
                 let from = self.resolve(target);

@@ -11,7 +11,8 @@ use cut::{Cut, Growth, Kept};
 use receive::{Receiver, Taken};
 use send::Senders;
 
-use super::{Agent, jobs};
+use super::Agent;
+use super::jobs::{Purpose, SnapshotJob};
 use crate::api::Error;
 use crate::file::{FileOp, JobOutcome};
 use crate::id::{JobId, PeerId, WriteSeq};
@@ -45,21 +46,6 @@ pub(super) struct Snapshots {
     compacting: Option<Position>,
     /// Stores to be dropped elsewhere.
     needless: Vec<Store>,
-}
-
-/// What a job is good for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// A piece of our own snapshot.
-    Cut,
-    /// The name of our own snapshot, which is whole then.
-    CutWhole(Position),
-    /// A piece of a leader's snapshot: all before `next` are durable then.
-    Received { position: Position, next: u32 },
-    /// The name of a leader's snapshot, which is whole then.
-    ReceivedWhole(Position),
-    /// Something goes that nobody needs.
-    Tidy,
 }
 
 impl Snapshots {
@@ -141,35 +127,35 @@ impl Agent {
 
     fn cuts_under_way(&self) -> usize {
         let is_cut =
-            |purpose: &&jobs::Purpose| matches!(purpose, jobs::Purpose::Snapshot(Purpose::Cut | Purpose::CutWhole(_)));
+            |purpose: &&Purpose| matches!(purpose, Purpose::Snapshot(SnapshotJob::Cut | SnapshotJob::CutWhole(_)));
         self.jobs.purposes().filter(is_cut).count()
     }
 
-    pub(super) fn snapshot_job_done(&mut self, id: JobId, purpose: Purpose, outcome: JobOutcome) {
+    pub(super) fn snapshot_job_done(&mut self, id: JobId, purpose: SnapshotJob, outcome: JobOutcome) {
         match (purpose, outcome) {
-            (Purpose::Cut, JobOutcome::Done) => self.maybe_name_cut(),
-            (Purpose::CutWhole(position), JobOutcome::Done) => self.cut_written(position),
-            (Purpose::Received { position, next }, JobOutcome::Done) => self.piece_written(id, position, next),
-            (Purpose::ReceivedWhole(position), JobOutcome::Done) => self.received(id, position),
-            (Purpose::Tidy, _) => {}
-            (Purpose::Cut | Purpose::CutWhole(_), JobOutcome::NoRoom) => {
+            (SnapshotJob::Cut, JobOutcome::Done) => self.maybe_name_cut(),
+            (SnapshotJob::CutWhole(position), JobOutcome::Done) => self.cut_written(position),
+            (SnapshotJob::Received { position, next }, JobOutcome::Done) => self.piece_written(id, position, next),
+            (SnapshotJob::ReceivedWhole(position), JobOutcome::Done) => self.received(id, position),
+            (SnapshotJob::Tidy, _) => {}
+            (SnapshotJob::Cut | SnapshotJob::CutWhole(_), JobOutcome::NoRoom) => {
                 self.give_up(DRAFT, Snapshots::give_up_cut);
             }
-            (Purpose::Received { .. } | Purpose::ReceivedWhole(_), JobOutcome::NoRoom) => {
+            (SnapshotJob::Received { .. } | SnapshotJob::ReceivedWhole(_), JobOutcome::NoRoom) => {
                 // Even if it was of an earlier attempt: the draft that is removed is that of the latest one.
                 self.give_up(RECEIVED, |snapshots| snapshots.receiver = None);
             }
         }
     }
 
-    fn do_snapshot_job(&mut self, purpose: Purpose, ops: Vec<FileOp>) {
-        self.do_job(jobs::Purpose::Snapshot(purpose), ops);
+    fn do_snapshot_job(&mut self, purpose: SnapshotJob, ops: Vec<FileOp>) {
+        self.do_job(Purpose::Snapshot(purpose), ops);
     }
 
     fn give_up(&mut self, draft: &str, forget: impl FnOnce(&mut Snapshots)) {
         forget(&mut self.snapshots);
         self.snapshots.pause_until = self.now + NO_ROOM_PAUSE;
-        self.do_snapshot_job(Purpose::Tidy, vec![FileOp::Remove { file: draft.to_owned() }]);
+        self.do_snapshot_job(SnapshotJob::Tidy, vec![FileOp::Remove { file: draft.to_owned() }]);
         self.outputs.push_back(Output::Notice(Notice::Snapshot(SnapshotNews::NoRoom)));
     }
 
@@ -189,7 +175,7 @@ impl Agent {
         }
         while self.cuts_under_way() < CUT_AHEAD {
             let Some(ops) = self.snapshots.cut.as_mut().and_then(Cut::next_ops) else { return };
-            self.do_snapshot_job(Purpose::Cut, ops);
+            self.do_snapshot_job(SnapshotJob::Cut, ops);
         }
     }
 
@@ -199,7 +185,7 @@ impl Agent {
             && self.cuts_under_way() == 0
         {
             let (position, naming) = (cut.position(), cut.naming());
-            self.do_snapshot_job(Purpose::CutWhole(position), vec![naming]);
+            self.do_snapshot_job(SnapshotJob::CutWhole(position), vec![naming]);
         }
     }
 
@@ -210,7 +196,7 @@ impl Agent {
         };
         let mut ops = self.snapshots.kept.cut(position, cut.bytes());
         ops.extend(self.writer.discard(self.snapshots.kept.needless_log()));
-        self.do_snapshot_job(Purpose::Tidy, ops);
+        self.do_snapshot_job(SnapshotJob::Tidy, ops);
         self.snapshots.compacting = Some(position);
         let news = SnapshotNews::Cut { position, bytes: cut.bytes() };
         self.outputs.push_back(Output::Notice(Notice::Snapshot(news)));
@@ -249,7 +235,7 @@ impl Agent {
         let Some(receiver) = &mut self.snapshots.receiver else { return };
         let next = piece.number.saturating_add(1);
         match receiver.take(piece) {
-            Ok(Taken::Write(ops)) => self.do_snapshot_job(Purpose::Received { position, next }, ops),
+            Ok(Taken::Write(ops)) => self.do_snapshot_job(SnapshotJob::Received { position, next }, ops),
             Ok(Taken::OutOfOrder) => {
                 let next = receiver.acknowledged();
                 self.raft.acknowledge_pieces(leader, position, next);
@@ -276,7 +262,7 @@ impl Agent {
         match naming {
             Ok(naming) => {
                 self.raft.acknowledge_pieces(leader, position, next);
-                self.do_snapshot_job(Purpose::ReceivedWhole(position), naming.into_iter().collect());
+                self.do_snapshot_job(SnapshotJob::ReceivedWhole(position), naming.into_iter().collect());
             }
             Err(reason) => self.refuse_snapshot(leader, reason),
         }
@@ -300,7 +286,7 @@ impl Agent {
         self.snapshots.growth = Growth::default();
         let mut ops = self.snapshots.kept.received(position, bytes);
         ops.extend(self.writer.discard(self.snapshots.kept.needless_log()));
-        self.do_snapshot_job(Purpose::Tidy, ops);
+        self.do_snapshot_job(SnapshotJob::Tidy, ops);
         self.watches.touched(&Touch::Everything, &mut self.woken);
         for ticket in self.calls.proposed_up_to(position.index) {
             // The snapshot may include it or not: nobody can tell.
@@ -314,7 +300,7 @@ impl Agent {
     fn remove_unless_kept(&mut self, position: Position) {
         if !self.snapshots.kept.holds(position) {
             let file = crate::snapshot::file_name(position);
-            self.do_snapshot_job(Purpose::Tidy, vec![FileOp::Remove { file }]);
+            self.do_snapshot_job(SnapshotJob::Tidy, vec![FileOp::Remove { file }]);
         }
     }
 
@@ -323,7 +309,7 @@ impl Agent {
         let committed = self.raft.membership().latest_index() <= self.raft.log().commit();
         if self.obeys_order && self.raft.forced_members().is_none() && committed {
             self.obeys_order = false;
-            self.do_snapshot_job(Purpose::Tidy, vec![FileOp::Remove { file: crate::recovery::PEERS.to_owned() }]);
+            self.do_snapshot_job(SnapshotJob::Tidy, vec![FileOp::Remove { file: crate::recovery::PEERS.to_owned() }]);
             self.outputs.push_back(Output::Notice(Notice::OrderObeyed));
         }
     }

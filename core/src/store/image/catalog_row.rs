@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::row::{BadRow, Fields};
+use super::fields::{BadRow, Fields};
 use crate::api::catalog::{Check, Meta, Node, Service};
 use crate::api::coordinate::Place;
 use crate::coordinate::{Coordinate, DIMENSIONS};

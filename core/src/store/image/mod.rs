@@ -58,6 +58,7 @@
 mod catalog_row;
 mod decoder;
 mod encoder;
+mod fields;
 mod frame;
 mod row;
 

@@ -9,7 +9,7 @@ use lictor_core::rng::Rng;
 use lictor_core::time::{Duration, Instant};
 
 use super::network::{Network, Sight};
-use crate::dice::{Concern, Dice as _, stream};
+use crate::dice::{Concern, stream};
 use crate::experiment::sample::Sample;
 use crate::experiment::side_by_side;
 
@@ -20,7 +20,7 @@ const TEST: Duration = Duration::from_secs(120);
 const WARM_UP: Duration = Duration::from_secs(3);
 /// When, after the beginning of the test, a sound member dies.
 const DEATH_AFTER: (Duration, Duration) = (Duration::from_secs(40), Duration::from_secs(60));
-/// For how long after the test the news of that death are waited for.
+/// For how long, after the test or after a death in a quiet pool, the news of a death are waited for.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// For how long the slow members are silent, and for how long well in between.
@@ -85,7 +85,7 @@ impl Total {
 /// Runs a test of each rhythm, so many times, with `slow` slow members. The `n`th meets the same members, latencies and
 /// deaths whatever the options.
 #[must_use]
-pub fn test_all(
+pub(super) fn test_all(
     options: &Options,
     slow: usize,
     rhythms: &[Rhythm],
@@ -134,24 +134,17 @@ fn test(options: &Options, slow: usize, rhythm: Rhythm, seed: u64) -> Outcome {
         false_positives += 1;
         by_sound += u64::from(sound(seen.by));
     }
-    network.run(end + PATIENCE);
-    let noticed: Vec<Duration> = network
-        .seen
-        .iter()
-        .filter(|seen| seen.what == Sight::Failed(victim) && seen.at >= death && sound(seen.by))
-        .map(|seen| seen.at.since(death))
-        .collect();
-    let known = noticed.get(MEMBERS - slow.len() - 2).copied();
-    Outcome { false_positives, by_sound, first: noticed.first().copied(), known, packets, bytes }
+    let (first, known) = network.death_noticed(victim, death, MEMBERS - 1 - slow.len(), sound, end + PATIENCE);
+    Outcome { false_positives, by_sound, first, known, packets, bytes }
 }
 
-/// How many members die one after another in each quiet pool, and how long it is from one to the next.
+/// How many members die one after another in each quiet pool, and how long it is from when all know of one to the next.
 const DEATHS: usize = 8;
-const BETWEEN_DEATHS: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(31));
+const BETWEEN_DEATHS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(6));
 
 /// How soon a death is noticed by anybody, and by all, where nobody is slow: in so many pools.
 #[must_use]
-pub fn quiet_deaths(options: &Options, pools: u64, seed: u64, jobs: usize) -> (Sample, Sample) {
+pub(super) fn quiet_deaths(options: &Options, pools: u64, seed: u64, jobs: usize) -> (Sample, Sample) {
     let mut dice = Rng::seeded(seed);
     let seeds: Vec<u64> = (0..pools).map(|_| dice.u64()).collect();
     let deaths: Vec<_> = side_by_side(pools, jobs, |n| deaths(options, seeds[n as usize])).concat();
@@ -168,16 +161,36 @@ fn deaths(options: &Options, seed: u64) -> Vec<(Option<Duration>, Option<Duratio
         let (victim, died) = (gone - 1, network.now);
         network.seen.clear();
         network.kill(victim);
-        // The times are cut off at nothing: even the longest suspicion is over then.
-        network.run(died + dice.duration(BETWEEN_DEATHS.0, BETWEEN_DEATHS.1) + options.suspicion_bounds(MEMBERS).1);
-        let noticed = network.seen.iter().filter(|seen| seen.what == Sight::Failed(victim));
-        let noticed: Vec<Duration> = noticed.map(|seen| seen.at.since(died)).collect();
-        all.push((noticed.first().copied(), noticed.get(MEMBERS - gone - 1).copied()));
+        all.push(network.death_noticed(victim, died, MEMBERS - gone, |_| true, died + PATIENCE));
+        // Until nobody speaks of it any more.
+        network.run(network.now + dice.duration(BETWEEN_DEATHS.0, BETWEEN_DEATHS.1));
     }
     all
 }
 
 impl Network {
+    /// Runs until `wanted` of those who `count` have noticed a death, or until `until`: how long it took for the first of them, and
+    /// for all.
+    fn death_noticed(
+        &mut self,
+        victim: usize,
+        died: Instant,
+        wanted: usize,
+        count: impl Fn(usize) -> bool,
+        until: Instant,
+    ) -> (Option<Duration>, Option<Duration>) {
+        let (mut noticed, mut looked_at) = (Vec::new(), 0);
+        loop {
+            let news = self.seen[looked_at..].iter();
+            let right = news.filter(|seen| seen.what == Sight::Failed(victim) && seen.at >= died && count(seen.by));
+            noticed.extend(right.map(|seen| seen.at.since(died)));
+            looked_at = self.seen.len();
+            if noticed.len() >= wanted || !self.step(until) {
+                return (noticed.first().copied(), noticed.get(wanted - 1).copied());
+            }
+        }
+    }
+
     /// Runs until `until`, and does something on the way if its time lies there.
     fn run_past(&mut self, at: Instant, until: Instant, act: impl FnOnce(&mut Self)) {
         if self.now < at && at <= until {

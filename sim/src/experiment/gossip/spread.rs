@@ -5,7 +5,7 @@ use lictor_core::rng::Rng;
 use lictor_core::time::{Duration, Instant};
 
 use super::network::{Network, Seen, Sight};
-use crate::dice::{Concern, Dice as _, stream};
+use crate::dice::{Concern, stream};
 use crate::experiment::sample::Sample;
 use crate::experiment::side_by_side;
 
@@ -55,7 +55,7 @@ type Detection = [Option<Duration>; 3];
 
 /// Measures pools of this size, so many of them.
 #[must_use]
-pub fn measure(size: usize, pools: u64, seed: u64, jobs: usize, options: &Options) -> Point {
+pub(super) fn measure(size: usize, pools: u64, seed: u64, jobs: usize, options: &Options) -> Point {
     let mut dice = Rng::seeded(seed ^ size as u64);
     let seeds: Vec<u64> = (0..pools).map(|_| dice.u64()).collect();
     let outcomes = side_by_side(pools, jobs, |n| observe(size, seeds[n as usize], options));
