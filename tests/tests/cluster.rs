@@ -66,7 +66,7 @@ fn a_cluster_serves_through_its_clients_and_survives_its_leader() {
     until("the leader is in the catalog", || {
         (check_state(&clients[0], &name, "serfHealth").as_deref() == Some("passing")).then_some(())
     });
-    // Members are written down a few seconds after a change: what was seen a moment before a crash may be forgotten.
+    // Members are written down half a second after a change: who was seen a moment before a crash may be forgotten.
     let members = directory.path().join(&name).join("agent/members");
     until("it has written down with whom it is", || {
         let written = fs::read(&members).ok()?;

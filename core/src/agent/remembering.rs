@@ -5,7 +5,7 @@
 //! | `agent/members` | who was there, to be joined again; and whether we had left |
 //! | `agent/clocks` | the Lamport clocks, so that no event comes twice |
 //!
-//! Members are written down at most every few seconds, and less often the more there are. The clock of events is
+//! Members are written down at most twice a second, and less often the more there are. The clock of events is
 //! written *before* an event is acted upon: an agent that crashes in between has missed it, but none ever acts twice.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -27,8 +27,8 @@ use crate::time::Duration;
 const MEMBERS: &str = "members";
 const CLOCKS: &str = "clocks";
 
-/// Members are written down so long after a change, …
-const REMEMBER_AFTER: Duration = Duration::from_secs(3);
+/// Members are written down so long after a change, as one that crashes before that may know nobody, …
+const REMEMBER_AFTER: Duration = Duration::from_millis(500);
 /// … and a second more for each so many of them.
 const MEMBERS_PER_SECOND: usize = 500;
 /// What could not be written is tried again after this.
