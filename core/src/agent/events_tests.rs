@@ -114,7 +114,7 @@ fn what_is_fired_is_heard_and_listed() {
     assert_eq!(listed.index, index_of(second));
     assert_eq!(
         listed.events,
-        [Event { time: LamportTime(1), ..fired }, { Event { id: second, time: LamportTime(2), ..named("a") } }]
+        [Event { time: LamportTime(2), ..fired }, { Event { id: second, time: LamportTime(3), ..named("a") } }]
     );
     assert_eq!(lone.list("").events.len(), 3);
     assert_eq!(lone.list("nosuch"), Listed { index: 1, events: Vec::new() });
