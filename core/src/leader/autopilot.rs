@@ -88,18 +88,28 @@ impl Autopilot {
 
     /// The change that is due.
     fn due(&self, scene: &Scene<'_>) -> Option<Change> {
-        let Scene { now, config, raft, settings, .. } = *scene;
+        let Scene { now, config, raft, settings, sight } = *scene;
         let members = raft.members();
-        let conditions: BTreeMap<PeerId, Condition> =
+        let mut conditions: BTreeMap<PeerId, Condition> =
             members.servers.keys().map(|id| (*id, condition(*id, scene))).collect();
+        // Whom we have just begun to listen to may only have had no time to speak. Where gossip says the same, that is known as
+        // soon as a newcomer can have proved itself: so it takes a seat that is free, and adds none.
+        let awake = now.since(self.awake_since);
+        for (id, condition) in &mut conditions {
+            let known = if sight.failed.contains(id) {
+                settings.server_stabilization_time.min(config.limits.dead_after)
+            } else {
+                config.limits.dead_after
+            };
+            condition.dead &= settings.cleanup_dead_servers && awake >= known;
+        }
         let is_stable = |id: &PeerId| {
             self.seen
                 .get(id)
                 .is_some_and(|seen| seen.healthy && now.since(seen.since) >= settings.server_stabilization_time)
         };
         let waiting = members.servers.keys().find(|id| !members.is_voter(**id) && is_stable(id)).copied();
-        let may_clean_up = settings.cleanup_dead_servers && now.since(self.awake_since) >= config.limits.dead_after;
-        due(members, &conditions, waiting, may_clean_up)
+        due(members, &conditions, waiting, config.gossip.bootstrap_expect as usize)
     }
 
     /// How the servers are.
@@ -164,23 +174,24 @@ fn condition(id: PeerId, scene: &Scene<'_>) -> Condition {
 }
 
 /// The change that is due: the number of seats with a vote is kept odd if there is a choice, as an even one tolerates no more
-/// failures than one less.
+/// failures than one less. Seats beyond the `expected` ones, if that is known, are not kept for the dead.
 fn due(
     members: &Configuration,
     conditions: &BTreeMap<PeerId, Condition>,
     waiting: Option<PeerId>,
-    cleanup: bool,
+    expected: usize,
 ) -> Option<Change> {
     let voters: Vec<PeerId> = members.voters().collect();
     let healthy = voters.iter().filter(|id| conditions[id].healthy).count();
-    let is_dead = |id: &PeerId| cleanup && conditions[id].dead;
+    let is_dead = |id: &PeerId| conditions[id].dead;
     if let Some(gone) = members.servers.keys().find(|id| !members.is_voter(**id) && is_dead(id)) {
         return Some(Change::Remove(*gone));
     }
     let dead = voters.iter().copied().find(is_dead).filter(|_| healthy >= quorum::majority(voters.len() - 1));
     let replaces = if voters.len().is_multiple_of(2) { healthy == voters.len() - 1 } else { waiting.is_some() };
+    let is_spare = (1..voters.len()).contains(&expected);
     match (dead, waiting) {
-        (Some(dead), _) if replaces => Some(Change::Remove(dead)),
+        (Some(dead), _) if replaces || is_spare => Some(Change::Remove(dead)),
         (_, Some(waiting)) => Some(Change::Promote(waiting)),
         _ => None,
     }
@@ -193,6 +204,10 @@ mod tests {
 
     /// Servers by letters: `v` a healthy voter, `d` a dead one, `s` a slow one, `n` a healthy server without a vote, `x` a dead one.
     fn decide(servers: &str, waiting: bool) -> Option<Change> {
+        decide_for(servers, waiting, 0)
+    }
+
+    fn decide_for(servers: &str, waiting: bool, expected: usize) -> Option<Change> {
         let ids = (1..).map(PeerId::numbered).zip(servers.chars());
         let address = "127.0.0.1:8300".parse().unwrap();
         let members = Configuration {
@@ -203,7 +218,7 @@ mod tests {
             (id, Condition { contact: Duration::ZERO, last: Index(0), healthy, dead })
         });
         let waiting = ids.clone().find(|(_, kind)| waiting && *kind == 'n').map(|(id, _)| id);
-        due(&members, &conditions.collect(), waiting, true)
+        due(&members, &conditions.collect(), waiting, expected)
     }
 
     #[test]
@@ -224,5 +239,8 @@ mod tests {
         assert_eq!(decide("vvvx", false), remove(4), "no vote, no seat");
         assert_eq!(decide("vsdn", true), promote(4), "one of two healthy is no majority without the dead");
         assert_eq!(decide("v", false), None);
+        assert_eq!(decide("vvvvvdd", false), None, "perhaps there are to be seven");
+        assert_eq!(decide_for("vvvvvdd", false, 5), remove(6), "there are to be five");
+        assert_eq!(decide_for("vvvdd", false, 5), None);
     }
 }
