@@ -277,10 +277,8 @@ impl Plan {
             let (at_ms, name) = (trouble.at_ms, trouble.fault.name());
             return Err(format!("the trouble at {at_ms} ms, {name}, needs an operator, or registrars in its place"));
         }
-        if self.operator.is_none() {
-            if self.hosts.iter().any(|host| host.joins || host.retires) {
-                return Err("a host joins or retires, which needs an operator".to_owned());
-            }
+        if self.operator.is_none() && self.hosts.iter().any(|host| host.joins || host.retires) {
+            return Err("a host joins or retires, which needs an operator".to_owned());
         }
         let fast = |ppm: i32| !(-900_000..=900_000).contains(&ppm);
         if let Some(host) = self.hosts.iter().find(|host| fast(host.drift_ppm)) {
