@@ -6,7 +6,7 @@
 //! | 4–5 | version of the form, little endian |
 //! | 6–7 | zero |
 //! | 8–11 | CRC-32C of the rest, little endian |
-//! | 12– | the value, by [`wire`](crate::wire) |
+//! | 12– | the value, by [`wire`] |
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -1,6 +1,6 @@
 //! Whom an event is meant for: nodes whose name matches an expression, or that have a service, or one with a tag.
 //!
-//! Expressions are searched for, not anchored, and follow Go's grammar (see [`pattern`](super::pattern)). That of services
+//! Expressions are searched for, not anchored, and follow Go's grammar (see [`pattern`]). That of services
 //! looks at their IDs, as Consul does; that of tags at the tags of one and the same service.
 
 use regex::bytes::Regex;
