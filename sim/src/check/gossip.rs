@@ -1,4 +1,5 @@
-//! Gossip, once all is well: every agent sees every other, where it is and as what it says to be, and nobody else.
+//! Gossip, once all is well: every agent sees every other, where it is and as what it says to be, and nobody else; and there
+//! is nothing left to be told.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,6 +26,12 @@ pub(crate) fn agree<'a>(views: impl Iterator<Item = &'a Gossip>, world: &BTreeMa
                 view.suspicion(name).map(lictor_core::gossip::Suspicion::deadline).unwrap_or_default()
             );
         }
+        // The last event of all is fired when everybody sees everybody.
+        let (members, intents) = (view.broadcasts().members.len(), view.broadcasts().intents.len());
+        ensure!(
+            members + intents == 0,
+            "{me} still passes on news of {members} members and {intents} intents, when there have been none for long"
+        );
         for member in view.members() {
             let is_there = world.contains_key(member.name.as_str());
             ensure!(is_there || !member.status().is_live(), "{me} takes {} for alive, which is gone", member.name);
