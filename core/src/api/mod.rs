@@ -66,58 +66,27 @@ pub enum Request {
     Coordinate(coordinate::Request),
 }
 
-impl From<kv::Request> for Request {
-    fn from(request: kv::Request) -> Self {
-        Self::Kv(request)
-    }
+/// Each subject's requests are requests.
+macro_rules! requests_of {
+    ($($subject:ident => $variant:ident),+ $(,)?) => {$(
+        impl From<$subject::Request> for Request {
+            fn from(request: $subject::Request) -> Self {
+                Self::$variant(request)
+            }
+        }
+    )+};
 }
 
-impl From<status::Request> for Request {
-    fn from(request: status::Request) -> Self {
-        Self::Status(request)
-    }
-}
-
-impl From<agent::Request> for Request {
-    fn from(request: agent::Request) -> Self {
-        Self::Agent(request)
-    }
-}
-
-impl From<operator::Request> for Request {
-    fn from(request: operator::Request) -> Self {
-        Self::Operator(request)
-    }
-}
-
-impl From<snapshot::Request> for Request {
-    fn from(request: snapshot::Request) -> Self {
-        Self::Snapshot(request)
-    }
-}
-
-impl From<catalog::Request> for Request {
-    fn from(request: catalog::Request) -> Self {
-        Self::Catalog(request)
-    }
-}
-
-impl From<health::Request> for Request {
-    fn from(request: health::Request) -> Self {
-        Self::Health(request)
-    }
-}
-
-impl From<event::Request> for Request {
-    fn from(request: event::Request) -> Self {
-        Self::Event(request)
-    }
-}
-
-impl From<coordinate::Request> for Request {
-    fn from(request: coordinate::Request) -> Self {
-        Self::Coordinate(request)
-    }
+requests_of! {
+    kv => Kv,
+    status => Status,
+    agent => Agent,
+    operator => Operator,
+    snapshot => Snapshot,
+    catalog => Catalog,
+    health => Health,
+    event => Event,
+    coordinate => Coordinate,
 }
 
 impl Request {

@@ -7,6 +7,7 @@ pub mod elections;
 pub mod gossip;
 pub mod plot;
 pub mod sample;
+mod table;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;

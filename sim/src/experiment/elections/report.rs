@@ -6,6 +6,7 @@ use lictor_core::time::Duration;
 
 use super::{Args, PATIENCE, Point};
 use crate::experiment::plot::{Axis, Figure, Legend, Line, Panel, Scale};
+use crate::experiment::table::markdown;
 
 /// Both tables, each a graph of the paper, in a form that Markdown shows as a table, too.
 pub(super) fn tables(args: &Args, widths: &[Point], scales: &[Point]) -> String {
@@ -31,22 +32,7 @@ const HEADS: [&str; 9] =
 fn table(points: &[Point]) -> String {
     let mut rows = vec![HEADS.map(str::to_owned)];
     rows.extend(points.iter().map(row));
-    let widths: Vec<usize> =
-        (0..HEADS.len()).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
-    let mut text = String::new();
-    for (number, row) in rows.iter().enumerate() {
-        for (cell, width) in row.iter().zip(&widths) {
-            write!(text, "| {cell:>width$} ").ok();
-        }
-        text.push_str("|\n");
-        if number == 0 {
-            for width in &widths {
-                write!(text, "|{:->width$}:", "", width = width + 1).ok();
-            }
-            text.push_str("|\n");
-        }
-    }
-    text
+    markdown(&rows)
 }
 
 fn row(point: &Point) -> [String; 9] {

@@ -7,27 +7,7 @@ use lictor_core::time::Duration;
 use super::{Args, MEMBERS, Point, Row, SILENT_MS, SLOW, WELL_MS};
 use crate::experiment::plot::{Axis, Figure, Legend, Line, Panel, Scale};
 use crate::experiment::sample::Sample;
-
-/// Cells in a form that Markdown shows as a table, the first row being its head.
-fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for (number, row) in rows.iter().enumerate() {
-        for (cell, width) in row.iter().zip(&widths) {
-            write!(text, "| {cell:>width$} ").ok();
-        }
-        text.push_str("|\n");
-        if number == 0 {
-            for width in &widths {
-                write!(text, "|{:->width$}:", "", width = width + 1).ok();
-            }
-            text.push_str("|\n");
-        }
-    }
-    text
-}
+use crate::experiment::table::markdown;
 
 fn head(cells: &[&str]) -> Vec<String> {
     cells.iter().map(|cell| (*cell).to_owned()).collect()
@@ -74,8 +54,12 @@ pub(super) fn size_tables(args: &Args, points: &[Point]) -> String {
             format!("{:.1} %", 100.0 * point.by_exchange as f64 / point.all.trials() as f64),
         ]
     }));
-    writeln!(text, "\nfrom the firing of an event until members have it (ms, medians):\n\n{}", table(&rows).trim_end())
-        .ok();
+    writeln!(
+        text,
+        "\nfrom the firing of an event until members have it (ms, medians):\n\n{}",
+        markdown(&rows).trim_end()
+    )
+    .ok();
     let mut rows = vec![head(&[
         "members",
         "deaths",
@@ -105,7 +89,7 @@ pub(super) fn size_tables(args: &Args, points: &[Point]) -> String {
     writeln!(
         text,
         "\nfrom a death until members know of it (s, medians where not said otherwise):\n\n{}",
-        table(&rows)
+        markdown(&rows)
     )
     .ok();
     text
@@ -195,7 +179,7 @@ pub(super) fn lifeguard_tables(args: &Args, rows: &[Row]) -> String {
             share(row.total.bytes, base.bytes),
         ]
     }));
-    writeln!(text, "\nsound members declared dead, in all tests:\n\n{}", table(&cells).trim_end()).ok();
+    writeln!(text, "\nsound members declared dead, in all tests:\n\n{}", markdown(&cells).trim_end()).ok();
     for (title, count) in [
         ("by anybody (FP)", (|total| total.false_positives) as fn(&super::Total) -> u64),
         ("by sound members (FP−)", |total| total.by_sound),
@@ -205,7 +189,7 @@ pub(super) fn lifeguard_tables(args: &Args, rows: &[Row]) -> String {
             let counts = row.by_slow.iter().map(|(_, total)| count(total).to_string());
             std::iter::once(row.setting.name.clone()).chain(counts).collect::<Vec<_>>()
         }));
-        writeln!(text, "\n{title}, by the number of slow members:\n\n{}", table(&cells).trim_end()).ok();
+        writeln!(text, "\n{title}, by the number of slow members:\n\n{}", markdown(&cells).trim_end()).ok();
     }
     let mut cells = vec![head(&[
         "setting",
@@ -243,7 +227,7 @@ pub(super) fn lifeguard_tables(args: &Args, rows: &[Row]) -> String {
     writeln!(
         text,
         "\nfrom the death of a sound member until a sound one declares it, and all know (s, medians):\n\n{}",
-        table(&cells)
+        markdown(&cells)
     )
     .ok();
     text
