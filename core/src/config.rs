@@ -265,6 +265,14 @@ pub struct Limits {
     pub max_wait: Duration,
     /// A server that the leader has not heard for so long is dead, and may be replaced.
     pub dead_after: Duration,
+    /// The operations of a transaction (Consul's 64).
+    pub txn_ops: usize,
+    /// Bytes of all keys and values of a transaction together: it is one entry of the log.
+    pub txn_bytes: usize,
+    /// The shortest time to live of a session (`session_ttl_min`, Consul's 10 s).
+    pub session_ttl_min: Duration,
+    /// The longest time to live of a session (Consul's day, although its document says an hour).
+    pub session_ttl_max: Duration,
     /// How long a deletion is remembered; longer than any query may block.
     pub tombstone_ttl: Duration,
 }
@@ -281,6 +289,10 @@ impl Default for Limits {
             forward_wait: Duration::from_secs(7),
             max_wait: Duration::from_secs(600),
             dead_after: Duration::from_secs(30),
+            txn_ops: 64,
+            txn_bytes: 2 << 20,
+            session_ttl_min: Duration::from_secs(10),
+            session_ttl_max: Duration::from_secs(86_400),
             tombstone_ttl: Duration::from_secs(900),
         }
     }

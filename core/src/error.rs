@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::duration;
+use crate::time::Duration;
+
 /// Why a call failed. The text is for the user; the HTTP status is decided in `lictor-http`'s `reply.rs`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Error {
@@ -38,6 +41,64 @@ pub enum Error {
     /// `?acquire=` with a session that does not exist (any more).
     #[error("invalid session \"{0}\"")]
     InvalidSession(String),
+    /// A session that does not exist (any more) cannot be renewed (404).
+    #[error("Session id '{0}' not found")]
+    NoSuchSession(String),
+    /// A session on a node without a name.
+    #[error("Must provide Node")]
+    MissingSessionNode,
+    /// A session with a behaviour that there is not.
+    #[error("Invalid Behavior setting '{0}'")]
+    BadBehavior(String),
+    /// A session with a TTL that is no duration.
+    #[error("Session TTL '{text}' invalid: {why}")]
+    BadSessionTtl {
+        /// What was given.
+        text: String,
+        /// Go's words for what is wrong with it.
+        why: String,
+    },
+    /// A session with a TTL that is out of bounds.
+    #[error(
+        "Invalid Session TTL '{nanos}', must be between [{}={}]", duration::format(*min), duration::format(*max)
+    )]
+    SessionTtlOutOfBounds {
+        /// The TTL in nanoseconds.
+        nanos: i64,
+        /// The least that there may be.
+        min: Duration,
+        /// The most.
+        max: Duration,
+    },
+    /// A session on a node that is not in the catalog.
+    #[error("Missing node registration")]
+    MissingNodeRegistration,
+    /// A session with a check that its node does not have.
+    #[error("Missing check '{0}' registration")]
+    MissingCheckRegistration(String),
+    /// A session with a check that is critical.
+    #[error("Check '{0}' is in critical state")]
+    CriticalCheck(String),
+    /// A transaction of too many operations (413).
+    #[error("Transaction contains too many operations ({count} > {limit})")]
+    TxnTooLong {
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// A transaction whose parts take too many bytes together (413).
+    #[error("Transaction exceeds {limit} byte limit")]
+    TxnTooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Something is wrong with a prepared query that was given, or there is none where one is named. In Consul's words (500).
+    #[error("{0}")]
+    BadQuery(String),
+    /// There is no such prepared query (404).
+    #[error("Query not found")]
+    NoSuchQuery,
     /// A registration without the name of its node, or without the node's address.
     #[error("Must provide node and address")]
     MissingNodeOrAddress,

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod api;
 pub mod config;
 pub mod coordinate;
+pub mod duration;
 pub mod error;
 pub mod event;
 pub mod file;

@@ -105,7 +105,10 @@ impl View {
             | Request::Snapshot(_)
             | Request::Catalog(_)
             | Request::Health(_)
-            | Request::Coordinate(_) => self.read(now, call),
+            | Request::Coordinate(_)
+            | Request::Session(_)
+            | Request::Txn(_)
+            | Request::Prepared(_) => self.read(now, call),
         }
     }
 
@@ -127,7 +130,7 @@ impl View {
             return Some(Ok(response));
         }
         let mut request = Cow::Borrowed(&call.request);
-        if request.is_near_this_agent() {
+        if request.means_this_agent() {
             request.to_mut().name_this_agent(&self.config.name);
         }
         let answer = query(&self.store, &request)?;
@@ -308,5 +311,6 @@ pub(crate) fn respond(answer: Answer, known_leader: bool, last_contact: Duration
         Body::Checks(value) => Response::Checks(Read { meta, value }),
         Body::HealthOf(value) => Response::HealthOf(Read { meta, value }),
         Body::Places(value) => Response::NodePlaces(Read { meta, value }),
+        Body::Sessions(value) => Response::Sessions(Read { meta, value }),
     }
 }

@@ -1,4 +1,4 @@
-//! Blocked calls by what they wait for: a key, all keys with a prefix, or a subject of the catalog.
+//! Blocked calls by what they wait for: a key, all keys with a prefix, or what is found under a topic.
 //!
 //! Finding those whom a change of a key concerns costs two lookups and one more for each distinct length of the
 //! watched prefixes, and one lookup for a subject, however many calls wait for other things. A watch says that a result may have changed;
@@ -8,8 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::kv::{Key, Request};
 use crate::id::Ticket;
-use crate::store::catalog::Subject;
-use crate::store::{Question, Touch};
+use crate::store::{Question, Topic, Touch};
 
 /// What a blocked call waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +17,8 @@ pub enum Interest {
     Key(Key),
     /// A change of any key that begins with this; empty for all.
     Prefix(Key),
-    /// A change of what is found under this subject.
-    Subject(Subject),
+    /// A change of what is found under this topic.
+    Topic(Topic),
     /// A user event. Those are not of the store.
     Event,
 }
@@ -34,14 +33,14 @@ impl Interest {
                 Some(Self::Prefix(prefix.clone()))
             }
             Question::Kv(Request::Put { .. } | Request::Delete { .. } | Request::DeleteTree { .. }) => None,
-            question => Subject::of(question).map(Self::Subject),
+            question => Topic::of(question).map(Self::Topic),
         }
     }
 }
 
 /// Who waits for what. Invariants:
 ///
-/// - each call in `interests` stands in exactly one set of `keys`, `prefixes` or `subjects`, or in `events`, and nobody else does;
+/// - each call in `interests` stands in exactly one set of `keys`, `prefixes` or `topics`, or in `events`, and nobody else does;
 /// - no set is empty, but for `events`;
 /// - `lengths` counts the keys of `prefixes` by their length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,7 +49,7 @@ pub struct Watches {
     keys: BTreeMap<Key, BTreeSet<Ticket>>,
     prefixes: BTreeMap<Key, BTreeSet<Ticket>>,
     lengths: BTreeMap<usize, usize>,
-    subjects: BTreeMap<Subject, BTreeSet<Ticket>>,
+    topics: BTreeMap<Topic, BTreeSet<Ticket>>,
     events: BTreeSet<Ticket>,
 }
 
@@ -69,8 +68,8 @@ impl Watches {
                 }
                 calls.insert(call);
             }
-            Interest::Subject(subject) => {
-                self.subjects.entry(subject.clone()).or_default().insert(call);
+            Interest::Topic(topic) => {
+                self.topics.entry(topic.clone()).or_default().insert(call);
             }
             Interest::Event => {
                 self.events.insert(call);
@@ -89,8 +88,8 @@ impl Watches {
             Some(Interest::Key(key)) => {
                 leave(&mut self.keys, &key, call);
             }
-            Some(Interest::Subject(subject)) => {
-                leave(&mut self.subjects, &subject, call);
+            Some(Interest::Topic(topic)) => {
+                leave(&mut self.topics, &topic, call);
             }
             Some(Interest::Prefix(prefix)) => {
                 let last = leave(&mut self.prefixes, &prefix, call);
@@ -109,7 +108,7 @@ impl Watches {
     pub fn touched(&self, touch: &Touch, into: &mut BTreeSet<Ticket>) {
         let key = match touch {
             Touch::Key(key) => key,
-            Touch::Subject(subject) => return into.extend(self.subjects.get(subject).into_iter().flatten()),
+            Touch::Topic(topic) => return into.extend(self.topics.get(topic).into_iter().flatten()),
             Touch::Everything => return into.extend(self.interests.keys()),
         };
         into.extend(self.keys.get(key).into_iter().flatten());
@@ -154,7 +153,9 @@ mod tests {
 
     use super::*;
     use crate::api::{ReadOptions, catalog, health};
-    use crate::store::catalog::Name;
+    use crate::id::SessionId;
+    use crate::store::Scope;
+    use crate::store::catalog::{Name, Subject};
 
     #[derive(Clone, Debug)]
     enum Step {
@@ -183,16 +184,26 @@ mod tests {
         ]
     }
 
+    fn topic() -> impl Strategy<Value = Topic> {
+        let id = || (0..3u128).prop_map(|n| SessionId(uuid::Uuid::from_u128(n)));
+        prop_oneof![
+            3 => subject().prop_map(Topic::Catalog),
+            1 => Just(Topic::Sessions(Scope::All)),
+            1 => prop::sample::select(&["a", "b"][..]).prop_map(|name| Topic::Sessions(Scope::Node(Name::of(name)))),
+            1 => id().prop_map(|id| Topic::Sessions(Scope::One(id))),
+        ]
+    }
+
     fn step() -> impl Strategy<Value = Step> {
         let interest = prop_oneof![
             key().prop_map(Interest::Key),
             key().prop_map(Interest::Prefix),
-            subject().prop_map(Interest::Subject),
+            topic().prop_map(Interest::Topic),
             Just(Interest::Event),
         ];
         let touch = prop_oneof![
             10 => key().prop_map(Touch::Key),
-            10 => subject().prop_map(Touch::Subject),
+            10 => topic().prop_map(Touch::Topic),
             1 => Just(Touch::Everything),
         ];
         prop_oneof![
@@ -207,9 +218,9 @@ mod tests {
             (_, Touch::Everything) => true,
             (Interest::Key(key), Touch::Key(touched)) => key == touched,
             (Interest::Prefix(prefix), Touch::Key(touched)) => touched.starts_with(prefix),
-            (Interest::Subject(subject), Touch::Subject(touched)) => subject == touched,
-            (Interest::Key(_) | Interest::Prefix(_), Touch::Subject(_))
-            | (Interest::Subject(_), Touch::Key(_))
+            (Interest::Topic(topic), Touch::Topic(touched)) => topic == touched,
+            (Interest::Key(_) | Interest::Prefix(_), Touch::Topic(_))
+            | (Interest::Topic(_), Touch::Key(_))
             | (Interest::Event, _) => false,
         }
     }
@@ -272,7 +283,7 @@ mod tests {
         let filter = catalog::Filter { near: Some("a".to_owned()), ..catalog::Filter::default() };
         let (tag, passing) = (Some("x".to_owned()), true);
         let of = health::Request::Service { name, tag, passing, filter, read };
-        assert_eq!(Interest::of(&of), Some(Interest::Subject(Subject::Health(Name::of("web")))));
+        assert_eq!(Interest::of(&of), Some(Interest::Topic(Topic::Catalog(Subject::Health(Name::of("web"))))));
         assert_eq!(Interest::of(&catalog::Request::Datacenters), None);
         assert_eq!(Interest::of(&catalog::Request::Deregister(catalog::Deregistration::default())), None);
     }

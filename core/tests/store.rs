@@ -290,7 +290,7 @@ fn answer(store: &Store, query: &Request) -> Answer {
 fn touched_keys(applied: &Applied) -> Vec<Bytes> {
     let key = |touch: &Touch| match touch {
         Touch::Key(key) => key.clone(),
-        Touch::Subject(_) | Touch::Everything => panic!("only keys are written here"),
+        Touch::Topic(_) | Touch::Everything => panic!("only keys are written here"),
     };
     applied.touched.iter().map(key).collect()
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use crate::duration;
+use lictor_core::duration;
 
 /// Reads an object with `read`. The error names everything that does not fit. `null` is an empty object.
 pub(crate) fn object<T>(value: &Value, read: impl FnOnce(&Fields<'_>) -> T) -> Result<T, String> {

@@ -13,7 +13,6 @@
 //! | `ask` | what a request asks for, in a form that all subjects share |
 //! | [`path`] | decoding and cleaning of paths |
 //! | `params` | query strings, consistency, `index` and `wait` |
-//! | [`duration`] | durations as Go writes them |
 //! | `body` | reading of request bodies within a limit |
 //! | `parse`, `decode` | what is in them: JSON, and the fields of its objects |
 //! | [`definition`] | services and checks as people define them |
@@ -36,7 +35,6 @@ mod catalog;
 mod coordinate;
 mod decode;
 pub mod definition;
-pub mod duration;
 mod event;
 mod health;
 mod hooks;

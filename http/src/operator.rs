@@ -10,9 +10,9 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use warp::http::{Method, StatusCode};
 
-use crate::duration;
 use crate::params::Params;
 use crate::reply::Refusal;
+use lictor_core::duration;
 
 /// The raft protocol, by Consul's count: servers have IDs of their own.
 const RAFT_PROTOCOL: &str = "3";

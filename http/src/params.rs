@@ -8,9 +8,9 @@ use lictor_core::id::Index;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use warp::http::StatusCode;
 
-use crate::duration;
 use crate::path::hex;
 use crate::reply::{Layout, Refusal};
+use lictor_core::duration;
 
 /// Name and value.
 type Pair<'q> = (Cow<'q, [u8]>, Cow<'q, [u8]>);

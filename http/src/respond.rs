@@ -42,6 +42,11 @@ pub(crate) fn respond(reply: Reply, view: View<'_>) -> HttpResponse {
         (Err(error), _) => return reply::failed(&error),
     };
     match response {
+        Response::SessionCreated(_) | Response::Renewed(_) | Response::Sessions(_) => unreachable!("no endpoint yet"),
+        Response::Txn(_) => unreachable!("no endpoint yet"),
+        Response::QueryCreated(_) | Response::Queries(_) | Response::Executed(_) | Response::Explained(_) => {
+            unreachable!("no endpoint yet")
+        }
         Response::Done(done) => reply::json(&done, layout),
         Response::KvEntries(read) => kv::entries(&read, layout),
         Response::KvKeys(read) => kv::keys(&read, layout),

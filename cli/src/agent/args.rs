@@ -219,7 +219,7 @@ impl Args {
 
 /// A duration as Go writes it.
 fn duration(text: &str) -> Result<Duration, String> {
-    let read = lictor_http::duration::parse_positive(text).map(Option::unwrap_or_default);
+    let read = lictor_core::duration::parse_positive(text).map(Option::unwrap_or_default);
     read.ok_or_else(|| "a duration such as 30s or 1m30s is needed".to_owned())
 }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lictor_http::{definition, duration};
+use lictor_core::duration;
+use lictor_http::definition;
 use serde_json::{Map, Value};
 
 use super::draft::Draft;

@@ -54,9 +54,14 @@ impl Agent {
     }
 
     fn apply_command(&mut self, index: Index, command: Command) -> Reply {
+        let ends_delays = matches!(command, Command::EndLockDelays(_));
         let applied = self.store.apply(index, command);
+        if ends_delays {
+            self.lock_delays.observe_all(self.now, &self.store);
+        }
         for touch in &applied.touched {
             self.watches.touched(touch, &mut self.woken);
+            self.follow_sessions(touch);
         }
         applied.response
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::Agent;
 use super::calls::{Caller, Open, Stage};
-use crate::api::{Error, Reply, Request, Response, catalog, coordinate, health, kv};
+use crate::api::{Error, Reply, Request, Response, catalog, coordinate, health, kv, session};
 use crate::id::{CallId, Index, PeerId, Term, Ticket};
 use crate::peer::{Body, Forward, Outcome};
 use crate::time::{Duration, Instant};
@@ -262,7 +262,8 @@ impl Agent {
 
 /// Whether it does no harm to carry a request out twice.
 fn may_repeat(request: &Request) -> bool {
-    request.read_options().is_some() || matches!(request, Request::Status(_))
+    let harmless = matches!(request, Request::Status(_) | Request::Session(session::Request::Renew { .. }));
+    harmless || request.read_options().is_some()
 }
 
 /// For how long a read may block.
@@ -283,7 +284,10 @@ fn wait_mut(request: &mut Request) -> Option<&mut Option<Duration>> {
             | health::Request::Service { read, .. }
             | health::Request::State { read, .. },
         )
-        | Request::Coordinate(coordinate::Request::Nodes { read }) => Some(&mut read.wait),
+        | Request::Coordinate(coordinate::Request::Nodes { read })
+        | Request::Session(
+            session::Request::Info { read, .. } | session::Request::Node { read, .. } | session::Request::List { read },
+        ) => Some(&mut read.wait),
         _ => None,
     }
 }
@@ -304,7 +308,11 @@ pub(super) fn fitting(reply: Reply) -> Reply {
             | Response::NodeServices(_)
             | Response::Checks(_)
             | Response::HealthOf(_)
-            | Response::NodePlaces(_),
+            | Response::NodePlaces(_)
+            | Response::Sessions(_)
+            | Response::Txn(_)
+            | Response::Queries(_)
+            | Response::Executed(_),
         ) => wire::size(&reply),
         Ok(_) | Err(_) => 0,
     };

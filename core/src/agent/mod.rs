@@ -16,6 +16,7 @@ mod joining;
 mod keep;
 mod leaving;
 mod local;
+mod lock_delay;
 mod operator;
 mod pool;
 mod propose;
@@ -23,6 +24,7 @@ mod query;
 mod remembering;
 mod route;
 mod servers;
+mod sessions;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -37,6 +39,7 @@ use errands::Errands;
 use forward::Taken;
 use founding::Founder;
 use jobs::Jobs;
+use lock_delay::LockDelays;
 use pool::Pool;
 use servers::Servers;
 use snapshot::Snapshots;
@@ -87,6 +90,7 @@ pub struct Agent {
     jobs: Jobs,
     errands: Errands,
     local: Local,
+    lock_delays: LockDelays,
     /// Where peers said they are, and where the members' list had them then: they may have moved since the log named them.
     addresses: BTreeMap<PeerId, (SocketAddr, Option<SocketAddr>)>,
     /// When to tell the members where we are, if we know no leader that would find us.
@@ -179,6 +183,7 @@ impl Agent {
             jobs: Jobs::default(),
             errands: Errands::default(),
             local,
+            lock_delays: LockDelays::default(),
             addresses: BTreeMap::new(),
             next_announcement: now,
             obeys_order,
@@ -195,6 +200,7 @@ impl Agent {
             config,
         };
         // A restarted server answers stale reads from all that it knew to be committed.
+        agent.lock_delays.observe_all(now, &agent.store);
         agent.apply_committed();
         agent.remember_earlier_life(&recovered.files);
         agent
@@ -274,6 +280,7 @@ impl Agent {
         consider(self.writer.poll_timeout());
         consider(self.local.poll_timeout());
         consider(self.duties.as_ref().and_then(|duties| duties.poll_timeout(&self.raft)));
+        consider(self.lock_delays.poll_timeout().filter(|_| self.raft.is_leader()));
         consider(self.announces().then_some(self.next_announcement));
         next
     }
@@ -380,7 +387,7 @@ impl Agent {
         self.reconcile();
         self.tend_snapshots();
         if let Some(duties) = &mut self.duties {
-            duties.observe(self.now, &self.store);
+            duties.observe(self.now, &self.raft, &self.store);
         }
         self.answer_woken();
         self.raft.begin_wanted_round();

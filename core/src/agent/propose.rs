@@ -4,11 +4,14 @@
 
 use bytes::Bytes;
 
+use uuid::Uuid;
+
 use super::Agent;
 use super::calls::Stage;
+use super::sessions::{Judge, check_session};
 use crate::api::catalog::Registration;
 use crate::api::snapshot::Step;
-use crate::api::{Error, Request, Response, catalog, coordinate, kv, operator, snapshot};
+use crate::api::{Error, Request, Response, catalog, coordinate, kv, operator, session, snapshot};
 use crate::error::Busy;
 use crate::id::{SessionId, Ticket};
 use crate::raft::{Entry, Position};
@@ -37,6 +40,12 @@ impl Agent {
         {
             return Err(Error::RegistrationTooLarge { limit: REGISTRATION_BYTES });
         }
+        if let Request::Session(request) = request {
+            if wire::size(request) > REGISTRATION_BYTES {
+                return Err(Error::RegistrationTooLarge { limit: REGISTRATION_BYTES });
+            }
+            return check_session(request);
+        }
         let Request::Kv(request) = request else { return Ok(()) };
         let (key, value) = match request {
             kv::Request::Put { key, value, .. } => (key, value.len()),
@@ -57,6 +66,7 @@ impl Agent {
     /// Brings the commands that are due of our own accord into the log. Nobody waits for them, and what is refused
     /// now for lack of room is not lost: the next leader finds it still to be done.
     pub(super) fn do_duties(&mut self) {
+        self.end_lock_delays();
         while let Some(command) = self.duties.as_mut().and_then(|duties| duties.poll_command(self.now)) {
             self.propose_duty(&command);
         }
@@ -85,7 +95,16 @@ impl Agent {
             duties.gather(self.now, place.clone());
             return self.reply(ticket, Ok(Response::Done(true)));
         }
-        let command = match command_for(&open.call.request) {
+        let request = &open.call.request;
+        let creates = matches!(request, Request::Session(session::Request::Create(_)));
+        let judge = Judge {
+            now: self.now,
+            limits: &self.config.limits,
+            store: &self.store,
+            lock_delays: &self.lock_delays,
+            fresh: if creates { self.rng.uuid() } else { Uuid::nil() },
+        };
+        let command = match command_for(request, judge) {
             Ok(command) => command,
             Err(done) => return self.reply(ticket, done),
         };
@@ -108,7 +127,7 @@ impl Agent {
 
 /// The command for a write, or what to answer without one.
 #[expect(clippy::result_large_err, reason = "an answer is made once for each call, and moved on at once")]
-fn command_for(request: &Request) -> Result<Command, crate::api::Reply> {
+fn command_for(request: &Request, judge: Judge<'_>) -> Result<Command, crate::api::Reply> {
     let request = match request {
         Request::Kv(request) => request,
         Request::Operator(operator::Request::SetAutopilotConfiguration { settings, cas }) => {
@@ -126,6 +145,7 @@ fn command_for(request: &Request) -> Result<Command, crate::api::Reply> {
         Request::Snapshot(snapshot::Request::Restore { id, step }) => {
             return Ok(Command::Restore { id: *id, step: step.clone() });
         }
+        Request::Session(request) => return judge.session(request).map_err(Err),
         // A leader that has no duties yet gathers nothing.
         Request::Coordinate(coordinate::Request::Update(place)) => {
             return Ok(Command::UpdateCoordinates(vec![place.clone()]));
@@ -141,7 +161,8 @@ fn command_for(request: &Request) -> Result<Command, crate::api::Reply> {
                     return Err(Err(Error::MissingSession));
                 }
                 kv::PutMode::Acquire(session) => {
-                    Mode::Lock(SessionId::parse(session).ok_or(Err(Error::MalformedSession))?)
+                    let session = SessionId::parse(session).ok_or(Err(Error::MalformedSession))?;
+                    judge.lock(key, session).ok_or(Ok(Response::Done(false)))?
                 }
                 // Whatever holds the key, it is not this.
                 kv::PutMode::Release(session) => {
@@ -184,7 +205,11 @@ fn complete(registration: &Registration) -> Result<Registration, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::lock_delay::LockDelays;
     use crate::api::catalog::{Check, Node, Service};
+    use crate::config::Limits;
+    use crate::store::Store;
+    use crate::time::Instant;
 
     fn registration(node: &str, address: &str) -> Registration {
         let node = Node { name: node.to_owned(), address: address.to_owned(), ..Node::default() };
@@ -216,7 +241,10 @@ mod tests {
     #[test]
     fn a_deregistration_needs_a_node() {
         let what = catalog::Deregistration { service_id: "x".to_owned(), ..catalog::Deregistration::default() };
-        let command = command_for(&catalog::Request::Deregister(what).into());
+        let (limits, store, lock_delays) = (Limits::default(), Store::default(), LockDelays::default());
+        let judge =
+            Judge { now: Instant::ZERO, limits: &limits, store: &store, lock_delays: &lock_delays, fresh: Uuid::nil() };
+        let command = command_for(&catalog::Request::Deregister(what).into(), judge);
         assert_eq!(command, Err(Err(Error::MissingNode)));
     }
 }

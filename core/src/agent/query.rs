@@ -2,7 +2,7 @@
 
 use super::Agent;
 use super::calls::{Caller, Stage};
-use crate::api::{Consistency, Error, ReadOptions, Request, Response};
+use crate::api::{Consistency, Error, ReadOptions, Request, Response, session};
 use crate::error::Busy;
 use crate::id::Ticket;
 use crate::store::Question;
@@ -26,8 +26,15 @@ impl Agent {
     /// one within our lease, and otherwise after a quorum has confirmed that we lead.
     pub(super) fn read_when_sure(&mut self, ticket: Ticket) {
         let Some(open) = self.calls.get(ticket) else { return };
-        let Some(read) = open.call.request.read_options() else { return };
-        let sure = match read.consistency {
+        let consistency = match &open.call.request {
+            // It writes nothing, but whoever does not lead any more must not promise anything.
+            Request::Session(session::Request::Renew { .. }) => Consistency::Default,
+            request => match request.read_options() {
+                Some(read) => read.consistency,
+                None => return,
+            },
+        };
+        let sure = match consistency {
             Consistency::Stale => true,
             Consistency::Default => self.now < self.raft.lease_until(),
             Consistency::Consistent => self.raft.lease_until() == Instant::NEVER,
@@ -49,6 +56,9 @@ impl Agent {
     /// Answers a read from the store, or lets it block.
     pub(super) fn evaluate(&mut self, ticket: Ticket) {
         let Some(open) = self.calls.get(ticket) else { return };
+        if let Request::Session(session::Request::Renew { .. }) = open.call.request {
+            return self.renew(ticket);
+        }
         let Some(ReadOptions { index, wait, .. }) = open.call.request.read_options().cloned() else { return };
         if let Request::Operator(_) | Request::Snapshot(_) = open.call.request {
             return self.show(ticket);

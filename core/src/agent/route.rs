@@ -3,7 +3,8 @@
 use super::Agent;
 use super::calls::{Caller, Stage};
 use crate::api::{
-    Call, Consistency, Error, Reply, Request, agent, catalog, coordinate, health, kv, operator, snapshot, status,
+    Call, Consistency, Error, Reply, Request, agent, catalog, coordinate, health, kv, operator, prepared, session,
+    snapshot, status,
 };
 use crate::error::Busy;
 use crate::id::{Term, Ticket};
@@ -51,10 +52,21 @@ pub(super) fn place(request: &Request) -> Place {
             | health::Request::Service { read, .. }
             | health::Request::State { read, .. },
         )
-        | Request::Coordinate(coordinate::Request::Nodes { read }) => match read.consistency {
+        | Request::Coordinate(coordinate::Request::Nodes { read })
+        | Request::Session(
+            session::Request::Info { read, .. } | session::Request::Node { read, .. } | session::Request::List { read },
+        )
+        | Request::Prepared(
+            prepared::Request::Get { read, .. }
+            | prepared::Request::List { read }
+            | prepared::Request::Execute { read, .. }
+            | prepared::Request::Explain { read, .. },
+        ) => match read.consistency {
             Consistency::Stale => Place::AnyServer,
             Consistency::Default | Consistency::Consistent => Place::Leader,
         },
+        Request::Txn(txn) if txn.is_read_only() && txn.read.consistency == Consistency::Stale => Place::AnyServer,
+        Request::Txn(_) => Place::Leader,
         Request::Kv(kv::Request::Put { .. } | kv::Request::Delete { .. } | kv::Request::DeleteTree { .. })
         | Request::Operator(
             operator::Request::RemovePeer(_)
@@ -65,7 +77,13 @@ pub(super) fn place(request: &Request) -> Place {
         )
         | Request::Snapshot(snapshot::Request::Restore { .. })
         | Request::Catalog(catalog::Request::Register(_) | catalog::Request::Deregister(_))
-        | Request::Coordinate(coordinate::Request::Update(_)) => Place::Leader,
+        | Request::Coordinate(coordinate::Request::Update(_))
+        | Request::Session(
+            session::Request::Create(_) | session::Request::Destroy { .. } | session::Request::Renew { .. },
+        )
+        | Request::Prepared(
+            prepared::Request::Create(_) | prepared::Request::Update { .. } | prepared::Request::Delete { .. },
+        ) => Place::Leader,
     }
 }
 
@@ -164,6 +182,8 @@ impl Agent {
             self.read_when_sure(ticket);
         } else if let Request::Operator(_) = open.call.request {
             self.operate(ticket);
+        } else if let Request::Session(session::Request::Renew { .. }) = open.call.request {
+            self.read_when_sure(ticket);
         } else {
             self.propose(ticket);
         }

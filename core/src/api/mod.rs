@@ -11,8 +11,11 @@ pub mod event;
 pub mod health;
 pub mod kv;
 pub mod operator;
+pub mod prepared;
+pub mod session;
 pub mod snapshot;
 pub mod status;
+pub mod txn;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +23,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use crate::error::{Error, EventFilter};
-use crate::id::Index;
+use crate::id::{Index, SessionId};
 use crate::time::Duration;
 
 /// A public operation together with what belongs to every operation.
@@ -64,6 +67,12 @@ pub enum Request {
     Event(event::Request),
     /// Places in the network.
     Coordinate(coordinate::Request),
+    /// Who may hold locks.
+    Session(session::Request),
+    /// Several operations on keys at once.
+    Txn(txn::Request),
+    /// Questions that are kept.
+    Prepared(prepared::Request),
 }
 
 /// Each subject's requests are requests.
@@ -87,6 +96,9 @@ requests_of! {
     health => Health,
     event => Event,
     coordinate => Coordinate,
+    session => Session,
+    txn => Txn,
+    prepared => Prepared,
 }
 
 impl Request {
@@ -104,12 +116,26 @@ impl Request {
         }
     }
 
-    /// Puts the name of the agent that is asked in the place of [`catalog::THIS_AGENT`].
+    /// Whether the request means the agent that is asked without naming it.
+    #[must_use]
+    pub fn means_this_agent(&self) -> bool {
+        match self {
+            Self::Session(session::Request::Create(wanted)) => wanted.node.is_none(),
+            Self::Prepared(prepared::Request::Execute { .. } | prepared::Request::Explain { .. }) => true,
+            _ => self.is_near_this_agent(),
+        }
+    }
+
+    /// Puts the name of the agent that is asked wherever it is meant: see [`Request::means_this_agent`].
     pub fn name_this_agent(&mut self, name: &str) {
-        if !self.is_near_this_agent() {
+        if !self.means_this_agent() {
             return;
         }
         match self {
+            Self::Session(session::Request::Create(wanted)) => wanted.node = Some(name.to_owned()),
+            Self::Prepared(prepared::Request::Execute { agent, .. } | prepared::Request::Explain { agent, .. }) => {
+                name.clone_into(agent)
+            }
             Self::Catalog(catalog::Request::Nodes { filter, .. } | catalog::Request::Service { filter, .. })
             | Self::Health(
                 health::Request::Checks { filter, .. }
@@ -143,7 +169,19 @@ impl Request {
                 | health::Request::Service { read, .. }
                 | health::Request::State { read, .. },
             )
-            | Self::Coordinate(coordinate::Request::Nodes { read }) => Some(read),
+            | Self::Coordinate(coordinate::Request::Nodes { read })
+            | Self::Session(
+                session::Request::Info { read, .. }
+                | session::Request::Node { read, .. }
+                | session::Request::List { read },
+            )
+            | Self::Prepared(
+                prepared::Request::Get { read, .. }
+                | prepared::Request::List { read }
+                | prepared::Request::Execute { read, .. }
+                | prepared::Request::Explain { read, .. },
+            ) => Some(read),
+            Self::Txn(txn) => txn.is_read_only().then_some(&txn.read),
             Self::Kv(kv::Request::Put { .. } | kv::Request::Delete { .. } | kv::Request::DeleteTree { .. })
             | Self::Operator(
                 operator::Request::RemovePeer(_)
@@ -157,6 +195,12 @@ impl Request {
                 catalog::Request::Register(_) | catalog::Request::Deregister(_) | catalog::Request::Datacenters,
             )
             | Self::Coordinate(coordinate::Request::Datacenters | coordinate::Request::Update(_))
+            | Self::Session(
+                session::Request::Create(_) | session::Request::Destroy { .. } | session::Request::Renew { .. },
+            )
+            | Self::Prepared(
+                prepared::Request::Create(_) | prepared::Request::Update { .. } | prepared::Request::Delete { .. },
+            )
             | Self::Event(_)
             | Self::Status(_)
             | Self::Agent(_) => None,
@@ -257,6 +301,22 @@ pub enum Response {
     Places(Vec<coordinate::Datacenter>),
     /// To [`coordinate::Request::Nodes`], by name.
     NodePlaces(Read<Vec<coordinate::Place>>),
+    /// To [`session::Request::Create`].
+    SessionCreated(SessionId),
+    /// To [`session::Request::Renew`].
+    Renewed(Arc<session::Session>),
+    /// To [`session::Request::Info`], `Node` and `List`, by ID.
+    Sessions(Read<Vec<Arc<session::Session>>>),
+    /// To [`txn::Request`].
+    Txn(txn::Outcome),
+    /// To [`prepared::Request::Create`].
+    QueryCreated(uuid::Uuid),
+    /// To [`prepared::Request::Get`] and `List`, by ID.
+    Queries(Read<prepared::Queries>),
+    /// To [`prepared::Request::Execute`].
+    Executed(Read<prepared::Found>),
+    /// To [`prepared::Request::Explain`]: the query with all its parts filled in.
+    Explained(Read<prepared::Query>),
     /// To [`operator::Request::RaftConfiguration`].
     RaftConfiguration(operator::RaftConfiguration),
     /// To [`operator::Request::AutopilotConfiguration`].

@@ -3,12 +3,14 @@
 
 mod autopilot;
 mod coordinates;
+mod lease;
 mod reap;
 mod reconcile;
 mod restoration;
 
 use autopilot::{Autopilot, Scene};
 use coordinates::Coordinates;
+use lease::Leases;
 use reap::Reaper;
 use reconcile::Reconcile;
 pub(crate) use reconcile::{Step, Surroundings};
@@ -16,8 +18,9 @@ use restoration::Restoration;
 
 use crate::api::coordinate::Place;
 use crate::api::operator::Health;
+use crate::api::session::Session;
 use crate::config::{Config, Limits};
-use crate::id::{Index, PeerId};
+use crate::id::{Index, PeerId, SessionId};
 use crate::raft::{Change, Raft};
 use crate::sight::Sight;
 use crate::store::{Command, Store};
@@ -28,6 +31,7 @@ use crate::time::Instant;
 pub(crate) struct Duties {
     autopilot: Autopilot,
     coordinates: Coordinates,
+    leases: Leases,
     reaper: Reaper,
     restoration: Restoration,
     reconcile: Reconcile,
@@ -40,6 +44,7 @@ impl Duties {
         Self {
             autopilot: Autopilot::new(now),
             coordinates: Coordinates::default(),
+            leases: Leases::default(),
             reaper: Reaper::new(limits.tombstone_ttl),
             restoration: Restoration::default(),
             reconcile: Reconcile::new(now),
@@ -47,7 +52,10 @@ impl Duties {
     }
 
     /// Looks at the store after a batch.
-    pub(crate) fn observe(&mut self, now: Instant, store: &Store) {
+    pub(crate) fn observe(&mut self, now: Instant, raft: &Raft, store: &Store) {
+        if self.leases.is_unarmed() && raft.applied().term == raft.status().term {
+            self.leases.arm(now, store);
+        }
         self.reaper.observe(now, store);
         self.restoration.observe(now, store);
     }
@@ -57,6 +65,7 @@ impl Duties {
     pub(crate) fn poll_timeout(&self, raft: &Raft) -> Option<Instant> {
         let due = [
             self.coordinates.poll_timeout(),
+            self.leases.poll_timeout(),
             self.reaper.poll_timeout(),
             self.restoration.poll_timeout(),
             self.autopilot.poll_timeout(raft),
@@ -100,11 +109,27 @@ impl Duties {
             .poll_command(now)
             .or_else(|| self.restoration.poll_command(now))
             .or_else(|| self.coordinates.poll_command(now))
+            .or_else(|| self.leases.poll_command(now))
     }
 
     /// An agent tells where it is.
     pub(crate) fn gather(&mut self, now: Instant, place: Place) {
         self.coordinates.gather(now, place);
+    }
+
+    /// A session has come or gone.
+    pub(crate) fn note_session(&mut self, now: Instant, store: &Store, id: SessionId) {
+        self.leases.note(now, store, id);
+    }
+
+    /// All sessions were replaced.
+    pub(crate) fn arm_sessions(&mut self, now: Instant, store: &Store) {
+        self.leases.arm(now, store);
+    }
+
+    /// A session is renewed. Gives whether it still can be.
+    pub(crate) fn renew(&mut self, now: Instant, session: &Session) -> bool {
+        self.leases.renew(now, session)
     }
 
     /// The change of the members that is due.

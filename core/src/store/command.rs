@@ -13,9 +13,11 @@ use uuid::Uuid;
 use super::kv;
 use crate::api::catalog::{Deregistration, Registration};
 use crate::api::coordinate::Place;
+use crate::api::kv::Key;
 use crate::api::operator::Autopilot;
+use crate::api::session::Session;
 use crate::api::snapshot::Step;
-use crate::id::Index;
+use crate::id::{Index, SessionId};
 
 /// A change of the store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +50,17 @@ pub enum Command {
     Deregister(Deregistration),
     /// Where nodes are. Those that are not in the catalog are left out.
     UpdateCoordinates(Vec<Place>),
+    /// Begins a session. Its create index is set by the store.
+    CreateSession(Box<Session>),
+    /// Ends a session.
+    DestroySession {
+        /// Which.
+        id: SessionId,
+        /// Whether it was not renewed in time; else a client wants it.
+        expired: bool,
+    },
+    /// Keys may be locked again: each if its delay is the one since then.
+    EndLockDelays(Vec<(Key, Index)>),
 }
 
 impl From<kv::Command> for Command {
@@ -73,6 +86,14 @@ impl fmt::Display for Command {
                 write!(f, "deregister node={node} service={service_id} check={check_id}")
             }
             Self::UpdateCoordinates(places) => write!(f, "update-coordinates nodes={}", places.len()),
+            Self::CreateSession(session) => {
+                write!(f, "create-session {} node={} behavior={}", session.id, session.node, session.behavior)?;
+                write!(f, " ttl={:?} lock_delay={:?}", session.ttl.text, session.lock_delay)
+            }
+            Self::DestroySession { id, expired } => {
+                write!(f, "destroy-session {id}{}", if *expired { " expired" } else { "" })
+            }
+            Self::EndLockDelays(keys) => write!(f, "end-lock-delays keys={}", keys.len()),
             Self::SetAutopilot { cas: None, .. } => f.write_str("set-autopilot"),
             Self::SetAutopilot { cas: Some(cas), .. } => write!(f, "set-autopilot cas={cas}"),
             Self::Restore { id, step: Step::Piece { number, bytes } } => {
@@ -89,7 +110,6 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::id::SessionId;
     use crate::wire;
 
     #[test]
@@ -104,8 +124,8 @@ mod tests {
             (put(kv::Mode::Set).into(), r"kv put a/\xff bytes=5 flags=18446744073709551615"),
             (put(kv::Mode::Cas(Index(9))).into(), r"kv put a/\xff bytes=5 flags=18446744073709551615 cas=9"),
             (
-                put(kv::Mode::Lock(session)).into(),
-                r"kv put a/\xff bytes=5 flags=18446744073709551615 lock=00000000-0000-0000-0000-000000000007",
+                put(kv::Mode::Lock { session, judged_at: Index(8) }).into(),
+                r"kv put a/\xff bytes=5 flags=18446744073709551615 lock=00000000-0000-0000-0000-000000000007 judged_at=8",
             ),
             (
                 put(kv::Mode::Unlock(session)).into(),

@@ -7,11 +7,13 @@ use bytes::Bytes;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
+use super::lock::{Delay, Locks};
 use super::session::Sessions;
 use super::table::{after, under};
 use super::tombstone::Tombstones;
 use super::{Applied, Body, Touch};
 use crate::api::kv::{Entry, Key};
+use crate::api::session::{Behavior, Session};
 use crate::api::{Error, Response};
 use crate::id::{Index, SessionId};
 
@@ -51,8 +53,14 @@ pub enum Mode {
     Set,
     /// If this is the key's modify index, 0 meaning that there is no such key; then as [`Mode::Set`].
     Cas(Index),
-    /// If the session exists and no other holds the lock; then it holds it.
-    Lock(SessionId),
+    /// If the session exists, no other holds the lock, and the key was not delayed after `judged_at`, the visible index up to
+    /// which whoever proposed this knew of delays; then it holds it.
+    Lock {
+        /// Who wants it.
+        session: SessionId,
+        /// What its judge knew of.
+        judged_at: Index,
+    },
     /// If the session holds the lock; then nobody does.
     Unlock(SessionId),
 }
@@ -60,11 +68,13 @@ pub enum Mode {
 /// The table of keys. Invariants:
 ///
 /// - each entry lies under its own key, and `1 <= create_index <= modify_index <= changed`;
-/// - no key has both an entry and a tombstone.
+/// - no key has both an entry and a tombstone;
+/// - `locks` knows the holder of every entry that has one.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Table {
     entries: OrdMap<Key, Arc<Entry>>,
     tombstones: Tombstones,
+    locks: Locks,
     /// The index of the last change of any key.
     changed: Index,
 }
@@ -144,7 +154,7 @@ impl Table {
 
     /// A table without rows, as an image describes it before they come.
     pub(super) fn bare(changed: Index, floor: Index) -> Self {
-        Self { entries: OrdMap::new(), tombstones: Tombstones::above(floor), changed }
+        Self { tombstones: Tombstones::above(floor), changed, ..Self::default() }
     }
 
     /// Takes in an entry of an image, if it goes with the rest.
@@ -156,6 +166,7 @@ impl Table {
         if session.is_some_and(|session| !sessions.exists(session)) {
             return Err("a lock is held by a session that does not exist");
         }
+        self.locks.hand_over(&entry.key, None, session);
         self.entries.insert(entry.key.clone(), Arc::new(entry));
         Ok(())
     }
@@ -175,7 +186,37 @@ impl Table {
     /// The table as it is after a restoration at `index`, which changes every key. No index from before is ever reported
     /// again, so no deletion from before needs to be remembered.
     pub(super) fn restored(self, index: Index) -> Self {
-        Self { entries: self.entries, tombstones: Tombstones::default(), changed: index }
+        Self { tombstones: Tombstones::default(), locks: self.locks.restored(index), changed: index, ..self }
+    }
+
+    /// A session has ended: what it holds is released or deleted, and delayed.
+    pub(super) fn end_session(&mut self, index: Index, session: &Session, touched: &mut Vec<Touch>) {
+        for key in self.locks.held_by(session.id) {
+            match session.behavior {
+                Behavior::Release => {
+                    let entry = self.entries.get(&key).expect("what is held is there");
+                    let entry = Entry { session: None, modify_index: index, ..Entry::clone(entry) };
+                    self.locks.hand_over(&key, Some(session.id), None);
+                    self.entries.insert(key.clone(), Arc::new(entry));
+                    touched.push(Touch::Key(key.clone()));
+                }
+                Behavior::Delete => self.remove(index, &key, touched),
+            }
+            self.changed = index;
+            if !session.lock_delay.is_zero() {
+                self.locks.delay(key, Delay { since: index, length: session.lock_delay });
+            }
+        }
+    }
+
+    /// Who holds what, and what is delayed.
+    pub(super) fn locks(&self) -> &Locks {
+        &self.locks
+    }
+
+    /// As above, for delays to be struck out or loaded.
+    pub(super) fn locks_mut(&mut self) -> &mut Locks {
+        &mut self.locks
     }
 
     /// Forgets the deletions up to and including `up_to`.
@@ -211,6 +252,13 @@ impl Table {
         let Some((lock_index, session)) = lock_after(mode, existing, sessions)? else {
             return Ok(false);
         };
+        if let Mode::Lock { judged_at, .. } = mode {
+            if self.locks.delay_of(&key).is_some_and(|delay| delay.since > judged_at) {
+                return Ok(false);
+            }
+            self.locks.lift_delay(&key);
+        }
+        self.locks.hand_over(&key, existing.and_then(|entry| entry.session), session);
         let create_index = existing.map_or(index, |entry| entry.create_index);
         let entry = Entry { key: key.clone(), value, flags, create_index, modify_index: index, lock_index, session };
         if existing.is_none() {
@@ -240,7 +288,8 @@ impl Table {
     }
 
     fn remove(&mut self, index: Index, key: &[u8], touched: &mut Vec<Touch>) {
-        let (key, _) = self.entries.remove_with_key(key).expect("only what is there is removed");
+        let (key, entry) = self.entries.remove_with_key(key).expect("only what is there is removed");
+        self.locks.hand_over(&key, entry.session, None);
         self.tombstones.bury(key.clone(), index);
         touched.push(Touch::Key(key));
     }
@@ -260,7 +309,7 @@ fn lock_after(
         // Consul writes the entry that the client sent, whose lock index is 0, and keeps the holder.
         Mode::Set => Some((0, holder)),
         Mode::Cas(expected) => (expected == modify_index).then_some((0, holder)),
-        Mode::Lock(session) => {
+        Mode::Lock { session, .. } => {
             if !sessions.exists(session) {
                 return Err(Error::InvalidSession(session.to_string()));
             }
@@ -292,7 +341,7 @@ impl fmt::Display for Command {
                 match mode {
                     Mode::Set => Ok(()),
                     Mode::Cas(index) => write!(f, " cas={index}"),
-                    Mode::Lock(session) => write!(f, " lock={session}"),
+                    Mode::Lock { session, judged_at } => write!(f, " lock={session} judged_at={judged_at}"),
                     Mode::Unlock(session) => write!(f, " unlock={session}"),
                 }
             }
@@ -318,10 +367,15 @@ mod tests {
     /// A store in which the sessions `A` and `B` exist, and whose next index is 11.
     fn store() -> Store {
         let mut store = Store::default();
-        store.sessions.ids.insert(A);
-        store.sessions.ids.insert(B);
+        for id in [A, B] {
+            store.sessions.insert(Index(1), Session { id, ..Session::plain() });
+        }
         store.note_applied(Index(10));
         store
+    }
+
+    fn lock(session: SessionId) -> Mode {
+        Mode::Lock { session, judged_at: Index(10) }
     }
 
     fn key(text: &str) -> Key {
@@ -367,9 +421,9 @@ mod tests {
     #[test]
     fn a_lock_is_taken_kept_overwritten_and_released() {
         let mut s = store();
-        assert_eq!(put(&mut s, "l", "holder", 0, Mode::Lock(A)), Ok(true));
+        assert_eq!(put(&mut s, "l", "holder", 0, lock(A)), Ok(true));
         assert_eq!(row(&s, "l"), Some(("holder".into(), 0, 11, 11, 1, Some(A))));
-        assert_eq!(put(&mut s, "l", "again", 4, Mode::Lock(A)), Ok(true));
+        assert_eq!(put(&mut s, "l", "again", 4, lock(A)), Ok(true));
         assert_eq!(row(&s, "l"), Some(("again".into(), 4, 11, 12, 1, Some(A))));
         // A plain write keeps the holder and resets the count; so does a check-and-set.
         assert_eq!(put(&mut s, "l", "plain", 0, Mode::Set), Ok(true));
@@ -380,7 +434,7 @@ mod tests {
         assert_eq!(put(&mut s, "l", "released", 0, Mode::Unlock(A)), Ok(true));
         assert_eq!(row(&s, "l"), Some(("released".into(), 0, 11, 16, 0, None)));
         assert_eq!(put(&mut s, "l", "twice", 0, Mode::Unlock(A)), Ok(false));
-        assert_eq!(put(&mut s, "l", "next", 3, Mode::Lock(A)), Ok(true));
+        assert_eq!(put(&mut s, "l", "next", 3, lock(A)), Ok(true));
         assert_eq!(row(&s, "l"), Some(("next".into(), 3, 11, 18, 1, Some(A))));
     }
 
@@ -388,18 +442,18 @@ mod tests {
     fn one_of_two_sessions_holds_a_lock_and_the_count_goes_on() {
         let mut s = store();
         assert_eq!(put(&mut s, "l", "before", 0, Mode::Set), Ok(true));
-        assert_eq!(put(&mut s, "l", "a", 0, Mode::Lock(A)), Ok(true));
-        assert_eq!(put(&mut s, "l", "b", 0, Mode::Lock(B)), Ok(false));
+        assert_eq!(put(&mut s, "l", "a", 0, lock(A)), Ok(true));
+        assert_eq!(put(&mut s, "l", "b", 0, lock(B)), Ok(false));
         assert_eq!(put(&mut s, "l", "b", 0, Mode::Unlock(B)), Ok(false));
         assert_eq!(row(&s, "l"), Some(("a".into(), 0, 11, 12, 1, Some(A))));
         assert_eq!(put(&mut s, "l", "a done", 2, Mode::Unlock(A)), Ok(true));
         assert_eq!(row(&s, "l"), Some(("a done".into(), 2, 11, 15, 1, None)));
-        assert_eq!(put(&mut s, "l", "b", 0, Mode::Lock(B)), Ok(true));
+        assert_eq!(put(&mut s, "l", "b", 0, lock(B)), Ok(true));
         assert_eq!(row(&s, "l"), Some(("b".into(), 0, 11, 16, 2, Some(B))));
         // A session can hold several; a locked key can be deleted, and counts anew when it returns.
-        assert_eq!(put(&mut s, "other", "b", 0, Mode::Lock(B)), Ok(true));
+        assert_eq!(put(&mut s, "other", "b", 0, lock(B)), Ok(true));
         assert_eq!(apply(&mut s, Command::Delete { key: key("l"), cas: None }), Ok(true));
-        assert_eq!(put(&mut s, "l", "fresh", 0, Mode::Lock(A)), Ok(true));
+        assert_eq!(put(&mut s, "l", "fresh", 0, lock(A)), Ok(true));
         assert_eq!(row(&s, "l"), Some(("fresh".into(), 0, 19, 19, 1, Some(A))));
     }
 
@@ -408,11 +462,11 @@ mod tests {
         let mut s = store();
         assert!(s.session_exists(A) && !s.session_exists(GONE));
         let refused = Err(Error::InvalidSession(GONE.to_string()));
-        assert_eq!(put(&mut s, "l", "x", 0, Mode::Lock(GONE)), refused);
+        assert_eq!(put(&mut s, "l", "x", 0, lock(GONE)), refused);
         assert_eq!(put(&mut s, "l", "x", 0, Mode::Unlock(GONE)), Ok(false));
         assert_eq!(row(&s, "l"), None);
         assert_eq!(put(&mut s, "l", "free", 0, Mode::Set), Ok(true));
-        assert_eq!(put(&mut s, "l", "x", 0, Mode::Lock(GONE)), refused);
+        assert_eq!(put(&mut s, "l", "x", 0, lock(GONE)), refused);
         assert_eq!(put(&mut s, "l", "x", 0, Mode::Unlock(GONE)), Ok(false));
         assert_eq!(row(&s, "l"), Some(("free".into(), 0, 13, 13, 0, None)));
     }

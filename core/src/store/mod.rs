@@ -37,6 +37,7 @@ pub mod catalog;
 pub mod command;
 pub mod image;
 pub mod kv;
+mod lock;
 mod restore;
 mod session;
 mod table;
@@ -47,14 +48,18 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::api;
-use crate::api::catalog::{Check, Node, Service};
+use crate::api::catalog::{Check, Node, Registration, Service};
+use crate::api::health::CRITICAL;
 use crate::api::operator::Autopilot;
+use crate::api::session::Session;
 use crate::coordinate::Coordinate;
 use crate::id::{Index, SessionId};
 
 pub use command::Command;
+pub use lock::Delay;
+pub use session::Scope;
 
-use catalog::{Catalog, Subject};
+use catalog::{Catalog, Name, Subject};
 use restore::Staging;
 use session::Sessions;
 use uuid::Uuid;
@@ -93,10 +98,30 @@ pub struct Applied {
 pub enum Touch {
     /// This key was written, locked, unlocked or deleted.
     Key(api::kv::Key),
-    /// What is found under this subject of the catalog.
-    Subject(Subject),
+    /// What is found under this topic.
+    Topic(Topic),
     /// All of it: the state was replaced by another.
     Everything,
+}
+
+/// What questions are about, keys apart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Topic {
+    /// A part of the catalog.
+    Catalog(Subject),
+    /// A part of the sessions.
+    Sessions(Scope),
+}
+
+impl Topic {
+    /// What could change the answer to a question; `None` if it is about keys, or a write.
+    #[must_use]
+    pub fn of(question: Question<'_>) -> Option<Self> {
+        match question {
+            Question::Session(request) => Scope::of(request).map(Self::Sessions),
+            question => Subject::of(question).map(Self::Catalog),
+        }
+    }
 }
 
 /// A request, by the table that it is about.
@@ -110,6 +135,8 @@ pub enum Question<'a> {
     Health(&'a api::health::Request),
     /// Where nodes are.
     Coordinate(&'a api::coordinate::Request),
+    /// Sessions.
+    Session(&'a api::session::Request),
 }
 
 impl<'a> Question<'a> {
@@ -121,11 +148,14 @@ impl<'a> Question<'a> {
             api::Request::Catalog(request) => Some(Self::Catalog(request)),
             api::Request::Health(request) => Some(Self::Health(request)),
             api::Request::Coordinate(request) => Some(Self::Coordinate(request)),
+            api::Request::Session(request) => Some(Self::Session(request)),
             api::Request::Status(_)
             | api::Request::Agent(_)
             | api::Request::Operator(_)
             | api::Request::Snapshot(_)
-            | api::Request::Event(_) => None,
+            | api::Request::Event(_)
+            | api::Request::Txn(_)
+            | api::Request::Prepared(_) => None,
         }
     }
 }
@@ -151,6 +181,12 @@ impl<'a> From<&'a api::health::Request> for Question<'a> {
 impl<'a> From<&'a api::coordinate::Request> for Question<'a> {
     fn from(request: &'a api::coordinate::Request) -> Self {
         Self::Coordinate(request)
+    }
+}
+
+impl<'a> From<&'a api::session::Request> for Question<'a> {
+    fn from(request: &'a api::session::Request) -> Self {
+        Self::Session(request)
     }
 }
 
@@ -190,6 +226,8 @@ pub enum Body {
     HealthOf(Vec<api::health::Instance>),
     /// To [`api::coordinate::Request::Nodes`].
     Places(Vec<api::coordinate::Place>),
+    /// To [`api::session::Request::Info`], `Node` and `List`, by ID.
+    Sessions(Vec<Arc<Session>>),
 }
 
 impl Body {
@@ -206,6 +244,7 @@ impl Body {
             Self::Checks(checks) => checks.is_empty(),
             Self::HealthOf(instances) => instances.is_empty(),
             Self::Places(places) => places.is_empty(),
+            Self::Sessions(sessions) => sessions.is_empty(),
         }
     }
 }
@@ -232,9 +271,29 @@ impl Store {
                 Applied { response: Ok(api::Response::Done(done)), touched: Vec::new() }
             }
             // Consul answers "true" whatever becomes of it, and clients know no other answer.
-            Command::Register(registration) => done(self.catalog.register(index, *registration)),
-            Command::Deregister(what) => done(self.catalog.deregister(index, &what)),
-            Command::UpdateCoordinates(places) => done(self.catalog.update_coordinates(index, places)),
+            Command::Register(registration) => {
+                let suspects = self.sessions_that_may_fail(&registration);
+                let touched = self.catalog.register(index, *registration);
+                done(self.end_unsound(index, suspects), touched)
+            }
+            Command::Deregister(what) => {
+                let suspects = self.sessions.of_node(&Name::of(&what.node)).collect();
+                let touched = self.catalog.deregister(index, &what);
+                done(self.end_unsound(index, suspects), touched)
+            }
+            Command::UpdateCoordinates(places) => {
+                done(Ended::default(), self.catalog.update_coordinates(index, places))
+            }
+            Command::CreateSession(session) => self.create_session(index, *session),
+            Command::DestroySession { id, .. } => {
+                let mut ended = Ended::default();
+                self.end_session(index, id, &mut ended);
+                done(ended, BTreeSet::new())
+            }
+            Command::EndLockDelays(keys) => {
+                keys.iter().for_each(|(key, since)| self.kv.locks_mut().end_delay(key, *since));
+                Applied { response: Ok(api::Response::Done(true)), touched: Vec::new() }
+            }
             Command::Restore { id, step } => self.apply_restore(id, step),
             Command::ReapTombstones { up_to } => {
                 self.kv.reap_tombstones(up_to);
@@ -242,6 +301,45 @@ impl Store {
                 Applied { response: Ok(api::Response::Done(true)), touched: Vec::new() }
             }
         }
+    }
+
+    fn create_session(&mut self, index: Index, session: Session) -> Applied {
+        let id = session.id;
+        if let Err(error) = session::examine(&session, &self.catalog) {
+            return Applied { response: Err(error), touched: Vec::new() };
+        }
+        let touched = Scope::all_of(&session).map(|scope| Touch::Topic(Topic::Sessions(scope))).to_vec();
+        self.sessions.insert(index, session);
+        Applied { response: Ok(api::Response::SessionCreated(id)), touched }
+    }
+
+    /// The sessions that rely on a check which a registration says is critical.
+    fn sessions_that_may_fail(&self, registration: &Registration) -> BTreeSet<SessionId> {
+        let critical = registration.checks.iter().filter(|check| check.status.is_empty() || check.status == CRITICAL);
+        let paths = critical.map(|check| {
+            let node = if check.node.is_empty() { &registration.node.name } else { &check.node };
+            (Name::of(node), Name::of(&check.id))
+        });
+        paths.flat_map(|path| self.sessions.of_check(&path).collect::<Vec<_>>()).collect()
+    }
+
+    /// Ends those of the sessions that the catalog does not bear any more.
+    fn end_unsound(&mut self, index: Index, suspects: BTreeSet<SessionId>) -> Ended {
+        let mut ended = Ended::default();
+        for id in suspects {
+            let session = self.sessions.get(id);
+            if session.is_some_and(|session| session::examine(session, &self.catalog).is_err()) {
+                self.end_session(index, id, &mut ended);
+            }
+        }
+        ended
+    }
+
+    /// Ends a session, if it exists: what it holds is released or deleted, and delayed.
+    fn end_session(&mut self, index: Index, id: SessionId, ended: &mut Ended) {
+        let Some(session) = self.sessions.remove(index, id) else { return };
+        self.kv.end_session(index, &session, &mut ended.touched);
+        ended.scopes.extend(Scope::all_of(&session));
     }
 
     /// Notes that the log's entry at `index` is none for the store (raft's own), and is dealt with.
@@ -276,6 +374,7 @@ impl Store {
     pub fn query<'a>(&self, question: impl Into<Question<'a>>) -> Option<Answer> {
         match question.into() {
             Question::Kv(request) => self.query_kv(request),
+            Question::Session(request) => self.query_sessions(request),
             question => self.query_catalog(question),
         }
     }
@@ -285,8 +384,23 @@ impl Store {
     pub fn changed<'a>(&self, question: impl Into<Question<'a>>) -> Option<Index> {
         match question.into() {
             Question::Kv(request) => self.query_kv(request).map(|answer| answer.changed),
-            question => Subject::of(question).map(|subject| self.catalog.changed_at(&subject).max(self.restored_at)),
+            question => Topic::of(question).map(|topic| self.changed_at(&topic)),
         }
+    }
+
+    fn changed_at(&self, topic: &Topic) -> Index {
+        let changed = match topic {
+            Topic::Catalog(subject) => self.catalog.changed_at(subject),
+            Topic::Sessions(scope) => self.sessions.changed_at(scope),
+        };
+        changed.max(self.restored_at)
+    }
+
+    fn query_sessions(&self, request: &api::session::Request) -> Option<Answer> {
+        let scope = Scope::of(request)?;
+        let changed = self.sessions.changed_at(&scope).max(self.restored_at);
+        let index = self.sessions.changed().max(changed).max(Index(1));
+        Some(Answer { index, changed, body: self.sessions.find(&scope) })
     }
 
     fn query_kv(&self, request: &api::kv::Request) -> Option<Answer> {
@@ -349,6 +463,28 @@ impl Store {
         self.sessions.exists(session)
     }
 
+    /// The session with this ID.
+    #[must_use]
+    pub fn session(&self, session: SessionId) -> Option<&Arc<Session>> {
+        self.sessions.get(session)
+    }
+
+    /// All sessions, by ID.
+    pub fn sessions(&self) -> impl Iterator<Item = &Arc<Session>> {
+        self.sessions.iter()
+    }
+
+    /// That a key cannot be locked for a while; `None` if it can be at once, if nobody holds it.
+    #[must_use]
+    pub fn lock_delay(&self, key: &[u8]) -> Option<Delay> {
+        self.kv.locks().delay_of(key)
+    }
+
+    /// All keys that cannot be locked for a while, in byte order.
+    pub fn lock_delays(&self) -> impl Iterator<Item = (&api::kv::Key, Delay)> {
+        self.kv.locks().delays_after(None).map(|(key, delay)| (key, *delay))
+    }
+
     /// How the leader looks after the servers.
     #[must_use]
     pub fn autopilot(&self) -> &Autopilot {
@@ -388,9 +524,18 @@ impl Store {
     }
 }
 
+/// What the end of sessions has changed.
+#[derive(Debug, Default)]
+struct Ended {
+    scopes: BTreeSet<Scope>,
+    touched: Vec<Touch>,
+}
+
 /// What came of a command that cannot fail.
-fn done(touched: BTreeSet<Subject>) -> Applied {
-    let touched = touched.into_iter().map(Touch::Subject).collect();
+fn done(ended: Ended, touched: BTreeSet<Subject>) -> Applied {
+    let scopes = ended.scopes.into_iter().map(|scope| Touch::Topic(Topic::Sessions(scope)));
+    let subjects = touched.into_iter().map(|subject| Touch::Topic(Topic::Catalog(subject)));
+    let touched = subjects.chain(scopes).chain(ended.touched).collect();
     Applied { response: Ok(api::Response::Done(true)), touched }
 }
 

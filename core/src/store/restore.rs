@@ -165,7 +165,7 @@ impl Store {
         let at = self.visible_index();
         self.kv = kv.restored(at);
         self.catalog = catalog.restored(at);
-        self.sessions = sessions;
+        self.sessions = sessions.restored(at);
         self.autopilot = autopilot;
         self.restored_at = at;
         self.restored = Some(id);

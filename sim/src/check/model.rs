@@ -58,14 +58,17 @@ impl Model {
             | Command::Restore { .. }
             | Command::Register(_)
             | Command::Deregister(_)
-            | Command::UpdateCoordinates(_) => return Ok(()),
+            | Command::UpdateCoordinates(_)
+            | Command::CreateSession(_)
+            | Command::DestroySession { .. }
+            | Command::EndLockDelays(_) => return Ok(()),
         };
         match command {
             kv::Command::Put { key, value, flags, mode } => {
                 let proceed = match mode {
                     kv::Mode::Set => true,
                     kv::Mode::Cas(expected) => self.modified(&key) == expected,
-                    kv::Mode::Lock(_) | kv::Mode::Unlock(_) => false,
+                    kv::Mode::Lock { .. } | kv::Mode::Unlock(_) => false,
                 };
                 if proceed {
                     self.put(key, value, flags)?;

@@ -288,6 +288,7 @@ impl Agent {
         ops.extend(self.writer.discard(self.snapshots.kept.needless_log()));
         self.do_snapshot_job(SnapshotJob::Tidy, ops);
         self.watches.touched(&Touch::Everything, &mut self.woken);
+        self.follow_sessions(&Touch::Everything);
         for ticket in self.calls.proposed_up_to(position.index) {
             // The snapshot may include it or not: nobody can tell.
             self.reply(ticket, Err(Error::LeadershipLost));

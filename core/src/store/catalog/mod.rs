@@ -85,6 +85,11 @@ impl Catalog {
         self.row(node).into_iter().flat_map(|row| row.checks.values())
     }
 
+    /// A check of a node or of one of its services.
+    pub(in crate::store) fn check(&self, node: &str, id: &str) -> Option<&Arc<Check>> {
+        self.row(node)?.checks.get(&Name::of(id))
+    }
+
     /// Where a node is.
     pub(in crate::store) fn coordinate(&self, node: &str) -> Option<&Coordinate> {
         self.places.by_node.get(&Name::of(node)).map(|place| &place.coordinate)

@@ -8,6 +8,7 @@ use crate::api::coordinate::Place;
 use crate::coordinate::{Coordinate, DIMENSIONS};
 use crate::id::Index;
 use crate::store::catalog::Subject;
+use crate::time::Duration;
 
 /// The numbers of a coordinate.
 const NUMBERS: usize = DIMENSIONS + 3;
@@ -62,11 +63,16 @@ pub(super) mod kind {
 }
 
 /// Where fields go: into bytes, or into a sum of their lengths.
-trait Sink {
+pub(super) trait Sink {
     fn put(&mut self, bytes: &[u8]);
 
     fn put_index(&mut self, index: Index) {
         self.put(&index.0.to_le_bytes());
+    }
+
+    fn put_duration(&mut self, duration: Duration) {
+        self.put(&duration.as_secs().to_le_bytes());
+        self.put(&duration.subsec_nanos().to_le_bytes());
     }
 
     fn put_bool(&mut self, yes: bool) {
@@ -254,7 +260,7 @@ fn take_check(fields: &mut Fields<'_>) -> Result<Check, BadRow> {
     })
 }
 
-fn take_texts(fields: &mut Fields<'_>) -> Result<Vec<String>, BadRow> {
+pub(super) fn take_texts(fields: &mut Fields<'_>) -> Result<Vec<String>, BadRow> {
     let count = fields.u32()?;
     (0..count).map(|_| fields.owned()).collect()
 }

@@ -10,10 +10,12 @@ use super::catalog_row::kind::CATALOG;
 use super::fields::BadRow;
 use super::frame::{HEADER_BYTES, Header};
 use super::row::{End, Row, State, kind};
+use super::session_row::SessionRow;
 use crate::api::kv::Key;
 use crate::api::operator::Autopilot;
-use crate::id::{Index, SessionId};
-use crate::store::catalog::Catalog;
+use crate::api::session::Session;
+use crate::id::Index;
+use crate::store::catalog::{Catalog, Name};
 use crate::store::restore::Staging;
 use crate::store::{Store, kv};
 
@@ -215,7 +217,7 @@ impl Decoder {
                 }
                 self.store.staging = self.keep_staging.then(|| Staging::new(id, touched));
             }
-            Row::Session(id) => self.session(id)?,
+            Row::Session(session) => self.session(session.into_owned())?,
             Row::Entry(entry) => {
                 self.ascend(entry.key)?;
                 let entry = entry.to_entry();
@@ -237,6 +239,7 @@ impl Decoder {
             }
             Row::Staged { .. } => {}
             Row::Catalog(row) => self.catalog(row)?,
+            Row::Sessions(row) => self.sessions(row)?,
             Row::End(_) => unreachable!("the end is no row among others"),
         }
         Ok(())
@@ -261,12 +264,32 @@ impl Decoder {
         Ok(())
     }
 
-    fn session(&mut self, id: SessionId) -> Result<(), &'static str> {
-        if self.store.sessions.ids.get_max().is_some_and(|last| *last >= id) {
-            return Err("sessions do not come in their order");
+    fn session(&mut self, session: Session) -> Result<(), &'static str> {
+        if session.create_index > self.store.visible_index() {
+            return Err("a session was created at an index that cannot be");
         }
-        self.store.sessions.ids.insert(id);
-        Ok(())
+        self.store.sessions.load(session)
+    }
+
+    fn sessions(&mut self, row: SessionRow<'_>) -> Result<(), &'static str> {
+        let visible = self.store.visible_index();
+        match row {
+            SessionRow::Changed(changed) | SessionRow::Mark { index: changed, .. } if changed > visible => {
+                Err("sessions were changed at an index that cannot be")
+            }
+            SessionRow::Changed(changed) => self.store.sessions.load_changed(changed),
+            SessionRow::Mark { index, node } => self.store.sessions.load_mark(&Name::of(node), index),
+            SessionRow::Delay { delay, key } => {
+                self.ascend(key)?;
+                if delay.since == Index(0) || delay.since > visible || delay.length.is_zero() {
+                    return Err("a key was delayed at an index that cannot be");
+                }
+                let key = Key::copy_from_slice(key);
+                self.key = Some(key.clone());
+                self.store.kv.locks_mut().delay(key, delay);
+                Ok(())
+            }
+        }
     }
 
     fn catalog(&mut self, row: CatalogRow<'_>) -> Result<(), &'static str> {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::catalog_row::CatalogRow;
 use super::frame::{HEADER_BYTES, Header, MAX_PAYLOAD_BYTES};
 use super::row::{End, EntryRow, Row, State};
+use super::session_row::SessionRow;
 use crate::api::kv::Key;
 use crate::id::{Index, SessionId};
 use crate::store::Store;
@@ -40,6 +41,9 @@ enum Next {
     Checks(Option<(Name, Name)>),
     Places(Option<Name>),
     Marks(Option<Subject>),
+    Sessioned,
+    SessionMarks(Option<Name>),
+    Delays(Option<Key>),
     End,
     Nothing,
 }
@@ -128,7 +132,8 @@ impl Encoder {
         loop {
             let next = match &self.next {
                 Next::Sessions(after) => {
-                    let rows = store.sessions.after(*after).map(|id| (id, Row::Session(*id)));
+                    let rows =
+                        store.sessions.after(*after).map(|(id, session)| (id, Row::Session(Cow::Borrowed(&**session))));
                     match piece.fill(rows) {
                         Filled::All => Next::Entries(None),
                         Filled::UpTo(last) => Next::Sessions(last.copied().or(*after)),
@@ -162,6 +167,10 @@ impl Encoder {
                 | Next::Checks(_)
                 | Next::Places(_)
                 | Next::Marks(_) => catalog_rows(&store.catalog, &self.next, &mut piece),
+                Next::Sessioned if store.sessions.changed() == Index(0) => Next::End,
+                Next::Sessioned | Next::SessionMarks(_) | Next::Delays(_) => {
+                    session_rows(store, &self.next, &mut piece)
+                }
                 Next::Head | Next::End | Next::Nothing => return piece,
             };
             self.next = next;
@@ -228,11 +237,40 @@ fn catalog_rows(catalog: &Catalog, next: &Next, piece: &mut Piece) -> Next {
             let row = |subject, index: &Index| CatalogRow::Mark { index: *index, subject: Cow::Borrowed(subject) };
             let rows = catalog.marks_after(after.as_ref());
             match piece.fill(rows.map(|(subject, index)| (subject, Row::Catalog(row(subject, index))))) {
-                Filled::All => Next::End,
+                Filled::All => Next::Sessioned,
                 Filled::UpTo(last) => Next::Marks(last.or(after.as_ref()).cloned()),
             }
         }
         other => unreachable!("{other:?} is none of the catalog"),
+    }
+}
+
+/// Puts rows of what there is beside the sessions into a piece while they fit, and says what comes next.
+fn session_rows(store: &Store, next: &Next, piece: &mut Piece) -> Next {
+    match next {
+        Next::Sessioned => {
+            let changed = Row::Sessions(SessionRow::Changed(store.sessions.changed()));
+            match piece.fill([((), changed)].into_iter()) {
+                Filled::All => Next::SessionMarks(None),
+                Filled::UpTo(_) => Next::Sessioned,
+            }
+        }
+        Next::SessionMarks(after) => {
+            let rows = store.sessions.marks_after(after.as_ref());
+            let rows = rows.map(|(name, index)| (name, SessionRow::Mark { index, node: name.as_str() }));
+            match piece.fill(rows.map(|(name, row)| (name, Row::Sessions(row)))) {
+                Filled::All => Next::Delays(None),
+                Filled::UpTo(last) => Next::SessionMarks(last.or(after.as_ref()).cloned()),
+            }
+        }
+        Next::Delays(after) => {
+            let rows = store.kv.locks().delays_after(after.as_ref());
+            match piece.fill(rows.map(|(key, delay)| (key, Row::Sessions(SessionRow::Delay { delay: *delay, key })))) {
+                Filled::All => Next::End,
+                Filled::UpTo(last) => Next::Delays(last.or(after.as_ref()).cloned()),
+            }
+        }
+        other => unreachable!("{other:?} is none of the sessions"),
     }
 }
 

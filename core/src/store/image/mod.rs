@@ -26,7 +26,7 @@
 //!
 //! A row is the number of its kind, in one byte, and its fields. Rows come in the order of their kinds, and of their keys
 //! within a kind; each of the first kinds comes exactly once, but `Restoring` only if there is a restoration; and `Catalog`
-//! once, but with all that follow it only if the catalog was ever changed.
+//! once, but with all that follow it only if the catalog was ever changed; `Sessions` once behind it, if there ever was one.
 //!
 //! | kind | | fields |
 //! |---|---|---|
@@ -35,7 +35,7 @@
 //! | 2 | `Autopilot` | settings, create and modify index |
 //! | 3 | `Kv` | index of the last change of any key, floor of the tombstones |
 //! | 4 | `Restoring` | ID of the restoration that is under way, log index of its last step |
-//! | 5 | `Session` | its ID |
+//! | 5 | `Session` | ID, create index, name, node, checks, lock delay, behaviour, TTL as given and in nanoseconds |
 //! | 6 | `Entry` | create, modify and lock index, flags, session, key, value |
 //! | 7 | `Tombstone` | index of the deletion, key |
 //! | 8 | `Staged` | number of a staged piece, its bytes |
@@ -45,6 +45,9 @@
 //! | 12 | `Check` | create and modify index, node, ID, name, status, notes, output, service's ID and name |
 //! | 13 | `Place` | node, the numbers of its coordinate |
 //! | 14 | `Mark` | index of the last change of a subject of the catalog, the subject's kind and name |
+//! | 15 | `Sessions` | index at which any session last came or went |
+//! | 16 | `SessionsOf` | index at which a session of a node last came or went, the node's name in small letters |
+//! | 17 | `Delay` | index since when a key cannot be locked, for how long, key |
 //! | 255 | `End` | how many pieces and rows came before, checksum of the checksums of those pieces |
 //!
 //! New kinds get the next numbers, and whoever does not know one refuses the image. A new version of the format is needed
@@ -61,6 +64,7 @@ mod encoder;
 mod fields;
 mod frame;
 mod row;
+mod session_row;
 
 pub use decoder::Decoder;
 pub use encoder::Encoder;
@@ -147,59 +151,87 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::api::catalog::{Node, Registration};
+    use crate::api::session::Session;
     use crate::api::snapshot::Step;
     use crate::api::{Error, Response};
     use crate::id::{Index, SessionId};
     use crate::store::{Command, Store, kv};
+    use crate::time::Duration;
 
     const A: SessionId = SessionId(Uuid::from_u128(0xa));
     const B: SessionId = SessionId(Uuid::from_u128(0xb));
+    const GONE: SessionId = SessionId(Uuid::from_u128(0xdead));
 
-    fn put(store: &mut Store, key: &'static str, mode: kv::Mode) -> Result<Response, Error> {
-        let put = kv::Command::Put { key: key.into(), value: Bytes::new(), flags: 0, mode };
-        store.apply(store.index().next(), put.into()).response
+    fn apply(store: &mut Store, command: impl Into<Command>) -> Result<Response, Error> {
+        store.apply(store.index().next(), command.into()).response
     }
 
-    fn locked() -> Store {
+    fn lock(store: &mut Store, key: &'static str, session: SessionId) -> Result<Response, Error> {
+        let mode = kv::Mode::Lock { session, judged_at: store.visible_index() };
+        apply(store, kv::Command::Put { key: key.into(), value: Bytes::new(), flags: 0, mode })
+    }
+
+    fn begin(store: &mut Store, id: SessionId) {
+        let session = Session { id, lock_delay: Duration::from_secs(15), ..Session::plain() };
+        assert_eq!(apply(store, Command::CreateSession(Box::new(session))), Ok(Response::SessionCreated(id)));
+    }
+
+    /// A store with a node, on which these sessions live.
+    fn inhabited(sessions: &[SessionId]) -> Store {
         let mut store = Store::default();
         store.note_applied(Index(1));
-        store.sessions.ids.extend([B, A]);
-        for (key, session) in [("one", A), ("other", B)] {
-            assert_eq!(put(&mut store, key, kv::Mode::Lock(session)), Ok(Response::Done(true)));
+        let node = Node { name: "n".to_owned(), address: "x".to_owned(), ..Node::default() };
+        let registration = Registration { node, ..Registration::default() };
+        apply(&mut store, Command::Register(Box::new(registration))).unwrap();
+        sessions.iter().for_each(|id| begin(&mut store, *id));
+        store
+    }
+
+    /// One with a key that `A` holds, one that `B` holds, and one that another has held.
+    fn locked() -> Store {
+        let mut store = inhabited(&[B, A, GONE]);
+        for (key, session) in [("one", A), ("other", B), ("delayed", GONE)] {
+            assert_eq!(lock(&mut store, key, session), Ok(Response::Done(true)));
         }
+        apply(&mut store, Command::DestroySession { id: GONE, expired: true }).unwrap();
         store
     }
 
     #[test]
-    fn sessions_and_their_locks_come_back() {
+    fn sessions_their_locks_and_delays_come_back() {
         for piece_bytes in [0, 60, 1000] {
             let mut decoder = Decoder::new();
             Encoder::new(Bytes::new(), locked(), piece_bytes).try_for_each(|piece| decoder.feed(&piece)).unwrap();
             let (_, store) = decoder.finish().unwrap();
             assert!(store == locked());
-            assert!(store.session_exists(A) && store.session_exists(B));
+            assert!(store.session_exists(A) && store.session_exists(B) && !store.session_exists(GONE));
+            assert!(store.lock_delay(b"delayed").is_some_and(|delay| delay.length == Duration::from_secs(15)));
         }
     }
 
     #[test]
     fn a_restoration_replaces_the_sessions_too() {
-        let mut store = Store::default();
-        store.note_applied(Index(1));
         let own = SessionId(Uuid::from_u128(0xc));
-        store.sessions.ids.insert(own);
-        assert_eq!(put(&mut store, "one", kv::Mode::Lock(own)), Ok(Response::Done(true)));
+        let mut store = inhabited(&[own]);
+        assert_eq!(lock(&mut store, "one", own), Ok(Response::Done(true)));
         let pieces: Vec<Bytes> = Encoder::new(Bytes::new(), locked(), 60).collect();
         let id = Uuid::from_u128(1);
         let count = u32::try_from(pieces.len()).unwrap();
+        let before = store.visible_index();
         let steps = (0..).zip(pieces).map(|(number, bytes)| Step::Piece { number, bytes });
         for step in steps.chain([Step::Finish { pieces: count }]) {
-            let applied = store.apply(store.index().next(), Command::Restore { id, step });
-            assert_eq!(applied.response, Ok(Response::Done(true)));
+            assert_eq!(apply(&mut store, Command::Restore { id, step }), Ok(Response::Done(true)));
         }
-        assert_eq!(put(&mut store, "new", kv::Mode::Lock(own)), Err(Error::InvalidSession(own.to_string())));
-        assert_eq!(put(&mut store, "one", kv::Mode::Lock(B)), Ok(Response::Done(false)));
-        assert_eq!(put(&mut store, "one", kv::Mode::Unlock(A)), Ok(Response::Done(true)));
-        assert_eq!(put(&mut store, "one", kv::Mode::Lock(B)), Ok(Response::Done(true)));
+        assert_eq!(lock(&mut store, "new", own), Err(Error::InvalidSession(own.to_string())));
+        assert_eq!(lock(&mut store, "one", B), Ok(Response::Done(false)));
+        let unlock = kv::Mode::Unlock(A);
+        let put = kv::Command::Put { key: "one".into(), value: Bytes::new(), flags: 0, mode: unlock };
+        assert_eq!(apply(&mut store, put), Ok(Response::Done(true)));
+        assert_eq!(lock(&mut store, "one", B), Ok(Response::Done(true)));
+        let judged_before = kv::Mode::Lock { session: B, judged_at: before };
+        let put = kv::Command::Put { key: "delayed".into(), value: Bytes::new(), flags: 0, mode: judged_before };
+        assert_eq!(apply(&mut store, put), Ok(Response::Done(false)), "who judged knew nothing of the image's delays");
     }
 
     #[test]

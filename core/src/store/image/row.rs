@@ -1,12 +1,16 @@
 //! The rows of an image and their bytes. The [module's page](super) has the table.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use uuid::Uuid;
 
 use super::catalog_row::{self, CatalogRow};
 use super::fields::{BadRow, Fields};
+use super::session_row::{self, SessionRow, put_session, take_session};
 use crate::api::kv::Entry;
 use crate::api::operator::Autopilot;
+use crate::api::session::Session;
 use crate::id::{Index, SessionId};
 use crate::time::Duration;
 
@@ -18,11 +22,12 @@ pub(super) enum Row<'a> {
     Autopilot(Autopilot),
     Kv { changed: Index, floor: Index },
     Restoring { id: Uuid, touched: Index },
-    Session(SessionId),
+    Session(Cow<'a, Session>),
     Entry(EntryRow<'a>),
     Tombstone { index: Index, key: &'a [u8] },
     Staged { number: u32, bytes: &'a [u8] },
     Catalog(CatalogRow<'a>),
+    Sessions(SessionRow<'a>),
     End(End),
 }
 
@@ -86,6 +91,7 @@ impl<'a> Row<'a> {
             Self::Tombstone { .. } => kind::TOMBSTONE,
             Self::Staged { .. } => kind::STAGED,
             Self::Catalog(row) => row.kind(),
+            Self::Sessions(row) => row.kind(),
             Self::End(_) => kind::END,
         }
     }
@@ -98,11 +104,16 @@ impl<'a> Row<'a> {
             Self::Autopilot(_) => 1 + 12 + 8 + 12 + 16,
             Self::Kv { .. } => 16,
             Self::Restoring { .. } => 24,
-            Self::Session(_) => 16,
+            Self::Session(session) => {
+                let mut length = 0;
+                put_session(session, &mut length);
+                length
+            }
             Self::Entry(entry) => 32 + OPTION_BYTES + 8 + entry.key.len() + entry.value.len(),
             Self::Tombstone { key, .. } => 8 + 4 + key.len(),
             Self::Staged { bytes, .. } => 4 + 4 + bytes.len(),
             Self::Catalog(row) => row.len(),
+            Self::Sessions(row) => row.len(),
             Self::End(_) => 16,
         }
     }
@@ -134,7 +145,7 @@ impl<'a> Row<'a> {
                 out.extend_from_slice(id.as_bytes());
                 put_u64(out, touched.0);
             }
-            Self::Session(id) => out.extend_from_slice(id.0.as_bytes()),
+            Self::Session(session) => put_session(session, out),
             Self::Entry(entry) => {
                 put_u64(out, entry.create_index.0);
                 put_u64(out, entry.modify_index.0);
@@ -153,6 +164,7 @@ impl<'a> Row<'a> {
                 put_bytes(out, bytes);
             }
             Self::Catalog(row) => row.encode(out),
+            Self::Sessions(row) => row.put_into(out),
             Self::End(end) => {
                 out.extend_from_slice(&end.pieces.to_le_bytes());
                 put_u64(out, end.rows);
@@ -182,7 +194,7 @@ impl<'a> Row<'a> {
             }),
             kind::KV => Self::Kv { changed: fields.index()?, floor: fields.index()? },
             kind::RESTORING => Self::Restoring { id: fields.uuid()?, touched: fields.index()? },
-            kind::SESSION => Self::Session(SessionId(fields.uuid()?)),
+            kind::SESSION => Self::Session(Cow::Owned(take_session(&mut fields)?)),
             kind::ENTRY => Self::Entry(EntryRow {
                 create_index: fields.index()?,
                 modify_index: fields.index()?,
@@ -197,6 +209,9 @@ impl<'a> Row<'a> {
             kind::END => Self::End(End { pieces: fields.u32()?, rows: fields.u64()?, checksums: fields.u32()? }),
             kind @ catalog_row::kind::CATALOG..=catalog_row::kind::MARK => {
                 Self::Catalog(CatalogRow::decode(kind, &mut fields)?)
+            }
+            kind @ session_row::kind::CHANGED..=session_row::kind::DELAY => {
+                Self::Sessions(SessionRow::decode(kind, &mut fields)?)
             }
             unknown => return Err(BadRow::Unknown(unknown)),
         };
@@ -271,7 +286,20 @@ mod tests {
             Row::Autopilot(settings),
             Row::Kv { changed: Index(5), floor: Index(6) },
             Row::Restoring { id, touched: Index(7) },
-            Row::Session(SessionId(id)),
+            Row::Session(Cow::Owned(Session {
+                id: SessionId(id),
+                checks: vec!["a".to_owned(), "b".to_owned()],
+                lock_delay: Duration::from_millis(1500),
+                behavior: crate::api::session::Behavior::Delete,
+                ttl: crate::api::session::Ttl { text: "10s".to_owned(), nanos: 10_000_000_000 },
+                ..Session::plain()
+            })),
+            Row::Sessions(SessionRow::Changed(Index(12))),
+            Row::Sessions(SessionRow::Mark { index: Index(13), node: "n" }),
+            Row::Sessions(SessionRow::Delay {
+                delay: crate::store::Delay { since: Index(14), length: Duration::from_secs(15) },
+                key,
+            }),
             Row::Entry(entry),
             Row::Entry(EntryRow { session: Some(SessionId(id)), value: b"", ..entry }),
             Row::Tombstone { index: Index(8), key },
@@ -288,7 +316,7 @@ mod tests {
             assert_eq!(Row::decode(&mut rest).as_ref(), Ok(&row));
             assert_eq!(rest, [77]);
         }
-        assert_eq!(Row::decode(&mut &[15][..]), Err(BadRow::Unknown(15)));
+        assert_eq!(Row::decode(&mut &[99][..]), Err(BadRow::Unknown(99)));
     }
 
     #[test]
