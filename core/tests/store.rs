@@ -79,7 +79,7 @@ impl Step {
                 Kv::Put { key, value, flags, mode }.into()
             }
             Self::Lock { key, session } => {
-                Kv::Put { key, value: Bytes::new(), flags: 0, mode: Mode::Lock(session) }.into()
+                Kv::Put { key, value: Bytes::new(), flags: 0, mode: Mode::Lock { session, judged_at: Index(0) } }.into()
             }
             Self::Unlock { key, session } => {
                 Kv::Put { key, value: Bytes::new(), flags: 0, mode: Mode::Unlock(session) }.into()
@@ -161,7 +161,7 @@ impl Model {
                 Ok(holds)
             }
             // No session can be made, so none holds anything.
-            Command::Kv(Kv::Put { mode: Mode::Lock(session), .. }) => Err(Error::InvalidSession(session.to_string())),
+            Command::Kv(Kv::Put { mode: Mode::Lock { session, .. }, .. }) => Err(Error::InvalidSession(session.to_string())),
             Command::Kv(Kv::Put { mode: Mode::Unlock(_), .. }) => Ok(false),
             Command::Kv(Kv::Delete { key, cas }) => match self.entries.get(key) {
                 Some(entry) if cas.is_some_and(|expected| expected != entry.modify_index) => Ok(false),
