@@ -97,6 +97,11 @@ impl<'c> Semaphore<'c> {
         entry::put(self.client, &self.key(), &[("cas", &index), ("flags", &flags)], value).await
     }
 
+    /// Removes the record, if nobody was quicker.
+    async fn remove(&self, found: &Found) -> Result<bool, client::Error> {
+        entry::delete(self.client, &self.key(), &[("cas", &found.modify_index.to_string())]).await
+    }
+
     /// Makes the key that shows that we are alive.
     async fn contend(&self, session: &str) -> Result<(), Error> {
         let mut patience = Patience::new(self.terms.retries);
@@ -136,7 +141,8 @@ impl<'c> Semaphore<'c> {
         self.write(&found).await.map_err(Failure::Update)
     }
 
-    /// Takes a session out of the record.
+    /// Takes a session out of the record. Who is the last removes the record with it, so that nothing is left over even
+    /// if nobody cleans up.
     async fn withdraw(&self, session: &str) -> Result<(), Error> {
         let mut patience = Patience::new(self.terms.retries);
         loop {
@@ -151,7 +157,11 @@ impl<'c> Semaphore<'c> {
             if !found.holders.remove(session) {
                 return Ok(());
             }
-            match self.write(&found).await {
+            let written = match found.holders.is_empty() {
+                true => self.remove(&found).await,
+                false => self.write(&found).await,
+            };
+            match written {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(error) => patience.ride_out(error).await.map_err(Self::update_error)?,
@@ -235,9 +245,7 @@ impl Recipe for Semaphore<'_> {
         if !found.holders.is_empty() {
             return Err(Error::InUse(Kind::Semaphore));
         }
-        let index = found.modify_index.to_string();
-        let removed = entry::delete(self.client, &self.key(), &[("cas", &index)]).await;
-        match removed.map_err(|error| Error::Write { doing: "remove semaphore", error })? {
+        match self.remove(&found).await.map_err(|error| Error::Write { doing: "remove semaphore", error })? {
             true => Ok(()),
             false => Err(Error::InUse(Kind::Semaphore)),
         }
