@@ -14,7 +14,7 @@
 //! | [`path`] | decoding and cleaning of paths |
 //! | `params` | query strings, consistency, `index` and `wait` |
 //! | `body` | reading of request bodies within a limit |
-//! | `parse`, `decode` | what is in them: JSON, and the fields of its objects |
+//! | [`parse`], `decode` | what is in them: JSON, and the fields of its objects |
 //! | [`definition`] | services and checks as people define them |
 //! | `kv`, `session`, `status`, `agent`, `catalog`, `health`, `event`, `coordinate`, `operator` | one subject each: request in, JSON out |
 //! | `shown` | nodes, services and checks as JSON |
@@ -43,7 +43,7 @@ mod kv;
 mod operator;
 mod options;
 mod params;
-mod parse;
+pub mod parse;
 pub mod path;
 mod reply;
 mod respond;
