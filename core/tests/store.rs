@@ -161,7 +161,9 @@ impl Model {
                 Ok(holds)
             }
             // No session can be made, so none holds anything.
-            Command::Kv(Kv::Put { mode: Mode::Lock { session, .. }, .. }) => Err(Error::InvalidSession(session.to_string())),
+            Command::Kv(Kv::Put { mode: Mode::Lock { session, .. }, .. }) => {
+                Err(Error::InvalidSession(session.to_string()))
+            }
             Command::Kv(Kv::Put { mode: Mode::Unlock(_), .. }) => Ok(false),
             Command::Kv(Kv::Delete { key, cas }) => match self.entries.get(key) {
                 Some(entry) if cas.is_some_and(|expected| expected != entry.modify_index) => Ok(false),
