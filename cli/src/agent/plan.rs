@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use addresses::{advertised, http_addresses, ip, joinable, port};
 use lictor_core::api::agent::Settings;
-use lictor_core::config::{Config, Gossip, Local};
+use lictor_core::config::{Config, Exec, Gossip, Local};
 use lictor_core::gossip;
 use lictor_core::id::PeerId;
 use lictor_core::raft::{self, Configuration};
@@ -53,6 +53,7 @@ pub(crate) struct Plan {
     /// Its port is filled in once it is known.
     gossip: Gossip,
     pub(crate) local: Local,
+    exec: Exec,
     /// Ports that are shown to people and not served.
     pub(crate) shown_ports: ShownPorts,
     pub(crate) settings: Settings,
@@ -167,6 +168,8 @@ impl Plan {
             gossip: gossip(&draft, SocketAddr::new(gossip_advertise, gossip_port), &settings)?,
             shown_ports: shown_ports(&draft),
             unfit: words::protocol(draft.protocol.unwrap_or(2), role.server).err(),
+            // Who tries things out alone may have anything run; others must say that they want it.
+            exec: Exec { enabled: !draft.disable_remote_exec.unwrap_or(!dev), ..Exec::default() },
             local: local(draft)?,
             settings,
             warnings,
@@ -189,6 +192,7 @@ impl Plan {
             server: settings.server,
             gossip,
             local: Local { time_of_day, ..self.local.clone() },
+            exec: self.exec.clone(),
             bootstrap: self.founds.then(|| Configuration::new([(id, address)])),
             raft: raft::Options::with_multiplier(self.raft_multiplier),
             settings: settings.clone(),
@@ -362,6 +366,16 @@ mod tests {
         let told = Draft { skip_leave_on_interrupt: Some(false), leave_on_terminate: Some(true), ..server() };
         let told = Plan::of(told).unwrap();
         assert!(told.leaving.on_interrupt && told.leaving.on_terminate);
+    }
+
+    #[test]
+    fn commands_are_run_for_others_only_where_that_was_asked_for() {
+        let enabled = |draft: Draft, disable_remote_exec| {
+            let plan = Plan::of(Draft { disable_remote_exec, ..draft }).unwrap();
+            plan.config(PeerId::numbered(1), PORTS).exec.enabled
+        };
+        assert_eq!((enabled(server(), None), enabled(dev(), None)), (false, true));
+        assert_eq!((enabled(server(), Some(false)), enabled(dev(), Some(true))), (true, false));
     }
 
     #[test]
