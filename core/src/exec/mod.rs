@@ -5,4 +5,5 @@
 //! fires an event that names it; each agent that is meant acknowledges, runs it, and writes what comes of it. The layout is that
 //! of Consul, so that either end may be Consul's: [`layout`] is what both ends know.
 
+pub mod initiator;
 pub mod layout;
