@@ -1,4 +1,4 @@
-//! A small HTTP client for the commands: one request, one connection.
+//! A small HTTP client: one request, one connection.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -16,6 +16,7 @@ use hyper::{HeaderMap, Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// How long to wait for a connection.
@@ -44,6 +45,23 @@ pub(crate) struct Options {
     /// Let any server answer, leader or not: quicker, and perhaps out of date.
     #[arg(long)]
     stale: bool,
+}
+
+impl Options {
+    /// The datacenter that is meant, if one is named.
+    pub(crate) fn datacenter(&self) -> Option<String> {
+        (!self.datacenter.is_empty()).then(|| self.datacenter.clone())
+    }
+
+    /// Whether any server may answer.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    /// The same, for a client that asks an agent of its own datacenter unless a request says otherwise.
+    pub(crate) fn in_its_own_datacenter(self) -> Self {
+        Self { datacenter: String::new(), ..self }
+    }
 }
 
 /// The options of commands that concern the very agent that they reach. Consul's older ones reached it by another protocol
@@ -77,21 +95,51 @@ pub(crate) struct Client {
 /// What an agent answered.
 #[derive(Debug)]
 pub(crate) struct Answer {
+    /// The status code.
     pub(crate) status: StatusCode,
+    /// `X-Consul-Index`, if there is one.
+    pub(crate) index: Option<u64>,
+    /// The body; empty if it was written elsewhere.
     pub(crate) body: Bytes,
 }
 
 /// Why there is no answer. The texts are those of Consul's own client.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    /// Nobody is there.
     #[error("{method} {url}: dial tcp {authority}: {reason} (is an agent running there?)")]
-    Dial { method: &'static str, url: String, authority: String, reason: String },
+    Dial {
+        /// What was tried.
+        method: &'static str,
+        /// Of what.
+        url: String,
+        /// Where.
+        authority: String,
+        /// Why it failed.
+        reason: String,
+    },
+    /// The connection ended before the answer did.
     #[error("{method} {url}: {reason}")]
-    Broken { method: &'static str, url: String, reason: String },
+    Broken {
+        /// What was tried.
+        method: &'static str,
+        /// Of what.
+        url: String,
+        /// What became of it.
+        reason: String,
+    },
+    /// The agent answered, but not as it was hoped.
     #[error("Unexpected response code: {}{}", status.as_u16(), Parenthesised(text))]
-    Status { status: StatusCode, text: String },
+    Status {
+        /// Its status code.
+        status: StatusCode,
+        /// What it said besides.
+        text: String,
+    },
+    /// This client cannot do what it is asked for.
     #[error("{0}")]
     Unsupported(String),
+    /// What came cannot be written where it was to go.
     #[error("cannot write what came: {0}")]
     Output(io::Error),
 }
@@ -125,6 +173,16 @@ impl Error {
                 format!("Error connecting to Consul agent: dial tcp {authority}: {reason}")
             }
             _ => format!("Error {doing}: {self}"),
+        }
+    }
+
+    /// Whether it may be gone when the same is tried again.
+    #[must_use]
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Dial { .. } | Self::Broken { .. } => true,
+            Self::Status { status, .. } => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
+            Self::Unsupported(_) | Self::Output(_) => false,
         }
     }
 
@@ -200,12 +258,41 @@ impl Client {
         })
     }
 
+    /// A client of the agent at an address, `host:port`.
+    #[must_use]
+    pub(crate) fn at(authority: impl Into<String>) -> Self {
+        Self {
+            authority: authority.into(),
+            token: None,
+            basic_auth: None,
+            datacenter: String::new(),
+            stale: false,
+            rpc: None,
+        }
+    }
+
+    /// Sends a request below `/v1/`, as it is: `-stale` has no say in it. For those who do several things at once.
+    pub(crate) async fn ask(
+        &self,
+        method: &Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Result<Answer, Error> {
+        let request = self.request(method, path, query, Full::new(body.into()))?;
+        let failure = self.failure(&request);
+        self.exchange(request, &failure, None).await
+    }
+
+    /// `stale`, if any server may answer.
+    #[must_use]
+    pub(crate) fn staleness(&self) -> Option<(&'static str, &'static str)> {
+        self.stale.then_some(("stale", ""))
+    }
+
     /// Asks for something below `/v1/`.
     pub(crate) fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Answer, Error> {
-        let mut query = query.to_vec();
-        if self.stale {
-            query.push(("stale", ""));
-        }
+        let query: Vec<_> = query.iter().copied().chain(self.staleness()).collect();
         self.send(&Method::GET, path, &query, Bytes::new())
     }
 
@@ -316,9 +403,12 @@ impl Client {
         let stream = self.connect(failure).await?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| failure.broken(&error))?;
-        let driving = tokio::spawn(connection);
+        // Dropped together with this future, should nobody wait for the answer any more.
+        let mut driving = JoinSet::new();
+        driving.spawn(connection);
         let response = sender.send_request(request).await.map_err(|error| failure.broken(&error))?;
         let status = response.status();
+        let index = response.headers().get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
         let mut incoming = response.into_body();
         let body = match out {
             Some(out) if status == StatusCode::OK => {
@@ -331,8 +421,7 @@ impl Client {
             }
             _ => incoming.collect().await.map_err(|error| failure.broken(&error))?.to_bytes(),
         };
-        driving.abort();
-        Ok(Answer { status, body })
+        Ok(Answer { status, index, body })
     }
 
     /// Path and query of a request, with what is the same for all.
@@ -360,7 +449,11 @@ impl Client {
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+/// What [`Client::ask`] needs to run in.
+///
+/// # Errors
+/// If the system has no means left for it.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| Error::Unsupported(format!("cannot use the network: {error}")))
 }
@@ -494,7 +587,7 @@ mod tests {
 
     #[test]
     fn statuses_are_told_as_consul_tells_them() {
-        let answer = |status, body: &'static str| Answer { status, body: Bytes::from_static(body.as_bytes()) };
+        let answer = |status, body: &'static str| Answer { status, index: None, body: Bytes::from_static(body.as_bytes()) };
         let error = answer(StatusCode::INTERNAL_SERVER_ERROR, "No cluster leader").ok().unwrap_err();
         assert_eq!(error.to_string(), "Unexpected response code: 500 (No cluster leader)");
         let error = answer(StatusCode::INTERNAL_SERVER_ERROR, "No cluster leader").found().unwrap_err();

@@ -160,7 +160,7 @@ impl Model {
                 }
                 Ok(holds)
             }
-            // No session can be made, so none holds anything.
+            // No session is made here, so none holds anything; `sessions.rs` is about those that are.
             Command::Kv(Kv::Put { mode: Mode::Lock { session, .. }, .. }) => {
                 Err(Error::InvalidSession(session.to_string()))
             }
@@ -183,11 +183,7 @@ impl Model {
                 self.tombstones.retain(|_, at| *at > *up_to);
                 Ok(true)
             }
-            Command::SetAutopilot { .. }
-            | Command::Restore { .. }
-            | Command::Register(_)
-            | Command::Deregister(_)
-            | Command::UpdateCoordinates(_) => panic!("no step makes {command}"),
+            _ => panic!("no step makes {command}"),
         };
         if matches!(command, Command::Kv(Kv::Delete { .. } | Kv::DeleteTree { .. })) {
             for key in &touched {

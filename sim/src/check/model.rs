@@ -61,7 +61,8 @@ impl Model {
             | Command::UpdateCoordinates(_)
             | Command::CreateSession(_)
             | Command::DestroySession { .. }
-            | Command::EndLockDelays(_) => return Ok(()),
+            | Command::EndLockDelays(_)
+            | Command::Txn(_) => return Ok(()),
         };
         match command {
             kv::Command::Put { key, value, flags, mode } => {
