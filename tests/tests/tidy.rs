@@ -102,19 +102,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("server", &["gossip", "id"]),
     ("leader", &["api", "config", "coordinate", "gossip", "id", "raft", "server", "sight", "store", "time"]),
     ("local", &["api", "config", "error", "file", "id", "keep", "probe", "rng", "time", "wire"]),
-    ("exec", &["api", "event", "id", "time"]),
+    ("exec", &["api", "config", "event", "id", "time"]),
     ("peer", &["api", "id", "raft"]),
     ("wire", &["peer"]),
     ("wal", &["file", "id", "raft", "time", "wire"]),
     ("recovery", &["file", "id", "keep", "raft", "snapshot", "store", "wal", "wire"]),
     ("config", &["api", "gossip", "id", "raft", "time", "wal"]),
     ("view", &["api", "config", "id", "local", "raft", "sight", "snapshot", "store", "time"]),
-    ("io", &["api", "file", "id", "local", "peer", "probe", "raft", "store", "time", "view", "wire"]),
+    ("io", &["api", "exec", "file", "id", "local", "peer", "probe", "raft", "store", "time", "view", "wire"]),
     (
         "agent",
         &[
-            "api", "config", "error", "event", "file", "gossip", "id", "io", "keep", "leader", "local", "peer", "raft",
-            "recovery", "rng", "server", "sight", "snapshot", "store", "time", "view", "wal", "watch", "wire",
+            "api", "config", "error", "event", "exec", "file", "gossip", "id", "io", "keep", "leader", "local", "peer",
+            "raft", "recovery", "rng", "server", "sight", "snapshot", "store", "time", "view", "wal", "watch", "wire",
         ],
     ),
 ];

@@ -208,6 +208,8 @@ impl World {
             }
             // Nothing in this world is checked.
             Output::Probe(_) | Output::CancelProbe(_) => {}
+            // Nor is anything run for others: no agent of this world has that enabled.
+            Output::Child(_) => {}
             Output::Notice(notice) => self.hear(host, &notice)?,
         }
         Ok(())
@@ -293,6 +295,7 @@ impl World {
             | Notice::Pool(_)
             | Notice::Left
             | Notice::Local(_)
+            | Notice::Exec(_)
             | Notice::Servers(_)
             | Notice::OrderObeyed => {}
         }
