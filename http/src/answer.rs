@@ -137,6 +137,7 @@ where
             Endpoint::Coordinate(endpoint) => {
                 self.asked(|form| coordinate::ask(endpoint, form), head, &params, body).await
             }
+            Endpoint::Acl => reply::plain(StatusCode::UNAUTHORIZED, "ACL support disabled"),
             Endpoint::Elsewhere(to) => reply::moved(&head.method, format!("/v1/{to}").as_bytes(), head.query()),
             Endpoint::Unknown => reply::plain(StatusCode::NOT_FOUND, "there is no such endpoint\n"),
         }

@@ -18,13 +18,15 @@ pub(crate) enum Endpoint<'p> {
     Session(session::Endpoint<'p>),
     Operator(Tool),
     Snapshot,
+    /// Access control, whatever is asked of it: no agent has it.
+    Acl,
     /// A path that means another one, below `/v1/`.
     Elsewhere(&'static str),
     Unknown,
 }
 
 /// The paths below `/v1/` that name nothing.
-const PLAIN: [(&str, Endpoint<'static>); 29] = [
+const PLAIN: [(&str, Endpoint<'static>); 33] = [
     ("status/leader", Endpoint::StatusLeader),
     ("status/peers", Endpoint::StatusPeers),
     ("agent/self", Endpoint::Agent(agent::Endpoint::Itself)),
@@ -54,13 +56,17 @@ const PLAIN: [(&str, Endpoint<'static>); 29] = [
     ("session/create", Endpoint::Session(session::Endpoint::Create)),
     ("session/list", Endpoint::Session(session::Endpoint::List)),
     ("snapshot", Endpoint::Snapshot),
+    ("acl/create", Endpoint::Acl),
+    ("acl/update", Endpoint::Acl),
+    ("acl/list", Endpoint::Acl),
+    ("acl/replication", Endpoint::Acl),
 ];
 
 type Named = for<'p> fn(&'p [u8]) -> Endpoint<'p>;
 
 /// The paths below `/v1/` that end with a name: whatever follows, slashes too, or nothing at all. Without the slash before
 /// the name they lead to the path with it.
-const NAMED: [(&str, Named); 21] = [
+const NAMED: [(&str, Named); 24] = [
     ("kv/", |key| Endpoint::Kv(key)),
     ("health/service/", |name| Endpoint::Health(health::Endpoint::Service(name))),
     ("health/node/", |name| Endpoint::Health(health::Endpoint::Node(name))),
@@ -73,6 +79,9 @@ const NAMED: [(&str, Named); 21] = [
     ("session/info/", |id| Endpoint::Session(session::Endpoint::Info(id))),
     ("session/node/", |name| Endpoint::Session(session::Endpoint::Node(name))),
     ("event/fire/", |name| Endpoint::Event(event::Endpoint::Fire(name))),
+    ("acl/destroy/", |_| Endpoint::Acl),
+    ("acl/info/", |_| Endpoint::Acl),
+    ("acl/clone/", |_| Endpoint::Acl),
     ("agent/join/", |address| Endpoint::Agent(agent::Endpoint::Join(address))),
     ("agent/force-leave/", |node| Endpoint::Agent(agent::Endpoint::ForceLeave(node))),
     ("agent/service/deregister/", |id| service(agent::service::Endpoint::Deregister(id))),
@@ -143,6 +152,8 @@ mod tests {
             ("/v1/coordinate/nodes", Endpoint::Coordinate(coordinate::Endpoint::Nodes)),
             ("/v1/operator/raft/peer", Endpoint::Operator(Tool::RaftPeer)),
             ("/v1/snapshot", Endpoint::Snapshot),
+            ("/v1/acl/list", Endpoint::Acl),
+            ("/v1/acl/info/x", Endpoint::Acl),
         ];
         for (path, expected) in cases {
             assert_eq!(endpoint(path.as_bytes()), expected, "{path}");
@@ -156,6 +167,7 @@ mod tests {
             "/v1/operator/",
             "/v1/operator",
             "/v1/snapshot/",
+            "/v1/acl/nosuch",
             "/v1/status/leader/",
             "/v1/status/",
             "/v1/status",

@@ -17,8 +17,8 @@ pub enum Action {
     Start {
         /// No two commands of one agent's life have the same.
         id: RunId,
-        /// What to run. A line is one for `/bin/sh -c`; so is the path of a script, which the owner puts into a file that only it
-        /// and the command can read, and removes when the command is over.
+        /// What to run. A line is one for `/bin/sh -c`. A script is put into a file that only the agent's user can read, and that
+        /// is there as long as the command runs; `/bin/sh` reads it, unless it begins with `#!`.
         order: Order,
         /// How many bytes of its output the owner may tell, before it is told to read on. What is beyond waits in the pipe, and
         /// the command waits with it.
