@@ -36,6 +36,7 @@ mod coordinate;
 mod decode;
 pub mod definition;
 mod event;
+pub mod exec;
 mod health;
 mod hooks;
 mod json;

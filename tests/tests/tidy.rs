@@ -102,7 +102,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("server", &["gossip", "id"]),
     ("leader", &["api", "config", "coordinate", "gossip", "id", "raft", "server", "sight", "store", "time"]),
     ("local", &["api", "config", "error", "file", "id", "keep", "probe", "rng", "time", "wire"]),
-    ("exec", &["api", "config", "id", "time"]),
+    ("exec", &["api", "config", "event", "id", "time"]),
     ("peer", &["api", "id", "raft"]),
     ("wire", &["peer"]),
     ("wal", &["file", "id", "raft", "time", "wire"]),

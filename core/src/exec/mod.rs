@@ -12,6 +12,7 @@
 //! | `chunk.rs` | its output, in pieces |
 //! | `child.rs` | commands, as an owner runs them |
 //! | `news.rs` | what an operator may want to know |
+//! | [`initiator`] | the other end: who wants something run |
 //!
 //! [`Runner`] is the agent's side: one machine, pure like all others, that knows nothing of the agent around it. Its doors:
 //! [`Runner::summon`] for events, [`Runner::handle_answer`] and [`Runner::handle_child`] for news of what was ordered,
@@ -19,6 +20,7 @@
 
 pub mod child;
 mod chunk;
+pub mod initiator;
 mod job;
 pub mod layout;
 mod news;
