@@ -14,7 +14,7 @@ use crate::event::{self, ShownEvent};
 use crate::operator::{ShownAutopilot, ShownConfiguration, ShownHealth};
 use crate::reply::{self, HttpResponse, Layout};
 use crate::shown::ShownChecks;
-use crate::{catalog, coordinate, health, kv, status};
+use crate::{catalog, coordinate, health, kv, status, txn};
 
 /// How an answer is to be shown.
 #[derive(Clone, Copy)]
@@ -43,7 +43,7 @@ pub(crate) fn respond(reply: Reply, view: View<'_>) -> HttpResponse {
     };
     match response {
         Response::SessionCreated(_) | Response::Renewed(_) | Response::Sessions(_) => unreachable!("no endpoint yet"),
-        Response::Txn(_) => unreachable!("no endpoint yet"),
+        Response::Txn(outcome) => txn::outcome(&outcome, layout),
         Response::QueryCreated(_) | Response::Queries(_) | Response::Executed(_) | Response::Explained(_) => {
             unreachable!("no endpoint yet")
         }

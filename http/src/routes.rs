@@ -17,13 +17,14 @@ pub(crate) enum Endpoint<'p> {
     Coordinate(coordinate::Endpoint),
     Operator(Tool),
     Snapshot,
+    Txn,
     /// A path that means another one, below `/v1/`.
     Elsewhere(&'static str),
     Unknown,
 }
 
 /// The paths below `/v1/` that name nothing.
-const PLAIN: [(&str, Endpoint<'static>); 27] = [
+const PLAIN: [(&str, Endpoint<'static>); 28] = [
     ("status/leader", Endpoint::StatusLeader),
     ("status/peers", Endpoint::StatusPeers),
     ("agent/self", Endpoint::Agent(agent::Endpoint::Itself)),
@@ -51,6 +52,7 @@ const PLAIN: [(&str, Endpoint<'static>); 27] = [
     ("operator/autopilot/health", Endpoint::Operator(Tool::AutopilotHealth)),
     ("operator/keyring", Endpoint::Operator(Tool::Keyring)),
     ("snapshot", Endpoint::Snapshot),
+    ("txn", Endpoint::Txn),
 ];
 
 type Named = for<'p> fn(&'p [u8]) -> Endpoint<'p>;
@@ -133,6 +135,7 @@ mod tests {
             ("/v1/coordinate/nodes", Endpoint::Coordinate(coordinate::Endpoint::Nodes)),
             ("/v1/operator/raft/peer", Endpoint::Operator(Tool::RaftPeer)),
             ("/v1/snapshot", Endpoint::Snapshot),
+            ("/v1/txn", Endpoint::Txn),
         ];
         for (path, expected) in cases {
             assert_eq!(endpoint(path.as_bytes()), expected, "{path}");
