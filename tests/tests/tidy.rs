@@ -97,6 +97,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("event", &["api", "gossip", "id", "wire"]),
     ("store", &["api", "coordinate", "id", "time"]),
     ("snapshot", &["api", "file", "id", "raft", "store", "wire"]),
+    ("prepared", &["api", "coordinate", "duration", "event", "rng", "store", "time"]),
     ("watch", &["api", "id", "store"]),
     ("sight", &["api", "coordinate", "id"]),
     ("server", &["gossip", "id"]),
@@ -112,7 +113,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "agent",
         &[
-            "api", "config", "error", "event", "file", "gossip", "id", "io", "keep", "leader", "local", "peer", "raft",
+            "api", "config", "error", "event", "file", "gossip", "id", "io", "keep", "leader", "local", "peer", "prepared", "raft",
             "recovery", "rng", "server", "sight", "snapshot", "store", "time", "view", "wal", "watch", "wire",
         ],
     ),
