@@ -25,7 +25,7 @@ use crate::params::Params;
 use crate::reply::{self, HttpResponse, Refusal};
 use crate::respond::{View, respond};
 use crate::routes::{Endpoint, endpoint};
-use crate::{agent, catalog, coordinate, event, health, kv, path, snapshot, txn};
+use crate::{agent, catalog, coordinate, event, health, kv, path, query, snapshot, txn};
 
 /// What a request brings along, beside its body. It travels in the request's extensions: a filter for
 /// each of its pieces would be moved about at every step of the chain.
@@ -136,6 +136,7 @@ where
             Endpoint::Catalog(endpoint) => self.asked(|form| catalog::ask(endpoint, form), head, &params, body).await,
             Endpoint::Health(endpoint) => self.asked(|form| health::ask(endpoint, form), head, &params, body).await,
             Endpoint::Event(endpoint) => self.asked(|form| event::ask(endpoint, form), head, &params, body).await,
+            Endpoint::Query(endpoint) => self.asked(|form| query::ask(endpoint, form), head, &params, body).await,
             Endpoint::Txn => self.asked(txn::ask, head, &params, body).await,
             Endpoint::Coordinate(endpoint) => {
                 self.asked(|form| coordinate::ask(endpoint, form), head, &params, body).await

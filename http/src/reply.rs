@@ -72,7 +72,7 @@ pub(crate) struct Layout {
 fn status_of(error: &Error) -> StatusCode {
     match error {
         Error::BadDefinition(_) | Error::BadCheckStatus(_) | Error::NoServiceNamed => StatusCode::BAD_REQUEST,
-        Error::ServiceNotRegistered(_) => StatusCode::NOT_FOUND,
+        Error::ServiceNotRegistered(_) | Error::NoSuchQuery => StatusCode::NOT_FOUND,
         Error::ValueTooLarge { .. }
         | Error::RegistrationTooLarge { .. }
         | Error::TxnTooLong { .. }
@@ -274,6 +274,8 @@ mod tests {
             (Error::BadCheckStatus("bogus".into()), 400),
             (Error::ServiceNotRegistered("s".into()), 404),
             (Error::NoTtl("c".into()), 500),
+            (Error::NoSuchQuery, 404),
+            (Error::BadQuery("x".into()), 500),
             (Error::RegistrationTooLarge { limit: 1 }, 413),
             (Error::ValueTooLarge { limit: 524_288 }, 413),
             (Error::TxnTooLong { count: 65, limit: 64 }, 413),

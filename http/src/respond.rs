@@ -14,7 +14,8 @@ use crate::event::{self, ShownEvent};
 use crate::operator::{ShownAutopilot, ShownConfiguration, ShownHealth};
 use crate::reply::{self, HttpResponse, Layout};
 use crate::shown::ShownChecks;
-use crate::{catalog, coordinate, health, kv, status, txn};
+use crate::query::{ShownId, ShownQuery};
+use crate::{catalog, coordinate, health, kv, query, status, txn};
 
 /// How an answer is to be shown.
 #[derive(Clone, Copy)]
@@ -44,9 +45,13 @@ pub(crate) fn respond(reply: Reply, view: View<'_>) -> HttpResponse {
     match response {
         Response::SessionCreated(_) | Response::Renewed(_) | Response::Sessions(_) => unreachable!("no endpoint yet"),
         Response::Txn(outcome) => txn::outcome(&outcome, layout),
-        Response::QueryCreated(_) | Response::Queries(_) | Response::Executed(_) | Response::Explained(_) => {
-            unreachable!("no endpoint yet")
+        Response::QueryCreated(id) => reply::json(&ShownId { id }, layout),
+        Response::Queries(read) => {
+            let shown: Vec<ShownQuery<'_>> = read.value.iter().map(|query| ShownQuery::from(&**query)).collect();
+            reply::read(&read.meta, &shown, layout)
         }
+        Response::Executed(read) => query::executed(&read, layout),
+        Response::Explained(read) => query::explained(&read, layout),
         Response::Done(done) => reply::json(&done, layout),
         Response::KvEntries(read) => kv::entries(&read, layout),
         Response::KvKeys(read) => kv::keys(&read, layout),

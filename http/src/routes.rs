@@ -1,7 +1,7 @@
 //! All paths on one page.
 
 use crate::operator::Tool;
-use crate::{agent, catalog, coordinate, event, health};
+use crate::{agent, catalog, coordinate, event, health, query};
 
 /// An endpoint, with what its path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,7 @@ pub(crate) enum Endpoint<'p> {
     Coordinate(coordinate::Endpoint),
     Operator(Tool),
     Snapshot,
+    Query(query::Endpoint<'p>),
     Txn,
     /// A path that means another one, below `/v1/`.
     Elsewhere(&'static str),
@@ -24,7 +25,7 @@ pub(crate) enum Endpoint<'p> {
 }
 
 /// The paths below `/v1/` that name nothing.
-const PLAIN: [(&str, Endpoint<'static>); 28] = [
+const PLAIN: [(&str, Endpoint<'static>); 29] = [
     ("status/leader", Endpoint::StatusLeader),
     ("status/peers", Endpoint::StatusPeers),
     ("agent/self", Endpoint::Agent(agent::Endpoint::Itself)),
@@ -52,14 +53,15 @@ const PLAIN: [(&str, Endpoint<'static>); 28] = [
     ("operator/autopilot/health", Endpoint::Operator(Tool::AutopilotHealth)),
     ("operator/keyring", Endpoint::Operator(Tool::Keyring)),
     ("snapshot", Endpoint::Snapshot),
+    ("query", Endpoint::Query(query::Endpoint::All)),
     ("txn", Endpoint::Txn),
 ];
 
 type Named = for<'p> fn(&'p [u8]) -> Endpoint<'p>;
 
 /// The paths below `/v1/` that end with a name: whatever follows, slashes too, or nothing at all. Without the slash before
-/// the name they lead to the path with it.
-const NAMED: [(&str, Named); 17] = [
+/// the name they lead to the path with it, if there is no such path.
+const NAMED: [(&str, Named); 18] = [
     ("kv/", |key| Endpoint::Kv(key)),
     ("health/service/", |name| Endpoint::Health(health::Endpoint::Service(name))),
     ("health/node/", |name| Endpoint::Health(health::Endpoint::Node(name))),
@@ -68,6 +70,7 @@ const NAMED: [(&str, Named); 17] = [
     ("catalog/service/", |name| Endpoint::Catalog(catalog::Endpoint::Service(name))),
     ("catalog/node/", |name| Endpoint::Catalog(catalog::Endpoint::Node(name))),
     ("event/fire/", |name| Endpoint::Event(event::Endpoint::Fire(name))),
+    ("query/", |path| Endpoint::Query(query::Endpoint::One(path))),
     ("agent/join/", |address| Endpoint::Agent(agent::Endpoint::Join(address))),
     ("agent/force-leave/", |node| Endpoint::Agent(agent::Endpoint::ForceLeave(node))),
     ("agent/service/deregister/", |id| service(agent::service::Endpoint::Deregister(id))),
@@ -93,6 +96,9 @@ pub(crate) fn endpoint(path: &[u8]) -> Endpoint<'_> {
         return Endpoint::Root;
     }
     let Some(path) = path.strip_prefix(b"/v1/") else { return Endpoint::Unknown };
+    if let Some((_, endpoint)) = PLAIN.iter().find(|(plain, _)| plain.as_bytes() == path) {
+        return *endpoint;
+    }
     for (prefix, named) in NAMED {
         match path.strip_prefix(prefix.as_bytes()) {
             Some(name) => return named(name),
@@ -102,8 +108,7 @@ pub(crate) fn endpoint(path: &[u8]) -> Endpoint<'_> {
             None => {}
         }
     }
-    let plain = PLAIN.iter().find(|(plain, _)| plain.as_bytes() == path);
-    plain.map_or(Endpoint::Unknown, |(_, endpoint)| *endpoint)
+    Endpoint::Unknown
 }
 
 #[cfg(test)]
@@ -136,6 +141,8 @@ mod tests {
             ("/v1/operator/raft/peer", Endpoint::Operator(Tool::RaftPeer)),
             ("/v1/snapshot", Endpoint::Snapshot),
             ("/v1/txn", Endpoint::Txn),
+            ("/v1/query", Endpoint::Query(query::Endpoint::All)),
+            ("/v1/query/a/execute", Endpoint::Query(query::Endpoint::One(b"a/execute"))),
         ];
         for (path, expected) in cases {
             assert_eq!(endpoint(path.as_bytes()), expected, "{path}");
