@@ -25,7 +25,7 @@ use crate::params::Params;
 use crate::reply::{self, HttpResponse, Refusal};
 use crate::respond::{View, respond};
 use crate::routes::{Endpoint, endpoint};
-use crate::{agent, catalog, coordinate, event, health, kv, path, query, snapshot, txn};
+use crate::{agent, catalog, coordinate, event, health, kv, path, query, session, snapshot, txn};
 
 /// What a request brings along, beside its body. It travels in the request's extensions: a filter for
 /// each of its pieces would be moved about at every step of the chain.
@@ -138,9 +138,11 @@ where
             Endpoint::Event(endpoint) => self.asked(|form| event::ask(endpoint, form), head, &params, body).await,
             Endpoint::Query(endpoint) => self.asked(|form| query::ask(endpoint, form), head, &params, body).await,
             Endpoint::Txn => self.asked(txn::ask, head, &params, body).await,
+            Endpoint::Session(endpoint) => self.asked(|form| session::ask(endpoint, form), head, &params, body).await,
             Endpoint::Coordinate(endpoint) => {
                 self.asked(|form| coordinate::ask(endpoint, form), head, &params, body).await
             }
+            Endpoint::Acl => reply::plain(StatusCode::UNAUTHORIZED, "ACL support disabled"),
             Endpoint::Elsewhere(to) => reply::moved(&head.method, format!("/v1/{to}").as_bytes(), head.query()),
             Endpoint::Unknown => reply::plain(StatusCode::NOT_FOUND, "there is no such endpoint\n"),
         }

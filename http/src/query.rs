@@ -1,7 +1,7 @@
 //! `/v1/query*`: prepared queries.
 
-use lictor_core::api::prepared::{Failover, Found, Query, Request, Service, Template};
 use lictor_core::api::Read;
+use lictor_core::api::prepared::{Failover, Found, Query, Request, Service, Template};
 use serde::Serialize;
 use uuid::Uuid;
 use warp::http::{Method, StatusCode};
@@ -203,10 +203,7 @@ impl<'q> From<&'q Query> for ShownQuery<'q> {
             template: ShownTemplate { kind: &template.kind, regexp: &template.regexp },
             service: ShownService {
                 service,
-                failover: ShownFailover {
-                    nearest_n: failover.nearest_n,
-                    datacenters: failover.datacenters.as_deref(),
-                },
+                failover: ShownFailover { nearest_n: failover.nearest_n, datacenters: failover.datacenters.as_deref() },
                 only_passing: *only_passing,
                 near,
                 tags: tags.as_deref(),
@@ -281,7 +278,10 @@ mod tests {
         for (query, expected) in [("", 0), ("limit=", 0), ("limit=3", 3), ("limit=%2B3", 3), ("limit=-3", 0)] {
             assert_eq!(limit(query), Ok(expected), "{query}");
         }
-        for (query, why) in [("limit=x", "\"x\": invalid syntax"), ("limit=99999999999999999999", "\"99999999999999999999\": value out of range")] {
+        for (query, why) in [
+            ("limit=x", "\"x\": invalid syntax"),
+            ("limit=99999999999999999999", "\"99999999999999999999\": value out of range"),
+        ] {
             assert_eq!(limit(query), Err(format!("Bad limit: strconv.ParseInt: parsing {why}")), "{query}");
         }
     }

@@ -12,10 +12,10 @@ use crate::ask::Shape;
 use crate::catalog::ShownNodeServices;
 use crate::event::{self, ShownEvent};
 use crate::operator::{ShownAutopilot, ShownConfiguration, ShownHealth};
+use crate::query::{ShownId, ShownQuery};
 use crate::reply::{self, HttpResponse, Layout};
 use crate::shown::ShownChecks;
-use crate::query::{ShownId, ShownQuery};
-use crate::{catalog, coordinate, health, kv, query, status, txn};
+use crate::{catalog, coordinate, health, kv, query, session, status, txn};
 
 /// How an answer is to be shown.
 #[derive(Clone, Copy)]
@@ -43,7 +43,6 @@ pub(crate) fn respond(reply: Reply, view: View<'_>) -> HttpResponse {
         (Err(error), _) => return reply::failed(&error),
     };
     match response {
-        Response::SessionCreated(_) | Response::Renewed(_) | Response::Sessions(_) => unreachable!("no endpoint yet"),
         Response::Txn(outcome) => txn::outcome(&outcome, layout),
         Response::QueryCreated(id) => reply::json(&ShownId { id }, layout),
         Response::Queries(read) => {
@@ -52,6 +51,9 @@ pub(crate) fn respond(reply: Reply, view: View<'_>) -> HttpResponse {
         }
         Response::Executed(read) => query::executed(&read, layout),
         Response::Explained(read) => query::explained(&read, layout),
+        Response::SessionCreated(id) => reply::json(&session::created(id), layout),
+        Response::Renewed(renewed) => reply::json(&session::sessions(&[renewed]), layout),
+        Response::Sessions(read) => reply::read(&read.meta, &session::sessions(&read.value), layout),
         Response::Done(done) => reply::json(&done, layout),
         Response::KvEntries(read) => kv::entries(&read, layout),
         Response::KvKeys(read) => kv::keys(&read, layout),

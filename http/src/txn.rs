@@ -68,9 +68,9 @@ fn value_of(op: &Value) -> Result<Bytes, String> {
     };
     match value {
         None | Some(Value::Null) => Ok(Bytes::new()),
-        Some(Value::String(text)) => decoded(text).map_err(|at| {
-            format!("failed to decode value: illegal base64 data at input byte {at}")
-        }),
+        Some(Value::String(text)) => {
+            decoded(text).map_err(|at| format!("failed to decode value: illegal base64 data at input byte {at}"))
+        }
         Some(other) => Err(format!("unexpected value type: {}", decode::go_type(other))),
     }
 }
@@ -219,7 +219,9 @@ mod tests {
         for (text, at) in cases {
             assert_eq!(decoded(text), Err(at), "{text}");
         }
-        for (text, value) in [("", &b""[..]), ("dg==", b"v"), ("d\r\ng=\n=", b"v"), ("dh==", b"v"), ("//79", b"\xff\xfe\xfd")] {
+        for (text, value) in
+            [("", &b""[..]), ("dg==", b"v"), ("d\r\ng=\n=", b"v"), ("dh==", b"v"), ("//79", b"\xff\xfe\xfd")]
+        {
             assert_eq!(decoded(text), Ok(Bytes::from_static(value)), "{text}");
         }
     }

@@ -286,10 +286,7 @@ impl World {
                 self.on_order_late(id);
                 Ok(())
             }
-            Event::Register => {
-                self.on_register();
-                Ok(())
-            }
+            Event::Register => self.on_register(),
             Event::Trouble(number) => self.on_trouble(number),
             Event::Over(over) => self.on_over(over),
             Event::Ask { client } => self.on_ask(client),

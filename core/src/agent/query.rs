@@ -63,7 +63,9 @@ impl Agent {
         if let Request::Operator(_) | Request::Snapshot(_) = open.call.request {
             return self.show(ticket);
         }
-        if let Request::Prepared(prepared::Request::Execute { .. } | prepared::Request::Explain { .. }) = open.call.request {
+        if let Request::Prepared(prepared::Request::Execute { .. } | prepared::Request::Explain { .. }) =
+            open.call.request
+        {
             return self.ask_query(ticket);
         }
         let Some(answer) = query(&self.store, &open.call.request) else { return };

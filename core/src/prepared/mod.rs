@@ -114,10 +114,7 @@ mod tests {
         assert_eq!(check(&template("name_prefix_match", "^(.*)$", "${match(1)}")), Ok(()));
         let cases = [
             (template("nope", "", "s"), "Bad Template.Type 'nope'"),
-            (
-                template("name_prefix_match", "(", "s"),
-                "Bad Regexp: error parsing regexp: missing closing ): `(`",
-            ),
+            (template("name_prefix_match", "(", "s"), "Bad Regexp: error parsing regexp: missing closing ): `(`"),
             (
                 template("name_prefix_match", "", "a${name.middle}"),
                 "Bad format 'a${name.middle}' in Service.Service: unknown variable accessed: name.middle",

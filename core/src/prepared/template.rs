@@ -61,7 +61,9 @@ impl<'a> Names<'a> {
             let text = |found: regex::bytes::Match<'_>| String::from_utf8_lossy(found.as_bytes()).into_owned();
             let captures = regexp.captures(full.as_bytes());
             // A group that took no part is empty.
-            groups.extend(captures.iter().flat_map(|found| found.iter().map(|group| group.map(text).unwrap_or_default())));
+            groups.extend(
+                captures.iter().flat_map(|found| found.iter().map(|group| group.map(text).unwrap_or_default())),
+            );
         }
         Ok(Self { full, prefix, suffix, groups })
     }

@@ -162,10 +162,7 @@ mod tests {
             (restore(Step::Abort), "restore 00000000-0000-0000-0000-000000000009 abort"),
             (Command::Txn(vec![delete(), txn::Op::Get(key.clone())]), r"txn delete a/\xff;get a/\xff"),
             (Command::Txn(vec![txn::Op::Refused("no".to_owned())]), "txn refused \"no\""),
-            (
-                Command::Prepared(prepared::Command::Delete(id)),
-                "delete-query 00000000-0000-0000-0000-000000000009",
-            ),
+            (Command::Prepared(prepared::Command::Delete(id)), "delete-query 00000000-0000-0000-0000-000000000009"),
         ];
         for (command, text) in commands {
             assert_eq!(command.to_string(), text);

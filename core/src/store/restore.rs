@@ -159,8 +159,18 @@ impl Store {
     /// the indexes.
     fn become_image(&mut self, id: Uuid, image: Self) {
         let above = image.visible_index().next();
-        let Self { applied: _, shift: _, restored_at: _, restored: _, staging: _, kv, catalog, sessions, queries, autopilot } =
-            image;
+        let Self {
+            applied: _,
+            shift: _,
+            restored_at: _,
+            restored: _,
+            staging: _,
+            kv,
+            catalog,
+            sessions,
+            queries,
+            autopilot,
+        } = image;
         self.shift = self.shift.max(above.0.saturating_sub(self.applied.0));
         let at = self.visible_index();
         self.kv = kv.restored(at);

@@ -192,11 +192,13 @@ impl World {
 
     fn look_whether_settled(&mut self, after: Duration) -> Verdict {
         type Check = (fn(&mut World) -> Verdict, Duration);
-        let checks: [Check; 4] = [
+        let sync = Duration::from_millis(self.plan.pool.as_ref().map_or(0, |pool| pool.sync_ms));
+        let checks: [Check; 5] = [
             (|world| world.all_meet(), self.time_to_meet()),
             (|world| world.all_equal(), self.time_to_agree()),
             (|world| world.catalog_agrees(), self.time_to_register()),
             (Self::everybody_hears, self.time_to_register() + self.time_to_meet()),
+            (Self::tags_stay, self.time_to_register() + self.time_to_meet() + sync * 8),
         ];
         for (check, bound) in checks {
             if let Err(why) = check(self) {

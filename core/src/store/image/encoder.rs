@@ -7,8 +7,8 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::catalog_row::CatalogRow;
-use super::query_row::QueryRow;
 use super::frame::{HEADER_BYTES, Header, MAX_PAYLOAD_BYTES};
+use super::query_row::QueryRow;
 use super::row::{End, EntryRow, Row, State};
 use super::session_row::SessionRow;
 use crate::api::kv::Key;
