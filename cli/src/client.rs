@@ -49,17 +49,17 @@ pub struct Options {
 
 impl Options {
     /// The datacenter that is meant, if one is named.
-    pub(crate) fn datacenter(&self) -> Option<String> {
+    pub fn datacenter(&self) -> Option<String> {
         (!self.datacenter.is_empty()).then(|| self.datacenter.clone())
     }
 
     /// Whether any server may answer.
-    pub(crate) fn is_stale(&self) -> bool {
+    pub fn is_stale(&self) -> bool {
         self.stale
     }
 
     /// The same, for a client that asks an agent of its own datacenter unless a request says otherwise.
-    pub(crate) fn in_its_own_datacenter(self) -> Self {
+    pub fn in_its_own_datacenter(self) -> Self {
         Self { datacenter: String::new(), ..self }
     }
 }

@@ -1,7 +1,7 @@
 //! All paths on one page.
 
 use crate::operator::Tool;
-use crate::{agent, catalog, coordinate, event, health, session};
+use crate::{agent, catalog, coordinate, event, health, query, session};
 
 /// An endpoint, with what its path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(crate) enum Endpoint<'p> {
     Session(session::Endpoint<'p>),
     Operator(Tool),
     Snapshot,
+    Query(query::Endpoint<'p>),
+    Txn,
     /// Access control, whatever is asked of it: no agent has it.
     Acl,
     /// A path that means another one, below `/v1/`.
@@ -26,7 +28,7 @@ pub(crate) enum Endpoint<'p> {
 }
 
 /// The paths below `/v1/` that name nothing.
-const PLAIN: [(&str, Endpoint<'static>); 33] = [
+const PLAIN: [(&str, Endpoint<'static>); 35] = [
     ("status/leader", Endpoint::StatusLeader),
     ("status/peers", Endpoint::StatusPeers),
     ("agent/self", Endpoint::Agent(agent::Endpoint::Itself)),
@@ -56,6 +58,8 @@ const PLAIN: [(&str, Endpoint<'static>); 33] = [
     ("session/create", Endpoint::Session(session::Endpoint::Create)),
     ("session/list", Endpoint::Session(session::Endpoint::List)),
     ("snapshot", Endpoint::Snapshot),
+    ("query", Endpoint::Query(query::Endpoint::All)),
+    ("txn", Endpoint::Txn),
     ("acl/create", Endpoint::Acl),
     ("acl/update", Endpoint::Acl),
     ("acl/list", Endpoint::Acl),
@@ -65,8 +69,8 @@ const PLAIN: [(&str, Endpoint<'static>); 33] = [
 type Named = for<'p> fn(&'p [u8]) -> Endpoint<'p>;
 
 /// The paths below `/v1/` that end with a name: whatever follows, slashes too, or nothing at all. Without the slash before
-/// the name they lead to the path with it.
-const NAMED: [(&str, Named); 24] = [
+/// the name they lead to the path with it, if there is no such path.
+const NAMED: [(&str, Named); 25] = [
     ("kv/", |key| Endpoint::Kv(key)),
     ("health/service/", |name| Endpoint::Health(health::Endpoint::Service(name))),
     ("health/node/", |name| Endpoint::Health(health::Endpoint::Node(name))),
@@ -79,6 +83,7 @@ const NAMED: [(&str, Named); 24] = [
     ("session/info/", |id| Endpoint::Session(session::Endpoint::Info(id))),
     ("session/node/", |name| Endpoint::Session(session::Endpoint::Node(name))),
     ("event/fire/", |name| Endpoint::Event(event::Endpoint::Fire(name))),
+    ("query/", |path| Endpoint::Query(query::Endpoint::One(path))),
     ("acl/destroy/", |_| Endpoint::Acl),
     ("acl/info/", |_| Endpoint::Acl),
     ("acl/clone/", |_| Endpoint::Acl),
@@ -107,6 +112,9 @@ pub(crate) fn endpoint(path: &[u8]) -> Endpoint<'_> {
         return Endpoint::Root;
     }
     let Some(path) = path.strip_prefix(b"/v1/") else { return Endpoint::Unknown };
+    if let Some((_, endpoint)) = PLAIN.iter().find(|(plain, _)| plain.as_bytes() == path) {
+        return *endpoint;
+    }
     for (prefix, named) in NAMED {
         match path.strip_prefix(prefix.as_bytes()) {
             Some(name) => return named(name),
@@ -116,8 +124,7 @@ pub(crate) fn endpoint(path: &[u8]) -> Endpoint<'_> {
             None => {}
         }
     }
-    let plain = PLAIN.iter().find(|(plain, _)| plain.as_bytes() == path);
-    plain.map_or(Endpoint::Unknown, |(_, endpoint)| *endpoint)
+    Endpoint::Unknown
 }
 
 #[cfg(test)]
@@ -152,6 +159,9 @@ mod tests {
             ("/v1/coordinate/nodes", Endpoint::Coordinate(coordinate::Endpoint::Nodes)),
             ("/v1/operator/raft/peer", Endpoint::Operator(Tool::RaftPeer)),
             ("/v1/snapshot", Endpoint::Snapshot),
+            ("/v1/txn", Endpoint::Txn),
+            ("/v1/query", Endpoint::Query(query::Endpoint::All)),
+            ("/v1/query/a/execute", Endpoint::Query(query::Endpoint::One(b"a/execute"))),
             ("/v1/acl/list", Endpoint::Acl),
             ("/v1/acl/info/x", Endpoint::Acl),
         ];

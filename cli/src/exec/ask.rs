@@ -1,6 +1,5 @@
 //! An initiator's questions as requests by HTTP, and the answers as it knows them.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

@@ -62,7 +62,8 @@ impl Model {
             | Command::CreateSession(_)
             | Command::DestroySession { .. }
             | Command::EndLockDelays(_)
-            | Command::Txn(_) => return Ok(()),
+            | Command::Txn(_)
+            | Command::Prepared(_) => return Ok(()),
         };
         match command {
             kv::Command::Put { key, value, flags, mode } => {
