@@ -268,6 +268,8 @@ fn string(value: &Value) -> Option<String> {
 mod tests {
     use std::time::Duration;
 
+    use std::borrow::Cow;
+
     use super::*;
 
     fn shown(asked: impl Into<Request>) -> String {
