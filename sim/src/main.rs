@@ -33,7 +33,7 @@ enum Command {
         /// The seed.
         #[arg(long)]
         seed: u64,
-        /// What is exercised: kv, members, cluster or bench.
+        /// What is exercised: kv, members, cluster, locks or bench.
         #[arg(long, default_value = "kv")]
         scenario: Scenario,
     },
@@ -59,7 +59,7 @@ struct RunArgs {
     /// A file with a plan, as `lictor-sim plan` prints it.
     #[arg(long)]
     plan: Option<PathBuf>,
-    /// What is exercised: kv, members, cluster or bench.
+    /// What is exercised: kv, members, cluster, locks or bench.
     #[arg(long, default_value = "kv")]
     scenario: Scenario,
     /// How many client agents there are in a cluster, in place of what the seed says.
@@ -81,7 +81,7 @@ struct SwarmArgs {
     /// How many run at the same time; all processors if absent.
     #[arg(long)]
     jobs: Option<usize>,
-    /// What is exercised: kv, members, cluster or bench.
+    /// What is exercised: kv, members, cluster, locks or bench.
     #[arg(long, default_value = "kv")]
     scenario: Scenario,
     /// How many client agents there are in a cluster, in place of what the seed says.
@@ -193,7 +193,7 @@ fn replay(plan: &Plan) -> String {
             format!("lictor-sim run --seed {} --scenario cluster --agents {agents} --verbose", plan.seed)
         }
         Scenario::Kv => format!("lictor-sim run --seed {} --verbose", plan.seed),
-        scenario @ (Scenario::Members | Scenario::Cluster | Scenario::Bench) => {
+        scenario @ (Scenario::Members | Scenario::Cluster | Scenario::Locks | Scenario::Bench) => {
             format!("lictor-sim run --seed {} --scenario {scenario} --verbose", plan.seed)
         }
     }

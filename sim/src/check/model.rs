@@ -1,16 +1,20 @@
-//! What the key-value store should hold at each index: an implementation of our own, of the simplest kind,
-//! fed by the committed log. It keeps all versions of all keys.
+//! What the key-value store should hold at each index, and the sessions that hold its locks: an implementation of our own, of
+//! the simplest kind, fed by the committed log. It keeps all versions of all keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use lictor_core::api::kv::Entry;
 use lictor_core::api::operator::Autopilot;
-use lictor_core::id::Index;
+use lictor_core::api::session::Behavior;
+use lictor_core::id::{Index, SessionId};
 use lictor_core::raft::{self, Payload};
 use lictor_core::store::{Command, kv};
+use lictor_core::time::Duration;
 use lictor_core::wire;
 
+use super::lock::Token;
+use super::session::{End, Sessions};
 use super::{Verdict, ensure};
 use crate::history::writer_of;
 
@@ -28,6 +32,37 @@ pub(crate) struct Row {
     value: Bytes,
     flags: u64,
     created: Index,
+    locked: u64,
+    holder: Option<SessionId>,
+}
+
+impl Row {
+    /// Who holds the lock on the key, and by which token.
+    pub(crate) fn held(&self) -> Option<(SessionId, Token)> {
+        self.holder.map(|holder| (holder, Token::new(self.created, self.locked)))
+    }
+}
+
+/// That a key could not be locked for a while.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delayed {
+    pub(crate) since: Index,
+    pub(crate) length: Duration,
+    /// When that was struck out.
+    until: Option<Index>,
+}
+
+/// Something about sessions and locks that is worth a look at the clock.
+#[derive(Clone, Debug)]
+pub(crate) enum News {
+    /// A session has begun.
+    Created(SessionId),
+    /// A session has ended.
+    Ended(SessionId, End),
+    /// A key that was free was locked; the last holder whose session had ended left this delay behind.
+    Locked(Bytes, Option<Delayed>),
+    /// A key may be locked again.
+    Freed(Bytes, Delayed),
 }
 
 /// All versions of all keys.
@@ -38,6 +73,10 @@ pub(crate) struct Model {
     written: BTreeSet<usize>,
     /// The settings of the autopilot, and since when they hold.
     autopilot: Vec<Autopilot>,
+    pub(crate) sessions: Sessions,
+    delays: BTreeMap<Bytes, Vec<Delayed>>,
+    /// What nobody has looked at yet, and the index of each.
+    news: Vec<(Index, News)>,
     applied: Index,
 }
 
@@ -54,24 +93,36 @@ impl Model {
                 self.set_autopilot(&settings, cas);
                 return Ok(());
             }
-            Command::ReapTombstones { .. }
-            | Command::Restore { .. }
-            | Command::Register(_)
-            | Command::Deregister(_)
-            | Command::UpdateCoordinates(_)
-            | Command::CreateSession(_)
-            | Command::DestroySession { .. }
-            | Command::EndLockDelays(_) => return Ok(()),
+            Command::Register(registration) => {
+                self.sessions.register(&registration);
+                return self.end_unsound();
+            }
+            Command::Deregister(what) => {
+                self.sessions.deregister(&what);
+                return self.end_unsound();
+            }
+            Command::CreateSession(session) => {
+                if self.sessions.create(self.applied, &session) {
+                    self.news.push((self.applied, News::Created(session.id)));
+                }
+                return Ok(());
+            }
+            Command::DestroySession { id, expired } => {
+                return self.end_session(id, if expired { End::Expired } else { End::Destroyed });
+            }
+            Command::EndLockDelays(keys) => {
+                keys.iter().for_each(|(key, since)| self.end_delay(key, *since));
+                return Ok(());
+            }
+            Command::ReapTombstones { .. } | Command::Restore { .. } | Command::UpdateCoordinates(_) => return Ok(()),
         };
         match command {
             kv::Command::Put { key, value, flags, mode } => {
-                let proceed = match mode {
-                    kv::Mode::Set => true,
-                    kv::Mode::Cas(expected) => self.modified(&key) == expected,
-                    kv::Mode::Lock { .. } | kv::Mode::Unlock(_) => false,
-                };
-                if proceed {
-                    self.put(key, value, flags)?;
+                if let Some((locked, holder)) = self.lock_after(&key, mode) {
+                    if let kv::Mode::Lock { .. } = mode {
+                        self.lift_delay(&key);
+                    }
+                    self.put(key, Row { value, flags, created: self.applied, locked, holder })?;
                 }
             }
             kv::Command::Delete { key, cas } => {
@@ -111,23 +162,120 @@ impl Model {
         concerned.filter_map(|(_, versions)| last(versions)).max().unwrap_or_default()
     }
 
-    fn put(&mut self, key: Bytes, value: Bytes, flags: u64) -> Verdict {
-        if let Some(writer) = writer_of(&value) {
+    /// How often the key was locked and who holds it after a put, if the put takes place.
+    fn lock_after(&self, key: &Bytes, mode: kv::Mode) -> Option<(u64, Option<SessionId>)> {
+        let row = self.latest(key).and_then(|version| version.row.as_ref());
+        let (locked, holder) = row.map_or((0, None), |row| (row.locked, row.holder));
+        match mode {
+            kv::Mode::Set => Some((0, holder)),
+            kv::Mode::Cas(expected) => (self.modified(key) == expected).then_some((0, holder)),
+            kv::Mode::Lock { session, judged_at } => {
+                let delayed_later = self.delay(key, self.applied).is_some_and(|delay| delay.since > judged_at);
+                let free = self.sessions.is_alive(session) && !delayed_later;
+                match holder {
+                    None => free.then_some((locked + 1, Some(session))),
+                    Some(holder) => (free && holder == session).then_some((locked, Some(session))),
+                }
+            }
+            kv::Mode::Unlock(session) => (holder == Some(session)).then_some((locked, None)),
+        }
+    }
+
+    fn put(&mut self, key: Bytes, row: Row) -> Verdict {
+        if let Some(writer) = writer_of(&row.value) {
             ensure!(self.written.insert(writer), "the write #{writer} took place twice, again at {}", self.applied);
         }
-        let index = self.applied;
-        let created = self.latest(&key).and_then(|version| version.row.as_ref()).map_or(index, |row| row.created);
-        let row = Some(Row { value, flags, created });
-        self.keys.entry(key).or_default().push(Version { index, row });
+        let before = self.latest(&key).and_then(|version| version.row.as_ref());
+        let created = before.map_or(self.applied, |before| before.created);
+        if row.holder.is_some() && before.is_none_or(|before| before.holder.is_none()) {
+            let last = self.delays.get(&key).and_then(|delays| delays.last()).copied();
+            self.news.push((self.applied, News::Locked(key.clone(), last)));
+        }
+        self.push(key, Some(Row { created, ..row }));
         Ok(())
     }
 
+    fn push(&mut self, key: Bytes, row: Option<Row>) {
+        self.keys.entry(key).or_default().push(Version { index: self.applied, row });
+    }
+
+    fn end_unsound(&mut self) -> Verdict {
+        self.sessions.unsound().into_iter().try_for_each(|id| self.end_session(id, End::Unsound))
+    }
+
+    /// A session ends: its keys are free or gone, and delayed.
+    fn end_session(&mut self, id: SessionId, why: End) -> Verdict {
+        let Some(session) = self.sessions.end(self.applied, id, why) else { return Ok(()) };
+        self.news.push((self.applied, News::Ended(id, why)));
+        let holds = |versions: &Vec<Version>| {
+            let row = versions.last().and_then(|version| version.row.clone());
+            row.filter(|row| row.holder == Some(id))
+        };
+        let held: Vec<(Bytes, Row)> =
+            self.keys.iter().filter_map(|(key, versions)| Some((key.clone(), holds(versions)?))).collect();
+        for (key, row) in held {
+            if !session.lock_delay.is_zero() {
+                let delay = Delayed { since: self.applied, length: session.lock_delay, until: None };
+                self.lift_delay(&key);
+                self.delays.entry(key.clone()).or_default().push(delay);
+            }
+            let left = (session.behavior == Behavior::Release).then_some(Row { holder: None, ..row });
+            self.push(key, left);
+        }
+        Ok(())
+    }
+
+    /// Notes that a key may be locked again, if its delay is the one since then.
+    fn end_delay(&mut self, key: &Bytes, since: Index) {
+        if let Some(delay) = self.delay(key, self.applied).filter(|delay| delay.since == since) {
+            self.news.push((self.applied, News::Freed(key.clone(), delay)));
+            self.lift_delay(key);
+        }
+    }
+
+    fn lift_delay(&mut self, key: &Bytes) {
+        if let Some(last) = self.delays.get_mut(key).and_then(|delays| delays.last_mut()) {
+            last.until = last.until.or(Some(self.applied));
+        }
+    }
+
+    /// The delay of a key as of an index.
+    pub(crate) fn delay(&self, key: &Bytes, at: Index) -> Option<Delayed> {
+        let delays = self.delays.get(key)?;
+        delays.iter().rev().find(|delay| delay.since <= at).copied().filter(|d| d.until.is_none_or(|until| until > at))
+    }
+
+    /// All delays as of an index, by key.
+    pub(crate) fn delays_at(&self, at: Index) -> impl Iterator<Item = (&Bytes, Delayed)> {
+        self.delays.keys().filter_map(move |key| Some((key, self.delay(key, at)?)))
+    }
+
+    /// The last delay of a key, whether or not it is over.
+    pub(crate) fn last_delay(&self, key: &Bytes) -> Option<Delayed> {
+        self.delays.get(key)?.last().copied()
+    }
+
+    /// What is stored under a key by all that is committed, and since when.
+    pub(crate) fn row(&self, key: &Bytes) -> Option<(Index, &Row)> {
+        self.latest(key).and_then(|version| Some((version.index, version.row.as_ref()?)))
+    }
+
+    /// Whether nobody but this session has held a key since an index.
+    pub(crate) fn is_free_for(&self, key: &Bytes, session: SessionId, since: Index) -> bool {
+        let versions = self.keys.get(key).map(Vec::as_slice).unwrap_or_default();
+        let before = versions.partition_point(|version| version.index <= since).saturating_sub(1);
+        let holder = |version: &Version| version.row.as_ref().and_then(|row| row.holder);
+        versions[before..].iter().all(|version| holder(version).is_none_or(|holder| holder == session))
+    }
+
+    /// What has happened to sessions and locks since this was last asked.
+    pub(crate) fn take_news(&mut self) -> Vec<(Index, News)> {
+        std::mem::take(&mut self.news)
+    }
+
     fn delete(&mut self, key: &Bytes) {
-        let index = self.applied;
-        if self.latest(key).is_some_and(|version| version.row.is_some())
-            && let Some(versions) = self.keys.get_mut(key)
-        {
-            versions.push(Version { index, row: None });
+        if self.latest(key).is_some_and(|version| version.row.is_some()) {
+            self.push(key.clone(), None);
         }
     }
 
@@ -202,6 +350,8 @@ fn matches(keys: &[(&Bytes, &Vec<Version>)], entries: &[std::sync::Arc<Entry>], 
                 && entry.flags == row.flags
                 && entry.create_index == row.created
                 && entry.modify_index == *index
+                && entry.lock_index == row.locked
+                && entry.session == row.holder
         });
         if !same {
             return false;
