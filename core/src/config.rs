@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::api::agent::{Definitions, Settings};
 use crate::api::catalog::Meta;
+use crate::api::{Error, txn};
 use crate::gossip;
 use crate::id::PeerId;
 use crate::raft::{self, Configuration};
@@ -267,7 +268,7 @@ pub struct Limits {
     pub dead_after: Duration,
     /// The operations of a transaction (Consul's 64).
     pub txn_ops: usize,
-    /// Bytes of all keys and values of a transaction together: it is one entry of the log.
+    /// Bytes of all keys, values and whatever else is text of a transaction together: it is one entry of the log.
     pub txn_bytes: usize,
     /// The shortest time to live of a session (`session_ttl_min`, Consul's 10 s).
     pub session_ttl_min: Duration,
@@ -275,6 +276,33 @@ pub struct Limits {
     pub session_ttl_max: Duration,
     /// How long a deletion is remembered; longer than any query may block.
     pub tombstone_ttl: Duration,
+}
+
+impl Limits {
+    /// Refuses a transaction that is too long or too large.
+    ///
+    /// # Errors
+    /// What is too much, in Consul's words where it has the same limit.
+    pub fn check_txn(&self, txn: &txn::Request) -> Result<(), Error> {
+        let (count, limit) = (txn.ops.len(), self.txn_ops);
+        if count > limit {
+            return Err(Error::TxnTooLong { count, limit });
+        }
+        let mut total: usize = 0;
+        for txn::Op { verb, key, value, session, .. } in &txn.ops {
+            let (size, limit) = (value.len(), self.value_bytes);
+            if size > limit {
+                let key = String::from_utf8_lossy(key).into_owned();
+                return Err(Error::TxnValueTooLarge { key, size, limit });
+            }
+            if key.len() > self.key_bytes {
+                return Err(Error::KeyTooLarge { limit: self.key_bytes });
+            }
+            let word = if let txn::Verb::Unknown(word) = verb { word.len() } else { 0 };
+            total = total.saturating_add(key.len() + size + session.len() + word);
+        }
+        if total > self.txn_bytes { Err(Error::TxnTooLarge { limit: self.txn_bytes }) } else { Ok(()) }
+    }
 }
 
 impl Default for Limits {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::api::agent::Itself;
+use crate::api::txn::Outcome;
 use crate::api::{
     Call, Consistency, Error, Read, ReadMeta, Reply, Request, Response, agent, operator, snapshot, status,
 };
@@ -125,6 +126,10 @@ impl View {
         }
         if call.datacenter.as_ref().is_some_and(|dc| *dc != self.config.datacenter) {
             return Some(Err(Error::NoPathToDatacenter));
+        }
+        if let Request::Txn(txn) = &call.request {
+            // The core says what is wrong with it.
+            self.config.limits.check_txn(txn).ok()?;
         }
         if let Some(response) = self.look(now, &call.request) {
             return Some(Ok(response));
@@ -312,5 +317,6 @@ pub(crate) fn respond(answer: Answer, known_leader: bool, last_contact: Duration
         Body::HealthOf(value) => Response::HealthOf(Read { meta, value }),
         Body::Places(value) => Response::NodePlaces(Read { meta, value }),
         Body::Sessions(value) => Response::Sessions(Read { meta, value }),
+        Body::Txn(outcome) => Response::Txn(Outcome { read: Some(meta), ..outcome }),
     }
 }

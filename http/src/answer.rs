@@ -25,7 +25,7 @@ use crate::params::Params;
 use crate::reply::{self, HttpResponse, Refusal};
 use crate::respond::{View, respond};
 use crate::routes::{Endpoint, endpoint};
-use crate::{agent, catalog, coordinate, event, health, kv, path, snapshot};
+use crate::{agent, catalog, coordinate, event, health, kv, path, session, snapshot};
 
 /// What a request brings along, beside its body. It travels in the request's extensions: a filter for
 /// each of its pieces would be moved about at every step of the chain.
@@ -133,9 +133,11 @@ where
             Endpoint::Catalog(endpoint) => self.asked(|form| catalog::ask(endpoint, form), head, &params, body).await,
             Endpoint::Health(endpoint) => self.asked(|form| health::ask(endpoint, form), head, &params, body).await,
             Endpoint::Event(endpoint) => self.asked(|form| event::ask(endpoint, form), head, &params, body).await,
+            Endpoint::Session(endpoint) => self.asked(|form| session::ask(endpoint, form), head, &params, body).await,
             Endpoint::Coordinate(endpoint) => {
                 self.asked(|form| coordinate::ask(endpoint, form), head, &params, body).await
             }
+            Endpoint::Acl => reply::plain(StatusCode::UNAUTHORIZED, "ACL support disabled"),
             Endpoint::Elsewhere(to) => reply::moved(&head.method, format!("/v1/{to}").as_bytes(), head.query()),
             Endpoint::Unknown => reply::plain(StatusCode::NOT_FOUND, "there is no such endpoint\n"),
         }

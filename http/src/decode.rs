@@ -125,6 +125,13 @@ impl Fields<'_> {
         self.value(name).map(|value| self.as_texts(value, &path))
     }
 
+    /// A list of checks' IDs; `None` if it is not there.
+    pub(crate) fn check_ids(&self, name: &str) -> Option<Vec<String>> {
+        let path = self.path_of(name);
+        let elements = self.elements(self.value(name)?, &path).iter().enumerate();
+        Some(elements.map(|(at, value)| self.as_text(value, "types.CheckID", &format!("{path}[{at}]"))).collect())
+    }
+
     /// Texts by name; `None` if they are not there.
     pub(crate) fn pairs(&self, name: &str) -> Option<BTreeMap<String, String>> {
         self.entries(name, |value, path| self.as_text(value, "string", path))

@@ -16,7 +16,7 @@
 //! | `body` | reading of request bodies within a limit |
 //! | `parse`, `decode` | what is in them: JSON, and the fields of its objects |
 //! | [`definition`] | services and checks as people define them |
-//! | `kv`, `status`, `agent`, `catalog`, `health`, `event`, `coordinate`, `operator` | one subject each: request in, JSON out |
+//! | `kv`, `session`, `status`, `agent`, `catalog`, `health`, `event`, `coordinate`, `operator` | one subject each: request in, JSON out |
 //! | `shown` | nodes, services and checks as JSON |
 //! | `snapshot` | the state as a whole, out and in |
 //! | [`archive`] | the form of a snapshot |
@@ -49,6 +49,7 @@ mod reply;
 mod respond;
 mod routes;
 pub mod server;
+mod session;
 mod shown;
 mod snapshot;
 mod status;

@@ -44,6 +44,11 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, text)
     }
 
+    /// What the agent would say, where it need not be asked.
+    pub(crate) fn of(error: &Error) -> Self {
+        Self::new(status_of(error), error.to_string())
+    }
+
     /// A method that the endpoint does not have.
     pub(crate) fn wrong_method(method: &Method, allowed: &'static str) -> Self {
         let text = format!("method {method} not allowed here: use one of {allowed}");
@@ -72,7 +77,7 @@ pub(crate) struct Layout {
 fn status_of(error: &Error) -> StatusCode {
     match error {
         Error::BadDefinition(_) | Error::BadCheckStatus(_) | Error::NoServiceNamed => StatusCode::BAD_REQUEST,
-        Error::ServiceNotRegistered(_) => StatusCode::NOT_FOUND,
+        Error::ServiceNotRegistered(_) | Error::NoSuchSession(_) => StatusCode::NOT_FOUND,
         Error::ValueTooLarge { .. } | Error::RegistrationTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Error::KeyTooLarge { .. } => StatusCode::URI_TOO_LONG,
         Error::Busy { what: Busy::UncommittedBytes, .. } | Error::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
@@ -242,6 +247,8 @@ mod tests {
             (Error::NoLeader, 500),
             (Error::NoPathToDatacenter, 500),
             (Error::MissingSession, 500),
+            (Error::NoSuchSession("s".into()), 404),
+            (Error::BadBehavior("b".into()), 500),
             (Error::DiskFull, 500),
             (Error::MissingNodeOrAddress, 500),
             (Error::BadDefinition("Missing check name".into()), 400),

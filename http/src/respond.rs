@@ -14,7 +14,7 @@ use crate::event::{self, ShownEvent};
 use crate::operator::{ShownAutopilot, ShownConfiguration, ShownHealth};
 use crate::reply::{self, HttpResponse, Layout};
 use crate::shown::ShownChecks;
-use crate::{catalog, coordinate, health, kv, status};
+use crate::{catalog, coordinate, health, kv, session, status};
 
 /// How an answer is to be shown.
 #[derive(Clone, Copy)]
@@ -42,11 +42,13 @@ pub(crate) fn respond(reply: Reply, view: View<'_>) -> HttpResponse {
         (Err(error), _) => return reply::failed(&error),
     };
     match response {
-        Response::SessionCreated(_) | Response::Renewed(_) | Response::Sessions(_) => unreachable!("no endpoint yet"),
         Response::Txn(_) => unreachable!("no endpoint yet"),
         Response::QueryCreated(_) | Response::Queries(_) | Response::Executed(_) | Response::Explained(_) => {
             unreachable!("no endpoint yet")
         }
+        Response::SessionCreated(id) => reply::json(&session::created(id), layout),
+        Response::Renewed(renewed) => reply::json(&session::sessions(&[renewed]), layout),
+        Response::Sessions(read) => reply::read(&read.meta, &session::sessions(&read.value), layout),
         Response::Done(done) => reply::json(&done, layout),
         Response::KvEntries(read) => kv::entries(&read, layout),
         Response::KvKeys(read) => kv::keys(&read, layout),

@@ -1,7 +1,7 @@
 //! All paths on one page.
 
 use crate::operator::Tool;
-use crate::{agent, catalog, coordinate, event, health};
+use crate::{agent, catalog, coordinate, event, health, session};
 
 /// An endpoint, with what its path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,15 +15,18 @@ pub(crate) enum Endpoint<'p> {
     Health(health::Endpoint<'p>),
     Event(event::Endpoint<'p>),
     Coordinate(coordinate::Endpoint),
+    Session(session::Endpoint<'p>),
     Operator(Tool),
     Snapshot,
+    /// Access control, whatever is asked of it: no agent has it.
+    Acl,
     /// A path that means another one, below `/v1/`.
     Elsewhere(&'static str),
     Unknown,
 }
 
 /// The paths below `/v1/` that name nothing.
-const PLAIN: [(&str, Endpoint<'static>); 27] = [
+const PLAIN: [(&str, Endpoint<'static>); 33] = [
     ("status/leader", Endpoint::StatusLeader),
     ("status/peers", Endpoint::StatusPeers),
     ("agent/self", Endpoint::Agent(agent::Endpoint::Itself)),
@@ -50,14 +53,20 @@ const PLAIN: [(&str, Endpoint<'static>); 27] = [
     ("operator/autopilot/configuration", Endpoint::Operator(Tool::AutopilotConfiguration)),
     ("operator/autopilot/health", Endpoint::Operator(Tool::AutopilotHealth)),
     ("operator/keyring", Endpoint::Operator(Tool::Keyring)),
+    ("session/create", Endpoint::Session(session::Endpoint::Create)),
+    ("session/list", Endpoint::Session(session::Endpoint::List)),
     ("snapshot", Endpoint::Snapshot),
+    ("acl/create", Endpoint::Acl),
+    ("acl/update", Endpoint::Acl),
+    ("acl/list", Endpoint::Acl),
+    ("acl/replication", Endpoint::Acl),
 ];
 
 type Named = for<'p> fn(&'p [u8]) -> Endpoint<'p>;
 
 /// The paths below `/v1/` that end with a name: whatever follows, slashes too, or nothing at all. Without the slash before
 /// the name they lead to the path with it.
-const NAMED: [(&str, Named); 17] = [
+const NAMED: [(&str, Named); 24] = [
     ("kv/", |key| Endpoint::Kv(key)),
     ("health/service/", |name| Endpoint::Health(health::Endpoint::Service(name))),
     ("health/node/", |name| Endpoint::Health(health::Endpoint::Node(name))),
@@ -65,7 +74,14 @@ const NAMED: [(&str, Named); 17] = [
     ("health/state/", |state| Endpoint::Health(health::Endpoint::State(state))),
     ("catalog/service/", |name| Endpoint::Catalog(catalog::Endpoint::Service(name))),
     ("catalog/node/", |name| Endpoint::Catalog(catalog::Endpoint::Node(name))),
+    ("session/destroy/", |id| Endpoint::Session(session::Endpoint::Destroy(id))),
+    ("session/renew/", |id| Endpoint::Session(session::Endpoint::Renew(id))),
+    ("session/info/", |id| Endpoint::Session(session::Endpoint::Info(id))),
+    ("session/node/", |name| Endpoint::Session(session::Endpoint::Node(name))),
     ("event/fire/", |name| Endpoint::Event(event::Endpoint::Fire(name))),
+    ("acl/destroy/", |_| Endpoint::Acl),
+    ("acl/info/", |_| Endpoint::Acl),
+    ("acl/clone/", |_| Endpoint::Acl),
     ("agent/join/", |address| Endpoint::Agent(agent::Endpoint::Join(address))),
     ("agent/force-leave/", |node| Endpoint::Agent(agent::Endpoint::ForceLeave(node))),
     ("agent/service/deregister/", |id| service(agent::service::Endpoint::Deregister(id))),
@@ -130,9 +146,14 @@ mod tests {
             ("/v1/catalog/services", Endpoint::Catalog(catalog::Endpoint::Services)),
             ("/v1/health/state/any", Endpoint::Health(health::Endpoint::State(b"any"))),
             ("/v1/event/fire/ev/slash", Endpoint::Event(event::Endpoint::Fire(b"ev/slash"))),
+            ("/v1/session/create", Endpoint::Session(session::Endpoint::Create)),
+            ("/v1/session/info/x", Endpoint::Session(session::Endpoint::Info(b"x"))),
+            ("/v1/session/destroy", Endpoint::Elsewhere("session/destroy/")),
             ("/v1/coordinate/nodes", Endpoint::Coordinate(coordinate::Endpoint::Nodes)),
             ("/v1/operator/raft/peer", Endpoint::Operator(Tool::RaftPeer)),
             ("/v1/snapshot", Endpoint::Snapshot),
+            ("/v1/acl/list", Endpoint::Acl),
+            ("/v1/acl/info/x", Endpoint::Acl),
         ];
         for (path, expected) in cases {
             assert_eq!(endpoint(path.as_bytes()), expected, "{path}");
@@ -146,6 +167,7 @@ mod tests {
             "/v1/operator/",
             "/v1/operator",
             "/v1/snapshot/",
+            "/v1/acl/nosuch",
             "/v1/status/leader/",
             "/v1/status/",
             "/v1/status",
@@ -160,6 +182,9 @@ mod tests {
             "/v1/catalog",
             "/v1/health/",
             "/v1/health/nosuch",
+            "/v1/session",
+            "/v1/session/nosuch",
+            "/v1/session/list/",
             "/v1/event",
             "/v1/event/list/",
             "/v1/coordinate/nosuch",

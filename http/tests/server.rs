@@ -5,6 +5,7 @@ mod catalog;
 mod client;
 mod event;
 mod operator;
+mod session;
 mod snapshot;
 
 use std::future::{Ready, ready};

@@ -86,6 +86,18 @@ pub struct PoolPlan {
     /// How often each agent compares what is registered with it with the catalog; 0 for never.
     #[serde(default)]
     pub sync_ms: u64,
+    /// How many services the files of each agent define.
+    #[serde(default)]
+    pub services: usize,
+}
+
+/// What a cluster is to be like, in place of what its seed says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// How many client agents there are.
+    pub agents: Option<usize>,
+    /// How many services the files of each agent define.
+    pub services: usize,
 }
 
 /// An agent.

@@ -236,6 +236,12 @@ counts! {
         fenced: "fenced off",
         /// What became of clients.
         mishaps: "mishaps",
+        /// Times that all accounts were read.
+        counted: "counts of money",
+        /// Transactions that took place.
+        moved: "moves",
+        /// Transactions that failed.
+        failed: "failed moves",
     }
 }
 

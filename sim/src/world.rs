@@ -295,10 +295,7 @@ impl World {
                 self.on_order_late(id);
                 Ok(())
             }
-            Event::Register => {
-                self.on_register();
-                Ok(())
-            }
+            Event::Register => self.on_register(),
             Event::Locker { locker, step } => self.on_locker(locker, step),
             Event::LockLate(id) => {
                 self.on_lock_late(id);

@@ -53,6 +53,7 @@ pub(crate) struct Draft {
     pub(crate) serf_wan_port: Option<i32>,
     pub(crate) server: Option<bool>,
     pub(crate) server_port: Option<i32>,
+    pub(crate) session_ttl_min: Option<Duration>,
     pub(crate) skip_leave_on_interrupt: Option<bool>,
     pub(crate) start_join: Vec<String>,
     pub(crate) suspicion_mult: Option<u32>,
@@ -82,7 +83,7 @@ impl Draft {
             gossip_interval, gossip_nodes, http_addr, http_port, https_port, leave_drain_time, leave_on_terminate,
             log_level, node_id, node_name, pid_file, probe_interval, probe_timeout, protocol, raft_multiplier,
             reconnect_timeout, rejoin_after_leave, retransmit_mult, retry_interval, retry_max, rpc_port, serf_lan_bind,
-            serf_lan_port, serf_wan_port, server, server_port, skip_leave_on_interrupt, suspicion_mult,
+            serf_lan_port, serf_wan_port, server, server_port, session_ttl_min, skip_leave_on_interrupt, suspicion_mult,
         }
     }
 }

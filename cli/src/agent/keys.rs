@@ -60,6 +60,7 @@ const ACTING: &[&str] = &[
     "server",
     "service",
     "services",
+    "session_ttl_min",
     "skip_leave_on_interrupt",
     "start_join",
 ];
@@ -179,7 +180,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "serf_wan",
     "serf_wan_bind",
     "server_name",
-    "session_ttl_min",
     "start_join_wan",
     "statsd_addr",
     "statsite_addr",
@@ -275,6 +275,7 @@ impl Reading {
             // The former is later Consuls' name for it.
             "serf_lan" | "serf_lan_bind" => draft.serf_lan_bind = text(key, value)?,
             "server" => draft.server = truth(key, value)?,
+            "session_ttl_min" => draft.session_ttl_min = duration(key, value)?,
             "skip_leave_on_interrupt" => draft.skip_leave_on_interrupt = truth(key, value)?,
             "start_join" => draft.start_join = texts(key, value)?,
             "check" | "checks" | "service" | "services" => self.take_definitions(key, value)?,

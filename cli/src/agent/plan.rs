@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use addresses::{advertised, http_addresses, ip, joinable, port};
 use lictor_core::api::agent::Settings;
-use lictor_core::config::{Config, Gossip, Local};
+use lictor_core::config::{Config, Gossip, Limits, Local};
 use lictor_core::gossip;
 use lictor_core::id::PeerId;
 use lictor_core::raft::{self, Configuration};
@@ -52,6 +52,8 @@ pub(crate) struct Plan {
     pub(crate) leaving: Leaving,
     /// Its port is filled in once it is known.
     gossip: Gossip,
+    /// The shortest time to live of a session.
+    session_ttl_min: Duration,
     pub(crate) local: Local,
     /// Ports that are shown to people and not served.
     pub(crate) shown_ports: ShownPorts,
@@ -165,6 +167,7 @@ impl Plan {
             start_join: joinable(&draft.start_join)?,
             leaving,
             gossip: gossip(&draft, SocketAddr::new(gossip_advertise, gossip_port), &settings)?,
+            session_ttl_min: session_ttl_min(&draft)?,
             shown_ports: shown_ports(&draft),
             unfit: words::protocol(draft.protocol.unwrap_or(2), role.server).err(),
             local: local(draft)?,
@@ -191,6 +194,7 @@ impl Plan {
             local: Local { time_of_day, ..self.local.clone() },
             bootstrap: self.founds.then(|| Configuration::new([(id, address)])),
             raft: raft::Options::with_multiplier(self.raft_multiplier),
+            limits: Limits { session_ttl_min: self.session_ttl_min, ..Limits::default() },
             settings: settings.clone(),
             ..Config::new(id, settings.node_name, address)
         }
@@ -258,6 +262,16 @@ fn local(draft: Draft) -> Result<Local, String> {
     })
 }
 
+/// What is not said, or nothing, means the usual time.
+fn session_ttl_min(draft: &Draft) -> Result<Duration, String> {
+    let default = Limits::default();
+    let min = draft.session_ttl_min.filter(|min| !min.is_zero()).unwrap_or(default.session_ttl_min);
+    if min > default.session_ttl_max {
+        return Err("session_ttl_min must not be above 24h".to_owned());
+    }
+    Ok(min)
+}
+
 fn shown_ports(draft: &Draft) -> ShownPorts {
     ShownPorts {
         dns: draft.dns_port.unwrap_or(DNS_PORT),
@@ -301,7 +315,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused_in_consul_s_words() {
-        let cases: [(Draft, &str); 20] = [
+        let cases: [(Draft, &str); 21] = [
             (Draft::default(), "Must specify data directory using -data-dir"),
             (Draft { server: None, bootstrap_expect: Some(1), ..server() }, "Expect mode cannot be enabled"),
             (
@@ -322,6 +336,7 @@ mod tests {
             (Draft { serf_lan_port: Some(-1), ..dev() }, "ports.serf_lan must be from 0 to 65535"),
             (Draft { retry_interval: Some(Duration::ZERO), ..dev() }, "retry_interval must be above zero"),
             (Draft { reconnect_timeout: Some(Duration::from_secs(60)), ..dev() }, "must be at least 8h"),
+            (Draft { session_ttl_min: Some(Duration::from_secs(86_401)), ..dev() }, "must not be above 24h"),
             (Draft { probe_timeout: Some(Duration::from_secs(2)), ..dev() }, "must not be above"),
             (Draft { start_join: vec!["provider=aws".into()], ..dev() }, "by IP address or host name"),
             (Draft { node_meta: [("a b".to_owned(), String::new())].into(), ..dev() }, "node_meta"),
@@ -373,6 +388,16 @@ mod tests {
         assert_eq!(shown(&plan), "127.0.0.2:4001".parse().unwrap());
         let plan = Plan::of(Draft { advertise_addr: Some("127.0.0.3".into()), ..elsewhere }).unwrap();
         assert_eq!(shown(&plan), "127.0.0.3:4001".parse().unwrap());
+    }
+
+    #[test]
+    fn the_shortest_life_of_a_session_can_be_told() {
+        let min = |said| {
+            let plan = Plan::of(Draft { session_ttl_min: said, ..dev() }).unwrap();
+            plan.config(PeerId::numbered(1), PORTS).limits.session_ttl_min
+        };
+        assert_eq!(min(Some(Duration::from_secs(1))), Duration::from_secs(1));
+        assert_eq!((min(None), min(Some(Duration::ZERO))), (Duration::from_secs(10), Duration::from_secs(10)));
     }
 
     #[test]

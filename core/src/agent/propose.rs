@@ -46,6 +46,9 @@ impl Agent {
             }
             return check_session(request);
         }
+        if let Request::Txn(txn) = request {
+            return limits.check_txn(txn);
+        }
         let Request::Kv(request) = request else { return Ok(()) };
         let (key, value) = match request {
             kv::Request::Put { key, value, .. } => (key, value.len()),
@@ -146,6 +149,7 @@ fn command_for(request: &Request, judge: Judge<'_>) -> Result<Command, crate::ap
             return Ok(Command::Restore { id: *id, step: step.clone() });
         }
         Request::Session(request) => return judge.session(request).map_err(Err),
+        Request::Txn(request) => return judge.txn(request),
         // A leader that has no duties yet gathers nothing.
         Request::Coordinate(coordinate::Request::Update(place)) => {
             return Ok(Command::UpdateCoordinates(vec![place.clone()]));

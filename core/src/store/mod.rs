@@ -42,6 +42,7 @@ mod restore;
 mod session;
 mod table;
 mod tombstone;
+pub mod txn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -137,6 +138,8 @@ pub enum Question<'a> {
     Coordinate(&'a api::coordinate::Request),
     /// Sessions.
     Session(&'a api::session::Request),
+    /// Transactions.
+    Txn(&'a api::txn::Request),
 }
 
 impl<'a> Question<'a> {
@@ -149,12 +152,12 @@ impl<'a> Question<'a> {
             api::Request::Health(request) => Some(Self::Health(request)),
             api::Request::Coordinate(request) => Some(Self::Coordinate(request)),
             api::Request::Session(request) => Some(Self::Session(request)),
+            api::Request::Txn(request) => Some(Self::Txn(request)),
             api::Request::Status(_)
             | api::Request::Agent(_)
             | api::Request::Operator(_)
             | api::Request::Snapshot(_)
             | api::Request::Event(_)
-            | api::Request::Txn(_)
             | api::Request::Prepared(_) => None,
         }
     }
@@ -190,6 +193,12 @@ impl<'a> From<&'a api::session::Request> for Question<'a> {
     }
 }
 
+impl<'a> From<&'a api::txn::Request> for Question<'a> {
+    fn from(request: &'a api::txn::Request) -> Self {
+        Self::Txn(request)
+    }
+}
+
 /// What a query found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
@@ -198,7 +207,7 @@ pub struct Answer {
     /// The last index at which this result may have changed: a query that waits for something newer than
     /// `asked` is answered once `changed > asked`. It moves exactly when the result does, except that
     /// reaping tombstones may raise it (not beyond the last change of the table), that a restoration
-    /// counts as a change of everything, and that of the catalog a change counts that a filter hides: see
+    /// counts as a change of everything, that a question which never waits says the highest index there is, and that of the catalog a change counts that a filter hides: see
     /// [`Subject`].
     pub changed: Index,
     /// What was found.
@@ -228,6 +237,8 @@ pub enum Body {
     Places(Vec<api::coordinate::Place>),
     /// To [`api::session::Request::Info`], `Node` and `List`, by ID.
     Sessions(Vec<Arc<Session>>),
+    /// To [`api::Request::Txn`].
+    Txn(api::txn::Outcome),
 }
 
 impl Body {
@@ -245,6 +256,7 @@ impl Body {
             Self::HealthOf(instances) => instances.is_empty(),
             Self::Places(places) => places.is_empty(),
             Self::Sessions(sessions) => sessions.is_empty(),
+            Self::Txn(outcome) => outcome.results.is_empty(),
         }
     }
 }
@@ -294,6 +306,7 @@ impl Store {
                 keys.iter().for_each(|(key, since)| self.kv.locks_mut().end_delay(key, *since));
                 Applied { response: Ok(api::Response::Done(true)), touched: Vec::new() }
             }
+            Command::Txn(ops) => self.transact(index, ops),
             Command::Restore { id, step } => self.apply_restore(id, step),
             Command::ReapTombstones { up_to } => {
                 self.kv.reap_tombstones(up_to);
@@ -375,6 +388,7 @@ impl Store {
         match question.into() {
             Question::Kv(request) => self.query_kv(request),
             Question::Session(request) => self.query_sessions(request),
+            Question::Txn(request) => self.query_txn(request),
             question => self.query_catalog(question),
         }
     }
@@ -384,6 +398,7 @@ impl Store {
     pub fn changed<'a>(&self, question: impl Into<Question<'a>>) -> Option<Index> {
         match question.into() {
             Question::Kv(request) => self.query_kv(request).map(|answer| answer.changed),
+            Question::Txn(_) => None,
             question => Topic::of(question).map(|topic| self.changed_at(&topic)),
         }
     }

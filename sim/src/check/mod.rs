@@ -10,6 +10,7 @@ pub(crate) mod raft;
 pub(crate) mod session;
 pub(crate) mod snapshot;
 pub(crate) mod stale;
+pub(crate) mod txn;
 pub(crate) mod watch;
 
 /// What a checker says: nothing, or a sentence about what was violated.

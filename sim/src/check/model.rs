@@ -9,12 +9,13 @@ use lictor_core::api::operator::Autopilot;
 use lictor_core::api::session::Behavior;
 use lictor_core::id::{Index, SessionId};
 use lictor_core::raft::{self, Payload};
-use lictor_core::store::{Command, kv};
+use lictor_core::store::Command;
 use lictor_core::time::Duration;
 use lictor_core::wire;
 
 use super::lock::Token;
 use super::session::{End, Sessions};
+use super::txn::{Changed, Draft};
 use super::{Verdict, ensure};
 use crate::history::writer_of;
 
@@ -29,17 +30,26 @@ pub(crate) struct Version {
 /// What is stored under a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
-    value: Bytes,
-    flags: u64,
-    created: Index,
-    locked: u64,
-    holder: Option<SessionId>,
+    pub(super) value: Bytes,
+    pub(super) flags: u64,
+    pub(super) created: Index,
+    pub(super) locked: u64,
+    pub(super) holder: Option<SessionId>,
 }
 
 impl Row {
     /// Who holds the lock on the key, and by which token.
     pub(crate) fn held(&self) -> Option<(SessionId, Token)> {
         self.holder.map(|holder| (holder, Token::new(self.created, self.locked)))
+    }
+
+    /// Whether an entry is this row as written at an index, its value apart.
+    pub(crate) fn is_told_by(&self, entry: &Entry, written: Index) -> bool {
+        entry.flags == self.flags
+            && entry.create_index == self.created
+            && entry.modify_index == written
+            && entry.lock_index == self.locked
+            && entry.session == self.holder
     }
 }
 
@@ -87,53 +97,65 @@ impl Model {
         self.applied = entry.index;
         let Payload::Command(bytes) = &entry.payload else { return Ok(()) };
         let command = wire::decode(bytes).map_err(|why| format!("committed entry {}: {why}", entry.index))?;
-        let command = match command {
-            Command::Kv(command) => command,
+        match command {
+            Command::Kv(command) => {
+                let mut draft = Draft::of(self);
+                if draft.write(&command) {
+                    let changed = draft.changed();
+                    return self.enter(changed);
+                }
+            }
+            Command::Txn(ops) => {
+                if let Some(changed) = Draft::of(self).all(&ops) {
+                    return self.enter(changed);
+                }
+            }
             Command::SetAutopilot { settings, cas } => {
                 self.set_autopilot(&settings, cas);
-                return Ok(());
             }
             Command::Register(registration) => {
                 self.sessions.register(&registration);
-                return self.end_unsound();
+                self.end_unsound();
             }
             Command::Deregister(what) => {
                 self.sessions.deregister(&what);
-                return self.end_unsound();
+                self.end_unsound();
             }
             Command::CreateSession(session) => {
                 if self.sessions.create(self.applied, &session) {
                     self.news.push((self.applied, News::Created(session.id)));
                 }
-                return Ok(());
             }
             Command::DestroySession { id, expired } => {
-                return self.end_session(id, if expired { End::Expired } else { End::Destroyed });
+                self.end_session(id, if expired { End::Expired } else { End::Destroyed });
             }
-            Command::EndLockDelays(keys) => {
-                keys.iter().for_each(|(key, since)| self.end_delay(key, *since));
-                return Ok(());
+            Command::EndLockDelays(keys) => keys.iter().for_each(|(key, since)| self.end_delay(key, *since)),
+            Command::ReapTombstones { .. } | Command::Restore { .. } | Command::UpdateCoordinates(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Takes in what a command has made of keys.
+    fn enter(&mut self, changed: Changed) -> Verdict {
+        for (key, (row, is_locked)) in changed {
+            if is_locked {
+                self.lift_delay(&key);
             }
-            Command::ReapTombstones { .. } | Command::Restore { .. } | Command::UpdateCoordinates(_) => return Ok(()),
-        };
-        match command {
-            kv::Command::Put { key, value, flags, mode } => {
-                if let Some((locked, holder)) = self.lock_after(&key, mode) {
-                    if let kv::Mode::Lock { .. } = mode {
-                        self.lift_delay(&key);
-                    }
-                    self.put(key, Row { value, flags, created: self.applied, locked, holder })?;
-                }
+            if let Some(row) = &row {
+                self.note_written(&key, row)?;
             }
-            kv::Command::Delete { key, cas } => {
-                if cas.is_none_or(|expected| self.modified(&key) == expected) {
-                    self.delete(&key);
-                }
-            }
-            kv::Command::DeleteTree { prefix } => {
-                let keys: Vec<Bytes> = self.keys.keys().filter(|key| key.starts_with(&prefix)).cloned().collect();
-                keys.iter().for_each(|key| self.delete(key));
-            }
+            self.push(key, row);
+        }
+        Ok(())
+    }
+
+    fn note_written(&mut self, key: &Bytes, row: &Row) -> Verdict {
+        if let Some(writer) = writer_of(&row.value) {
+            ensure!(self.written.insert(writer), "the write #{writer} took place twice, again at {}", self.applied);
+        }
+        let holder = self.row(key).and_then(|(_, before)| before.holder);
+        if row.holder.is_some() && row.holder != holder {
+            self.news.push((self.applied, News::Locked(key.clone(), self.last_delay(key))));
         }
         Ok(())
     }
@@ -162,50 +184,17 @@ impl Model {
         concerned.filter_map(|(_, versions)| last(versions)).max().unwrap_or_default()
     }
 
-    /// How often the key was locked and who holds it after a put, if the put takes place.
-    fn lock_after(&self, key: &Bytes, mode: kv::Mode) -> Option<(u64, Option<SessionId>)> {
-        let row = self.latest(key).and_then(|version| version.row.as_ref());
-        let (locked, holder) = row.map_or((0, None), |row| (row.locked, row.holder));
-        match mode {
-            kv::Mode::Set => Some((0, holder)),
-            kv::Mode::Cas(expected) => (self.modified(key) == expected).then_some((0, holder)),
-            kv::Mode::Lock { session, judged_at } => {
-                let delayed_later = self.delay(key, self.applied).is_some_and(|delay| delay.since > judged_at);
-                let free = self.sessions.is_alive(session) && !delayed_later;
-                match holder {
-                    None => free.then_some((locked + 1, Some(session))),
-                    Some(holder) => (free && holder == session).then_some((locked, Some(session))),
-                }
-            }
-            kv::Mode::Unlock(session) => (holder == Some(session)).then_some((locked, None)),
-        }
-    }
-
-    fn put(&mut self, key: Bytes, row: Row) -> Verdict {
-        if let Some(writer) = writer_of(&row.value) {
-            ensure!(self.written.insert(writer), "the write #{writer} took place twice, again at {}", self.applied);
-        }
-        let before = self.latest(&key).and_then(|version| version.row.as_ref());
-        let created = before.map_or(self.applied, |before| before.created);
-        if row.holder.is_some() && before.is_none_or(|before| before.holder.is_none()) {
-            let last = self.delays.get(&key).and_then(|delays| delays.last()).copied();
-            self.news.push((self.applied, News::Locked(key.clone(), last)));
-        }
-        self.push(key, Some(Row { created, ..row }));
-        Ok(())
-    }
-
     fn push(&mut self, key: Bytes, row: Option<Row>) {
         self.keys.entry(key).or_default().push(Version { index: self.applied, row });
     }
 
-    fn end_unsound(&mut self) -> Verdict {
-        self.sessions.unsound().into_iter().try_for_each(|id| self.end_session(id, End::Unsound))
+    fn end_unsound(&mut self) {
+        self.sessions.unsound().into_iter().for_each(|id| self.end_session(id, End::Unsound));
     }
 
     /// A session ends: its keys are free or gone, and delayed.
-    fn end_session(&mut self, id: SessionId, why: End) -> Verdict {
-        let Some(session) = self.sessions.end(self.applied, id, why) else { return Ok(()) };
+    fn end_session(&mut self, id: SessionId, why: End) {
+        let Some(session) = self.sessions.end(self.applied, id, why) else { return };
         self.news.push((self.applied, News::Ended(id, why)));
         let holds = |versions: &Vec<Version>| {
             let row = versions.last().and_then(|version| version.row.clone());
@@ -222,7 +211,6 @@ impl Model {
             let left = (session.behavior == Behavior::Release).then_some(Row { holder: None, ..row });
             self.push(key, left);
         }
-        Ok(())
     }
 
     /// Notes that a key may be locked again, if its delay is the one since then.
@@ -255,6 +243,18 @@ impl Model {
         self.delays.get(key)?.last().copied()
     }
 
+    /// All keys that are there.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Bytes> {
+        self.keys.keys().filter(|key| self.row(key).is_some())
+    }
+
+    /// What was stored under a key at an index, and since when.
+    pub(crate) fn row_at(&self, key: &Bytes, at: Index) -> Option<(Index, &Row)> {
+        let versions = self.keys.get(key)?;
+        let last = versions.partition_point(|version| version.index <= at).checked_sub(1)?;
+        Some((versions[last].index, versions[last].row.as_ref()?))
+    }
+
     /// What is stored under a key by all that is committed, and since when.
     pub(crate) fn row(&self, key: &Bytes) -> Option<(Index, &Row)> {
         self.latest(key).and_then(|version| Some((version.index, version.row.as_ref()?)))
@@ -273,19 +273,8 @@ impl Model {
         std::mem::take(&mut self.news)
     }
 
-    fn delete(&mut self, key: &Bytes) {
-        if self.latest(key).is_some_and(|version| version.row.is_some()) {
-            self.push(key.clone(), None);
-        }
-    }
-
     fn latest(&self, key: &Bytes) -> Option<&Version> {
         self.keys.get(key)?.last()
-    }
-
-    /// The modify index of a key; 0 if there is no such key.
-    fn modified(&self, key: &Bytes) -> Index {
-        self.latest(key).filter(|version| version.row.is_some()).map_or(Index(0), |version| version.index)
     }
 
     /// How far the committed log was taken.
@@ -344,15 +333,9 @@ fn matches(keys: &[(&Bytes, &Vec<Version>)], entries: &[std::sync::Arc<Entry>], 
     for (key, versions) in keys {
         let current = versions.partition_point(|version| version.index <= at).checked_sub(1).map(|n| &versions[n]);
         let Some(Version { index, row: Some(row) }) = current else { continue };
-        let same = entries.next().is_some_and(|entry| {
-            entry.key == **key
-                && entry.value == row.value
-                && entry.flags == row.flags
-                && entry.create_index == row.created
-                && entry.modify_index == *index
-                && entry.lock_index == row.locked
-                && entry.session == row.holder
-        });
+        let same = entries
+            .next()
+            .is_some_and(|entry| entry.key == **key && entry.value == row.value && row.is_told_by(entry, *index));
         if !same {
             return false;
         }
@@ -363,8 +346,13 @@ fn matches(keys: &[(&Bytes, &Vec<Version>)], entries: &[std::sync::Arc<Entry>], 
 #[cfg(test)]
 impl Model {
     /// The next committed entry is this command.
-    pub(crate) fn push(&mut self, command: kv::Command) -> Verdict {
-        let command = Bytes::from(wire::encode(&Command::Kv(command)));
+    pub(crate) fn push(&mut self, command: lictor_core::store::kv::Command) -> Verdict {
+        self.push_command(&Command::Kv(command))
+    }
+
+    /// As above, of any kind.
+    pub(crate) fn push_command(&mut self, command: &Command) -> Verdict {
+        let command = Bytes::from(wire::encode(command));
         let (index, payload) = (self.applied.next(), Payload::Command(command));
         self.apply(&raft::Entry { index, term: lictor_core::id::Term(1), payload })
     }

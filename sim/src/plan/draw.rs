@@ -4,7 +4,7 @@ use lictor_core::rng::Rng;
 
 use super::{
     ClientPlan, HostPlan, KEYS, LOCKS, LockerPlan, LockersPlan, Mix, NetworkPlan, OperatorPlan, Plan, PoolPlan,
-    RegistrarPlan, Scenario, SnapshotPlan, Tie,
+    RegistrarPlan, Scenario, Size, SnapshotPlan, Tie,
 };
 use crate::dice::{Concern, Dice as _, stream};
 use crate::faults::{self, Frame};
@@ -13,12 +13,12 @@ impl Plan {
     /// The plan of a seed.
     #[must_use]
     pub fn draw(seed: u64, scenario: Scenario) -> Self {
-        Self::draw_sized(seed, scenario, None)
+        Self::draw_sized(seed, scenario, Size::default())
     }
 
-    /// The plan of a seed, with so many client agents if it is one of [`Scenario::Cluster`].
+    /// The plan of a seed, of this size if it is one of [`Scenario::Cluster`].
     #[must_use]
-    pub fn draw_sized(seed: u64, scenario: Scenario, sized: Option<usize>) -> Self {
+    pub fn draw_sized(seed: u64, scenario: Scenario, size: Size) -> Self {
         let mut dice = stream(seed, Concern::Plan);
         let dice = &mut dice;
         let servers = match scenario {
@@ -31,7 +31,7 @@ impl Plan {
         let mut hosts = (0..servers).map(|_| draw_host(dice)).collect::<Vec<_>>();
         if scenario == Scenario::Cluster {
             let client_agents = if dice.one_in(30) { dice.between(7, 30) } else { dice.below(7) };
-            let client_agents = sized.map_or(client_agents, |count| count as u64);
+            let client_agents = size.agents.map_or(client_agents, |count| count as u64);
             hosts.extend((0..client_agents).map(|_| HostPlan { client: true, ..draw_host(dice) }));
         }
         let agents = hosts.len();
@@ -73,7 +73,8 @@ impl Plan {
         let snapshots = small.then(|| draw_snapshots(dice));
         let operator = operated.then(|| draw_operator(dice, election_ms));
         // An operator stands in for what agents do as they find each other.
-        let pool = (!operated).then(|| draw_pool(dice, scenario == Scenario::Cluster));
+        let services = if pooled { size.services } else { 0 };
+        let pool = (!operated).then(|| PoolPlan { services, ..draw_pool(dice, pooled) });
         let registrar = (scenario == Scenario::Cluster).then(|| draw_registrar(dice));
         Self {
             seed,
@@ -127,6 +128,7 @@ fn draw_pool(dice: &mut Rng, forms: bool) -> PoolPlan {
         push_pull_ms: *dice.pick(&[2_000, 5_000, 15_000]),
         reconnect_ms: *dice.pick(&[1_000, 3_000, 10_000]),
         sync_ms: if forms { *dice.pick(&[3_000, 10_000, 30_000]) } else { 0 },
+        services: 0,
     }
 }
 

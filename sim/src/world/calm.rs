@@ -201,12 +201,14 @@ impl World {
 
     fn look_whether_settled(&mut self, after: Duration) -> Verdict {
         type Check = (fn(&mut World) -> Verdict, Duration);
-        let checks: [Check; 5] = [
+        let sync = Duration::from_millis(self.plan.pool.as_ref().map_or(0, |pool| pool.sync_ms));
+        let checks: [Check; 6] = [
             (|world| world.all_meet(), self.time_to_meet()),
             (|world| world.locks_are_over(), self.time_to_unlock()),
             (|world| world.all_equal(), self.time_to_agree()),
             (|world| world.catalog_agrees(), self.time_to_register()),
             (Self::everybody_hears, self.time_to_register() + self.time_to_meet()),
+            (Self::tags_stay, self.time_to_register() + self.time_to_meet() + sync * 8),
         ];
         for (check, bound) in checks {
             if let Err(why) = check(self) {
@@ -264,6 +266,7 @@ impl World {
 
     /// At the very end: what was refused never took place.
     pub(crate) fn check_refused(&self) -> Verdict {
+        self.failed_moves_left_nothing()?;
         for (id, op) in self.history.iter().enumerate() {
             if let Some((_, Outcome::Refused(error))) = &op.end {
                 ensure!(

@@ -36,6 +36,10 @@ pub(super) enum Kind {
     Destroy,
     /// All sessions.
     List,
+    /// All accounts, in one transaction.
+    Count,
+    /// A transaction is to write all of this or nothing.
+    Move { writes: Vec<(Bytes, Bytes)> },
     /// A lock, asked for when `floor` was the highest token of it that anybody knew.
     Take { key: Bytes, session: SessionId, floor: Token },
     /// Who holds a lock.

@@ -1,7 +1,7 @@
 //! What those that take locks must never see.
 
 use bytes::Bytes;
-use lictor_core::api::{Consistency, Error, Reply, Request, Response, session};
+use lictor_core::api::{Consistency, Error, Reply, Response};
 use lictor_core::id::{Index, SessionId};
 use lictor_core::time::{Duration, Instant};
 
@@ -83,10 +83,11 @@ impl World {
                     "a session is not to be found that is there, and was promised to be"
                 );
             }
+            (Kind::Count, Ok(Response::Txn(seen))) => return self.judge_count(open, seen),
+            (Kind::Move { writes }, Ok(Response::Txn(outcome))) => return self.judge_move(writes, outcome),
+            (Kind::Move { writes }, Err(error)) if is_final(error) => self.lockers.failed.push(writes.clone()),
             (Kind::List, Ok(Response::Sessions(read))) => {
-                let stale = matches!(&open.request, Request::Session(session::Request::List { read })
-                    if read.consistency == Consistency::Stale);
-                let low = if stale { Index(0) } else { open.floor };
+                let low = open.low();
                 let found = sessions.find(&read.value, low, self.model.applied());
                 ensure!(found.is_some(), "a list of sessions is of no index from {low} on");
             }
@@ -182,6 +183,14 @@ impl World {
         let delayed = self.model.delays_at(self.model.applied()).next();
         ensure!(delayed.is_none(), "there still is a lock delay: {delayed:?}");
         Ok(())
+    }
+}
+
+impl Open {
+    /// The first index of which a read may show the state.
+    pub(super) fn low(&self) -> Index {
+        let stale = self.request.read_options().is_some_and(|read| read.consistency == Consistency::Stale);
+        if stale { Index(0) } else { self.floor }
     }
 }
 

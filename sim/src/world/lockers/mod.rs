@@ -2,10 +2,12 @@
 //! the cluster and knows only the tokens that come with a lock. Some stand still for longer than their session lives, lose
 //! their connections, forget to renew, have their check fail, end each other's sessions.
 //!
-//! `calls.rs` has what they ask for and how they are told, this file what they do, `judge.rs` what they must never see.
+//! `calls.rs` has what they ask for and how they are told, this file what they do with locks, `money.rs` what they do in
+//! transactions, `judge.rs` what they must never see.
 
 mod calls;
 mod judge;
+mod money;
 
 use bytes::Bytes;
 use lictor_core::api::catalog::{self, Check, Deregistration, Node, Registration};
@@ -43,6 +45,8 @@ pub(super) struct Lockers {
     next: u64,
     locks: Locks,
     pub(super) promises: Promises,
+    /// What was to be written by transactions that failed.
+    failed: Vec<Vec<(Bytes, Bytes)>>,
     /// When all troubles were over.
     pub(super) calm_since: Option<Instant>,
 }
@@ -141,6 +145,7 @@ impl Lockers {
             next: calls::FIRST,
             locks: Locks::default(),
             promises: Promises::default(),
+            failed: Vec::new(),
             calm_since: None,
         }
     }
@@ -243,6 +248,9 @@ impl World {
         let locker = &mut self.lockers.all[n];
         if !is_amid_work && locker.dice.percent(locker.plan.mishaps_percent) {
             return self.mishap(n);
+        }
+        if !is_amid_work && locker.dice.percent(locker.plan.moves_percent) {
+            return self.count_money(n);
         }
         let Some(mine) = &locker.session else { return self.want_session(n) };
         let id = mine.id;
@@ -436,6 +444,7 @@ impl World {
             (Kind::Look { key, has_taken, floor }, outcome) => {
                 return self.has_looked(n, key, has_taken, floor, &outcome);
             }
+            (Kind::Count, Outcome::Answer(Response::Txn(seen))) => return self.move_money(n, &seen),
             (Kind::Wait, _) => locker.stage = Stage::Idle,
             (Kind::Release { .. }, Outcome::Unknown(_)) => {
                 // It may yet take place, when this session has locked the key once more.
@@ -445,6 +454,8 @@ impl World {
                     return self.ask(n, session::Request::Destroy { id: id.to_string() }, Kind::Destroy);
                 }
             }
+            // What became of it is seen when the money is counted.
+            (Kind::Count | Kind::Move { .. }, _) => {}
             (Kind::Release { .. } | Kind::Create { .. } | Kind::Destroy | Kind::List | Kind::Renew { .. }, _) => {}
         }
         self.act_soon(n);
