@@ -7,7 +7,7 @@ use bytes::Bytes;
 use lictor_core::api::kv::Entry;
 use lictor_core::api::operator::Autopilot;
 use lictor_core::api::session::Behavior;
-use lictor_core::id::{Index, SessionId};
+use lictor_core::id::{Index, SessionId, Term};
 use lictor_core::raft::{self, Payload};
 use lictor_core::store::Command;
 use lictor_core::time::Duration;
@@ -67,8 +67,8 @@ pub(crate) struct Delayed {
 pub(crate) enum News {
     /// A session has begun.
     Created(SessionId),
-    /// A session has ended.
-    Ended(SessionId, End),
+    /// A session has ended, by an entry of the leader whose first entry is at this index.
+    Ended(SessionId, End, Index),
     /// A key that was free was locked; the last holder whose session had ended left this delay behind.
     Locked(Bytes, Option<Delayed>),
     /// A key may be locked again.
@@ -88,6 +88,8 @@ pub(crate) struct Model {
     /// What nobody has looked at yet, and the index of each.
     news: Vec<(Index, News)>,
     applied: Index,
+    /// The last leader's term, and its first entry.
+    office: (Term, Index),
 }
 
 impl Model {
@@ -95,6 +97,9 @@ impl Model {
     pub(crate) fn apply(&mut self, entry: &raft::Entry) -> Verdict {
         assert_eq!(entry.index, self.applied.next(), "the model takes the committed log in order");
         self.applied = entry.index;
+        if entry.term > self.office.0 {
+            self.office = (entry.term, entry.index);
+        }
         let Payload::Command(bytes) = &entry.payload else { return Ok(()) };
         let command = wire::decode(bytes).map_err(|why| format!("committed entry {}: {why}", entry.index))?;
         match command {
@@ -195,7 +200,7 @@ impl Model {
     /// A session ends: its keys are free or gone, and delayed.
     fn end_session(&mut self, id: SessionId, why: End) {
         let Some(session) = self.sessions.end(self.applied, id, why) else { return };
-        self.news.push((self.applied, News::Ended(id, why)));
+        self.news.push((self.applied, News::Ended(id, why, self.office.1)));
         let holds = |versions: &Vec<Version>| {
             let row = versions.last().and_then(|version| version.row.clone());
             row.filter(|row| row.holder == Some(id))
@@ -354,6 +359,6 @@ impl Model {
     pub(crate) fn push_command(&mut self, command: &Command) -> Verdict {
         let command = Bytes::from(wire::encode(command));
         let (index, payload) = (self.applied.next(), Payload::Command(command));
-        self.apply(&raft::Entry { index, term: lictor_core::id::Term(1), payload })
+        self.apply(&raft::Entry { index, term: Term(1), payload })
     }
 }

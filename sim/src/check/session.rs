@@ -230,9 +230,11 @@ impl Promises {
         }
     }
 
-    /// A session has ended at this time.
-    pub(crate) fn ended(&mut self, id: SessionId, at: Instant, why: End) -> Verdict {
+    /// A session has ended at this time, by an entry of a leader whose first entry was committed at `office`: until then
+    /// nobody could renew, so every session got its full time anew.
+    pub(crate) fn ended(&mut self, id: SessionId, at: Instant, why: End, office: Instant) -> Verdict {
         let Some(promise) = self.by_id.get_mut(&id) else { return Ok(()) };
+        promise.until = promise.until.max(office + promise.ttl.map_or(Duration::ZERO, shortest_life));
         promise.ended = Some((at, why));
         promise.check(id)
     }
@@ -265,7 +267,7 @@ impl Promise {
         let Some((ended, End::Expired)) = self.ended else { return Ok(()) };
         ensure!(
             ended >= self.until,
-            "session {id} expired at {ended}, and it was renewed so that it had to live until {}",
+            "session {id} expired at {ended}, and by its renewals and the leader's own time it had to live until {}",
             self.until
         );
         Ok(())

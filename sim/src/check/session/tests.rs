@@ -92,14 +92,22 @@ fn a_list_is_of_one_index() {
 fn a_session_lives_as_long_as_was_promised() {
     let mut promises = Promises::default();
     promises.created(&session(1, &[]), seconds(1));
-    assert!(promises.clone_for_test().ended(id(1), seconds(20), End::Expired).unwrap_err().contains("had to live"));
-    assert_eq!(promises.clone_for_test().ended(id(1), seconds(21), End::Expired), Ok(()));
-    assert_eq!(promises.clone_for_test().ended(id(1), seconds(2), End::Destroyed), Ok(()));
+    assert!(promises.clone_for_test().ended(id(1), seconds(20), End::Expired, seconds(0)).unwrap_err().contains("had to live"));
+    assert_eq!(promises.clone_for_test().ended(id(1), seconds(21), End::Expired, seconds(0)), Ok(()));
+    assert_eq!(promises.clone_for_test().ended(id(1), seconds(2), End::Destroyed, seconds(0)), Ok(()));
     assert_eq!(promises.renewed(id(1), seconds(10)), Ok(()));
-    assert!(promises.clone_for_test().ended(id(1), seconds(29), End::Expired).is_err());
-    assert_eq!(promises.ended(id(1), seconds(30), End::Expired), Ok(()));
+    assert!(promises.clone_for_test().ended(id(1), seconds(29), End::Expired, seconds(0)).is_err());
+    assert_eq!(promises.ended(id(1), seconds(30), End::Expired, seconds(0)), Ok(()));
     assert!(promises.renewed(id(1), seconds(11)).is_err(), "the answer came late, and was a promise");
     assert!(promises.renewed(id(1), seconds(31)).unwrap_err().contains("had ended"));
+}
+
+#[test]
+fn a_new_leader_gives_every_session_its_full_time() {
+    let mut promises = Promises::default();
+    promises.created(&session(1, &[]), seconds(1));
+    assert_eq!(promises.clone_for_test().ended(id(1), seconds(30), End::Expired, seconds(10)), Ok(()));
+    assert!(promises.ended(id(1), seconds(29), End::Expired, seconds(10)).is_err());
 }
 
 #[test]

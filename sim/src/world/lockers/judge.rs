@@ -29,8 +29,9 @@ impl World {
                     }
                     self.stats.locks.sessions += 1;
                 }
-                News::Ended(id, why) => {
-                    self.lockers.promises.ended(id, at, why)?;
+                News::Ended(id, why, office) => {
+                    let office = self.committed_at(office);
+                    self.lockers.promises.ended(id, at, why, office)?;
                     let locks = &mut self.stats.locks;
                     *(match why {
                         End::Destroyed => &mut locks.destroyed,
