@@ -115,8 +115,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         "agent",
         &[
             "api", "config", "error", "event", "exec", "file", "gossip", "id", "io", "keep", "leader", "local", "peer",
-            "prepared", "raft", "recovery", "rng", "server", "sight", "snapshot", "store", "time", "view", "wal", "watch",
-            "wire",
+            "prepared", "raft", "recovery", "rng", "server", "sight", "snapshot", "store", "time", "view", "wal",
+            "watch", "wire",
         ],
     ),
 ];
