@@ -3,10 +3,13 @@
 
 mod agents;
 mod calm;
+mod children;
 mod clients;
 mod damage;
 mod disks;
+mod executors;
 mod gossip;
+mod lockers;
 mod operator;
 mod registrar;
 mod troubles;
@@ -16,6 +19,7 @@ use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use lictor_core::id::RunId;
 use lictor_core::io::FileName;
 use lictor_core::rng::Rng;
 use lictor_core::time::{Duration, Instant};
@@ -32,6 +36,8 @@ use crate::plan::Plan;
 use crate::stats::Stats;
 use crate::trace::Trace;
 use crate::workload::Client;
+use executors::Executors;
+use lockers::Lockers;
 use operator::Operator;
 use registrar::Registrar;
 
@@ -60,6 +66,14 @@ pub(super) enum Event {
     OrderLate(u64),
     /// Users register, or fire an event.
     Register,
+    /// Something happens to one that takes locks.
+    Locker { locker: usize, step: lockers::Step },
+    /// The patience of one that takes locks ends.
+    LockLate(u64),
+    /// A command does its next step.
+    Child { host: usize, id: RunId },
+    /// Something happens to a job on many agents.
+    Exec(executors::Step),
     /// A trouble of the plan begins.
     Trouble(usize),
     /// A trouble is over.
@@ -153,6 +167,8 @@ pub(crate) struct World {
     host_of: Vec<usize>,
     operator: Option<Operator>,
     registrar: Option<Registrar>,
+    lockers: Lockers,
+    executors: Option<Executors>,
     net: Net,
     clients: Vec<Client>,
     fault_dice: Rng,
@@ -198,6 +214,8 @@ impl World {
             host_of: (0..servers).collect(),
             operator: plan.operator.as_ref().map(|operator| Operator::new(operator, servers, seed)),
             registrar: plan.registrar.as_ref().map(|registrar| Registrar::new(registrar, servers, seed)),
+            lockers: Lockers::new(plan),
+            executors: plan.exec.as_ref().map(|exec| Executors::new(exec, seed)),
             net: Net::new(&plan.network, servers, stream(seed, Concern::Network)),
             clients: plan.clients.iter().enumerate().map(client).collect(),
             fault_dice: stream(seed, Concern::Faults),
@@ -232,6 +250,11 @@ impl World {
         }
         if self.registrar.is_some() {
             self.after(Duration::from_millis(1), Event::Register);
+        }
+        self.start_lockers();
+        if self.executors.is_some() {
+            // Nobody has anything run before there is a cluster.
+            self.after(Duration::from_secs(2), Event::Exec(executors::Step::Begin));
         }
         self.at(Instant::from_millis(self.plan.trouble_ms), Event::Heal);
         Ok(())
@@ -287,6 +310,13 @@ impl World {
                 Ok(())
             }
             Event::Register => self.on_register(),
+            Event::Locker { locker, step } => self.on_locker(locker, step),
+            Event::LockLate(id) => {
+                self.on_lock_late(id);
+                Ok(())
+            }
+            Event::Child { host, id } => self.on_child(host, id),
+            Event::Exec(step) => self.on_exec(step),
             Event::Trouble(number) => self.on_trouble(number),
             Event::Over(over) => self.on_over(over),
             Event::Ask { client } => self.on_ask(client),
