@@ -72,7 +72,11 @@ impl Plan {
             Scenario::Members => true,
             Scenario::Bench => false,
         };
-        let snapshots = small.then(|| draw_snapshots(dice));
+        let mut snapshots = small.then(|| draw_snapshots(dice));
+        if exec.is_some() {
+            // What commands write makes images so large that pieces of a few bytes would take minutes.
+            snapshots.iter_mut().for_each(|snapshots| snapshots.piece_bytes = snapshots.piece_bytes.max(32 << 10));
+        }
         let operator = operated.then(|| draw_operator(dice, election_ms));
         // An operator stands in for what agents do as they find each other.
         let services = if pooled { size.services } else { 0 };
