@@ -113,8 +113,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "agent",
         &[
-            "api", "config", "error", "event", "file", "gossip", "id", "io", "keep", "leader", "local", "peer", "prepared", "raft",
-            "recovery", "rng", "server", "sight", "snapshot", "store", "time", "view", "wal", "watch", "wire",
+            "api", "config", "error", "event", "file", "gossip", "id", "io", "keep", "leader", "local", "peer",
+            "prepared", "raft", "recovery", "rng", "server", "sight", "snapshot", "store", "time", "view", "wal",
+            "watch", "wire",
         ],
     ),
 ];
