@@ -1,9 +1,9 @@
 //! The binary `lictor`: the agent, and the commands for its clients.
 
 mod agent;
-mod client;
 mod configtest;
 mod event;
+mod exec;
 mod failed;
 mod flags;
 mod force_leave;
@@ -13,6 +13,7 @@ mod join;
 mod keygen;
 mod kv;
 mod leave;
+mod lock;
 mod maint;
 mod members;
 mod monitor;
@@ -23,11 +24,13 @@ mod rtt;
 mod snapshot;
 mod table;
 mod version;
+mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use lictor_client::{client, recipe};
 
 /// Memory is asked for and given back at every request; this allocator does it at half the cost.
 #[global_allocator]
@@ -47,12 +50,14 @@ enum Commands {
     Agent(Box<agent::Args>),
     Configtest(configtest::Args),
     Event(event::Args),
+    Exec(exec::Args),
     ForceLeave(force_leave::Args),
     Info(info::Args),
     Join(join::Args),
     Keygen(keygen::Args),
     Kv(kv::Args),
     Leave(leave::Args),
+    Lock(lock::Args),
     Maint(maint::Args),
     Members(members::Args),
     Monitor(monitor::Args),
@@ -62,6 +67,7 @@ enum Commands {
     Snapshot(snapshot::Args),
     Validate(configtest::Validate),
     Version(version::Args),
+    Watch(watch::Args),
 }
 
 fn main() -> ExitCode {
@@ -94,12 +100,14 @@ fn run(args: Vec<OsString>) -> ExitCode {
         Commands::Agent(args) => agent::run(&args, &agent::ignored(&matches)),
         Commands::Configtest(args) => configtest::run(args),
         Commands::Event(args) => event::run(args),
+        Commands::Exec(args) => exec::run(args),
         Commands::ForceLeave(args) => force_leave::run(args),
         Commands::Info(args) => info::run(args),
         Commands::Join(args) => join::run(args),
         Commands::Keygen(_) => keygen::run(),
         Commands::Kv(args) => kv::run(args),
         Commands::Leave(args) => leave::run(args),
+        Commands::Lock(args) => lock::run(args),
         Commands::Maint(args) => maint::run(args),
         Commands::Members(args) => members::run(args),
         Commands::Monitor(args) => monitor::run(args),
@@ -109,6 +117,7 @@ fn run(args: Vec<OsString>) -> ExitCode {
         Commands::Snapshot(args) => snapshot::run(args),
         Commands::Validate(args) => configtest::validate(args),
         Commands::Version(_) => version::run(),
+        Commands::Watch(args) => watch::run(args),
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Config {
     pub gossip: Gossip,
     /// What is registered with this agent, and its checks.
     pub local: Local,
+    /// Running commands for others.
+    pub exec: Exec,
     /// The first members of the cluster, if this server may found it: with an empty log, this becomes the
     /// first entry. Every founding server must be given the very same members.
     pub bootstrap: Option<Configuration>,
@@ -203,6 +205,7 @@ impl Config {
             gossip: Gossip::new(gossip, &datacenter),
             datacenter,
             local: Local::default(),
+            exec: Exec::default(),
             bootstrap: None,
             raft: raft::Options::default(),
             wal: wal::Options::default(),
@@ -210,6 +213,24 @@ impl Config {
             limits: Limits::default(),
             settings: Settings::default(),
         }
+    }
+}
+
+/// Running commands for others (`exec`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exec {
+    /// Whether it is done at all: whoever may write below the jobs' prefix may run anything as this agent's user. Off unless said
+    /// otherwise, as with Consul since 0.8 (`disable_remote_exec`).
+    pub enabled: bool,
+    /// Jobs at a time. One more is not acknowledged.
+    pub jobs: usize,
+    /// Bytes of output of one job that are told. What is beyond is thrown away, and a line says so in its place.
+    pub output_bytes: u64,
+}
+
+impl Default for Exec {
+    fn default() -> Self {
+        Self { enabled: false, jobs: 32, output_bytes: 64 << 20 }
     }
 }
 

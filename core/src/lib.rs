@@ -7,6 +7,7 @@ pub mod coordinate;
 pub mod duration;
 pub mod error;
 pub mod event;
+pub mod exec;
 pub mod file;
 pub mod gossip;
 pub mod id;

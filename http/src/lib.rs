@@ -14,7 +14,7 @@
 //! | [`path`] | decoding and cleaning of paths |
 //! | `params` | query strings, consistency, `index` and `wait` |
 //! | `body` | reading of request bodies within a limit |
-//! | `parse`, `decode` | what is in them: JSON, and the fields of its objects |
+//! | [`parse`], `decode` | what is in them: JSON, and the fields of its objects |
 //! | [`definition`] | services and checks as people define them |
 //! | `kv`, `txn`, `session`, `status`, `agent`, `catalog`, `health`, `event`, `coordinate`, `query`, `operator` | one subject each: request in, JSON out |
 //! | `shown` | nodes, services and checks as JSON |
@@ -36,6 +36,7 @@ mod coordinate;
 mod decode;
 pub mod definition;
 mod event;
+pub mod exec;
 mod health;
 mod hooks;
 mod json;
@@ -43,7 +44,7 @@ mod kv;
 mod operator;
 mod options;
 mod params;
-mod parse;
+pub mod parse;
 pub mod path;
 mod query;
 mod reply;
