@@ -70,7 +70,11 @@ impl Plan {
             Scenario::Members => true,
             Scenario::Bench => false,
         };
-        let snapshots = small.then(|| draw_snapshots(dice));
+        let mut snapshots = small.then(|| draw_snapshots(dice));
+        if let (Some(snapshots), Scenario::Locks) = (&mut snapshots, scenario) {
+            // There is more in the store: small pieces that get out of order would take too long.
+            snapshots.piece_bytes = snapshots.piece_bytes.max(2_000);
+        }
         let operator = operated.then(|| draw_operator(dice, election_ms));
         // An operator stands in for what agents do as they find each other.
         let services = if pooled { size.services } else { 0 };
