@@ -47,6 +47,23 @@ pub struct Options {
     stale: bool,
 }
 
+impl Options {
+    /// The datacenter that is meant, if one is named.
+    pub fn datacenter(&self) -> Option<String> {
+        (!self.datacenter.is_empty()).then(|| self.datacenter.clone())
+    }
+
+    /// Whether any server may answer.
+    pub fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    /// The same, for a client that asks an agent of its own datacenter unless a request says otherwise.
+    pub fn in_its_own_datacenter(self) -> Self {
+        Self { datacenter: String::new(), ..self }
+    }
+}
+
 /// The options of commands that concern the very agent that they reach. Consul's older ones reached it by another protocol
 /// than HTTP, at an address of its own.
 #[derive(Clone, Debug, Default, clap::Args)]

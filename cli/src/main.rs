@@ -3,6 +3,7 @@
 mod agent;
 mod configtest;
 mod event;
+mod exec;
 mod failed;
 mod flags;
 mod force_leave;
@@ -49,6 +50,7 @@ enum Commands {
     Agent(Box<agent::Args>),
     Configtest(configtest::Args),
     Event(event::Args),
+    Exec(exec::Args),
     ForceLeave(force_leave::Args),
     Info(info::Args),
     Join(join::Args),
@@ -98,6 +100,7 @@ fn run(args: Vec<OsString>) -> ExitCode {
         Commands::Agent(args) => agent::run(&args, &agent::ignored(&matches)),
         Commands::Configtest(args) => configtest::run(args),
         Commands::Event(args) => event::run(args),
+        Commands::Exec(args) => exec::run(args),
         Commands::ForceLeave(args) => force_leave::run(args),
         Commands::Info(args) => info::run(args),
         Commands::Join(args) => join::run(args),

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::api::agent::{Definitions, Settings};
 use crate::api::catalog::Meta;
+use crate::api::{Error, txn};
 use crate::gossip;
 use crate::id::PeerId;
 use crate::raft::{self, Configuration};
@@ -34,6 +35,8 @@ pub struct Config {
     pub gossip: Gossip,
     /// What is registered with this agent, and its checks.
     pub local: Local,
+    /// Running commands for others.
+    pub exec: Exec,
     /// The first members of the cluster, if this server may found it: with an empty log, this becomes the
     /// first entry. Every founding server must be given the very same members.
     pub bootstrap: Option<Configuration>,
@@ -202,6 +205,7 @@ impl Config {
             gossip: Gossip::new(gossip, &datacenter),
             datacenter,
             local: Local::default(),
+            exec: Exec::default(),
             bootstrap: None,
             raft: raft::Options::default(),
             wal: wal::Options::default(),
@@ -209,6 +213,24 @@ impl Config {
             limits: Limits::default(),
             settings: Settings::default(),
         }
+    }
+}
+
+/// Running commands for others (`exec`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exec {
+    /// Whether it is done at all: whoever may write below the jobs' prefix may run anything as this agent's user. Off unless said
+    /// otherwise, as with Consul since 0.8 (`disable_remote_exec`).
+    pub enabled: bool,
+    /// Jobs at a time. One more is not acknowledged.
+    pub jobs: usize,
+    /// Bytes of output of one job that are told. What is beyond is thrown away, and a line says so in its place.
+    pub output_bytes: u64,
+}
+
+impl Default for Exec {
+    fn default() -> Self {
+        Self { enabled: false, jobs: 32, output_bytes: 64 << 20 }
     }
 }
 
@@ -267,7 +289,7 @@ pub struct Limits {
     pub dead_after: Duration,
     /// The operations of a transaction (Consul's 64).
     pub txn_ops: usize,
-    /// Bytes of all keys and values of a transaction together: it is one entry of the log.
+    /// Bytes of all keys, values and whatever else is text of a transaction together: it is one entry of the log.
     pub txn_bytes: usize,
     /// The shortest time to live of a session (`session_ttl_min`, Consul's 10 s).
     pub session_ttl_min: Duration,
@@ -275,6 +297,33 @@ pub struct Limits {
     pub session_ttl_max: Duration,
     /// How long a deletion is remembered; longer than any query may block.
     pub tombstone_ttl: Duration,
+}
+
+impl Limits {
+    /// Refuses a transaction that is too long or too large.
+    ///
+    /// # Errors
+    /// What is too much, in Consul's words where it has the same limit.
+    pub fn check_txn(&self, txn: &txn::Request) -> Result<(), Error> {
+        let (count, limit) = (txn.ops.len(), self.txn_ops);
+        if count > limit {
+            return Err(Error::TxnTooLong { count, limit });
+        }
+        let mut total: usize = 0;
+        for txn::Op { verb, key, value, session, .. } in &txn.ops {
+            let (size, limit) = (value.len(), self.value_bytes);
+            if size > limit {
+                let key = String::from_utf8_lossy(key).into_owned();
+                return Err(Error::TxnValueTooLarge { key, size, limit });
+            }
+            if key.len() > self.key_bytes {
+                return Err(Error::KeyTooLarge { limit: self.key_bytes });
+            }
+            let word = if let txn::Verb::Unknown(word) = verb { word.len() } else { 0 };
+            total = total.saturating_add(key.len() + size + session.len() + word);
+        }
+        if total > self.txn_bytes { Err(Error::TxnTooLarge { limit: self.txn_bytes }) } else { Ok(()) }
+    }
 }
 
 impl Default for Limits {

@@ -93,6 +93,16 @@ pub enum Error {
         /// The limit in bytes.
         limit: usize,
     },
+    /// A value in a transaction is over the limit (413).
+    #[error("Value for key {key:?} is too large ({size} > {limit} bytes)")]
+    TxnValueTooLarge {
+        /// The key, as text.
+        key: String,
+        /// The size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// Something is wrong with a prepared query that was given, or there is none where one is named. In Consul's words (500).
     #[error("{0}")]
     BadQuery(String),

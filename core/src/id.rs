@@ -64,6 +64,10 @@ counter! {
     ProbeId
 }
 counter! {
+    /// One command of remote execution on this agent, in the order in which jobs were heard of. See [`crate::exec`].
+    RunId
+}
+counter! {
     /// A call that the agent itself makes on its cluster.
     ErrandId
 }

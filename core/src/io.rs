@@ -20,8 +20,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::api::{Call, Reply};
+use crate::exec;
 pub use crate::file::{FileName, FileOp, Job, JobOutcome, Write};
-use crate::id::{CallId, JobId, PeerId, ProbeId, WriteSeq};
+use crate::id::{CallId, JobId, PeerId, ProbeId, RunId, WriteSeq};
 use crate::local;
 use crate::peer::Envelope;
 pub use crate::probe::{Finding, Probe};
@@ -82,6 +83,13 @@ pub enum Input {
         id: ProbeId,
         /// What came of it.
         finding: Finding,
+    },
+    /// Something has become of a command that [`Output::Child`] had started.
+    Child {
+        /// The command.
+        id: RunId,
+        /// What.
+        event: exec::child::Event,
     },
     /// Bytes arrived that are no message of ours. They are counted.
     Garbage {
@@ -153,6 +161,8 @@ pub enum Output {
     Probe(Probe),
     /// To end a probe that is under way. It is not answered then, unless it was already.
     CancelProbe(ProbeId),
+    /// Something to be done about a command that is run for others. Those about one command are carried out in their order.
+    Child(exec::child::Action),
     /// To be written and made durable, then answered by [`Input::Persisted`].
     Persist(Write),
     /// To be done to files beside the log's writes, which it must not hold up, and answered by [`Input::JobDone`].
@@ -391,6 +401,8 @@ pub enum Notice {
     Servers(ServerNews),
     /// Of the services and checks of this agent.
     Local(local::News),
+    /// Of commands that others have this agent run.
+    Exec(exec::News),
     /// The members are now those that the operator named in `raft/peers.json`, which is removed.
     OrderObeyed,
     /// A message was thrown away.

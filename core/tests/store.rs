@@ -160,8 +160,10 @@ impl Model {
                 }
                 Ok(holds)
             }
-            // No session can be made, so none holds anything.
-            Command::Kv(Kv::Put { mode: Mode::Lock { session, .. }, .. }) => Err(Error::InvalidSession(session.to_string())),
+            // No session is made here, so none holds anything; `sessions.rs` is about those that are.
+            Command::Kv(Kv::Put { mode: Mode::Lock { session, .. }, .. }) => {
+                Err(Error::InvalidSession(session.to_string()))
+            }
             Command::Kv(Kv::Put { mode: Mode::Unlock(_), .. }) => Ok(false),
             Command::Kv(Kv::Delete { key, cas }) => match self.entries.get(key) {
                 Some(entry) if cas.is_some_and(|expected| expected != entry.modify_index) => Ok(false),
@@ -181,11 +183,7 @@ impl Model {
                 self.tombstones.retain(|_, at| *at > *up_to);
                 Ok(true)
             }
-            Command::SetAutopilot { .. }
-            | Command::Restore { .. }
-            | Command::Register(_)
-            | Command::Deregister(_)
-            | Command::UpdateCoordinates(_) => panic!("no step makes {command}"),
+            _ => panic!("no step makes {command}"),
         };
         if matches!(command, Command::Kv(Kv::Delete { .. } | Kv::DeleteTree { .. })) {
             for key in &touched {

@@ -16,7 +16,7 @@
 //! | `body` | reading of request bodies within a limit |
 //! | [`parse`], `decode` | what is in them: JSON, and the fields of its objects |
 //! | [`definition`] | services and checks as people define them |
-//! | `kv`, `session`, `status`, `agent`, `catalog`, `health`, `event`, `coordinate`, `operator` | one subject each: request in, JSON out |
+//! | `kv`, `txn`, `session`, `status`, `agent`, `catalog`, `health`, `event`, `coordinate`, `query`, `operator` | one subject each: request in, JSON out |
 //! | `shown` | nodes, services and checks as JSON |
 //! | `snapshot` | the state as a whole, out and in |
 //! | [`archive`] | the form of a snapshot |
@@ -36,6 +36,7 @@ mod coordinate;
 mod decode;
 pub mod definition;
 mod event;
+pub mod exec;
 mod health;
 mod hooks;
 mod json;
@@ -45,6 +46,7 @@ mod options;
 mod params;
 pub mod parse;
 pub mod path;
+mod query;
 mod reply;
 mod respond;
 mod routes;
@@ -53,6 +55,7 @@ mod session;
 mod shown;
 mod snapshot;
 mod status;
+mod txn;
 
 pub use hooks::Hooks;
 pub use options::Options;

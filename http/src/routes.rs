@@ -1,7 +1,7 @@
 //! All paths on one page.
 
 use crate::operator::Tool;
-use crate::{agent, catalog, coordinate, event, health, session};
+use crate::{agent, catalog, coordinate, event, health, query, session};
 
 /// An endpoint, with what its path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,13 +18,17 @@ pub(crate) enum Endpoint<'p> {
     Session(session::Endpoint<'p>),
     Operator(Tool),
     Snapshot,
+    Query(query::Endpoint<'p>),
+    Txn,
+    /// Access control, whatever is asked of it: no agent has it.
+    Acl,
     /// A path that means another one, below `/v1/`.
     Elsewhere(&'static str),
     Unknown,
 }
 
 /// The paths below `/v1/` that name nothing.
-const PLAIN: [(&str, Endpoint<'static>); 29] = [
+const PLAIN: [(&str, Endpoint<'static>); 35] = [
     ("status/leader", Endpoint::StatusLeader),
     ("status/peers", Endpoint::StatusPeers),
     ("agent/self", Endpoint::Agent(agent::Endpoint::Itself)),
@@ -54,13 +58,19 @@ const PLAIN: [(&str, Endpoint<'static>); 29] = [
     ("session/create", Endpoint::Session(session::Endpoint::Create)),
     ("session/list", Endpoint::Session(session::Endpoint::List)),
     ("snapshot", Endpoint::Snapshot),
+    ("query", Endpoint::Query(query::Endpoint::All)),
+    ("txn", Endpoint::Txn),
+    ("acl/create", Endpoint::Acl),
+    ("acl/update", Endpoint::Acl),
+    ("acl/list", Endpoint::Acl),
+    ("acl/replication", Endpoint::Acl),
 ];
 
 type Named = for<'p> fn(&'p [u8]) -> Endpoint<'p>;
 
 /// The paths below `/v1/` that end with a name: whatever follows, slashes too, or nothing at all. Without the slash before
-/// the name they lead to the path with it.
-const NAMED: [(&str, Named); 21] = [
+/// the name they lead to the path with it, if there is no such path.
+const NAMED: [(&str, Named); 25] = [
     ("kv/", |key| Endpoint::Kv(key)),
     ("health/service/", |name| Endpoint::Health(health::Endpoint::Service(name))),
     ("health/node/", |name| Endpoint::Health(health::Endpoint::Node(name))),
@@ -73,6 +83,10 @@ const NAMED: [(&str, Named); 21] = [
     ("session/info/", |id| Endpoint::Session(session::Endpoint::Info(id))),
     ("session/node/", |name| Endpoint::Session(session::Endpoint::Node(name))),
     ("event/fire/", |name| Endpoint::Event(event::Endpoint::Fire(name))),
+    ("query/", |path| Endpoint::Query(query::Endpoint::One(path))),
+    ("acl/destroy/", |_| Endpoint::Acl),
+    ("acl/info/", |_| Endpoint::Acl),
+    ("acl/clone/", |_| Endpoint::Acl),
     ("agent/join/", |address| Endpoint::Agent(agent::Endpoint::Join(address))),
     ("agent/force-leave/", |node| Endpoint::Agent(agent::Endpoint::ForceLeave(node))),
     ("agent/service/deregister/", |id| service(agent::service::Endpoint::Deregister(id))),
@@ -98,6 +112,9 @@ pub(crate) fn endpoint(path: &[u8]) -> Endpoint<'_> {
         return Endpoint::Root;
     }
     let Some(path) = path.strip_prefix(b"/v1/") else { return Endpoint::Unknown };
+    if let Some((_, endpoint)) = PLAIN.iter().find(|(plain, _)| plain.as_bytes() == path) {
+        return *endpoint;
+    }
     for (prefix, named) in NAMED {
         match path.strip_prefix(prefix.as_bytes()) {
             Some(name) => return named(name),
@@ -107,8 +124,7 @@ pub(crate) fn endpoint(path: &[u8]) -> Endpoint<'_> {
             None => {}
         }
     }
-    let plain = PLAIN.iter().find(|(plain, _)| plain.as_bytes() == path);
-    plain.map_or(Endpoint::Unknown, |(_, endpoint)| *endpoint)
+    Endpoint::Unknown
 }
 
 #[cfg(test)]
@@ -143,6 +159,11 @@ mod tests {
             ("/v1/coordinate/nodes", Endpoint::Coordinate(coordinate::Endpoint::Nodes)),
             ("/v1/operator/raft/peer", Endpoint::Operator(Tool::RaftPeer)),
             ("/v1/snapshot", Endpoint::Snapshot),
+            ("/v1/txn", Endpoint::Txn),
+            ("/v1/query", Endpoint::Query(query::Endpoint::All)),
+            ("/v1/query/a/execute", Endpoint::Query(query::Endpoint::One(b"a/execute"))),
+            ("/v1/acl/list", Endpoint::Acl),
+            ("/v1/acl/info/x", Endpoint::Acl),
         ];
         for (path, expected) in cases {
             assert_eq!(endpoint(path.as_bytes()), expected, "{path}");
@@ -156,6 +177,7 @@ mod tests {
             "/v1/operator/",
             "/v1/operator",
             "/v1/snapshot/",
+            "/v1/acl/nosuch",
             "/v1/status/leader/",
             "/v1/status/",
             "/v1/status",

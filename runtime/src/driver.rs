@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
 use lictor_core::agent::Agent;
 use lictor_core::api::{Error, Reply};
+use lictor_core::exec::child;
 use lictor_core::id::{CallId, WriteSeq};
 use lictor_core::io::{Input, Output};
 use lictor_core::store::Store;
@@ -131,6 +132,7 @@ impl Driver {
                     }
                     Input::Persisted(seq) => self.durable = *seq,
                     // It was called off after it had ended.
+                    Input::Child { id, event: child::Event::Ended(_) } => self.outside.children.over(*id),
                     Input::Probed { id, .. } if !self.outside.probes.ended(*id) => return true,
                     _ => {}
                 }
@@ -188,6 +190,7 @@ impl Driver {
             Output::Resolve { name } => self.outside.resolve(name),
             Output::Probe(probe) => self.outside.probes.start(probe),
             Output::CancelProbe(id) => self.outside.probes.cancel(id),
+            Output::Child(action) => self.outside.children.carry_out(action),
             Output::Notice(notice) => {
                 self.notices.log(self.shared.clock.now(), &notice);
                 if notice.ends_the_agent() {

@@ -2,7 +2,8 @@
 //!
 //! It is thin and dull, and decides nothing: see [`lictor_core::io`] for the contract that it keeps. One
 //! thread owns the [`Agent`](lictor_core::agent::Agent) (`driver.rs`), one the files (`disk.rs`); the sockets are
-//! tokio's (`tcp.rs`, `udp.rs`), and so are the checks that are run (`probe`). Front ends call a [`Handle`] from wherever they are.
+//! tokio's (`tcp.rs`, `udp.rs`), and so are the checks and the commands of others
+//! that are run (`probe`, `process`). Front ends call a [`Handle`] from wherever they are.
 
 mod clock;
 mod disk;
@@ -16,6 +17,7 @@ mod handle;
 mod notices;
 mod outside;
 mod probe;
+mod process;
 mod recover;
 mod resolve;
 mod restore;

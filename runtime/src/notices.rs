@@ -23,6 +23,8 @@ impl NoticeLog {
             Notice::Snapshot(news) => log_snapshot(news),
             Notice::Local(news) if news.is_trouble() => tracing::warn!("{news}"),
             Notice::Local(news) => tracing::info!("{news}"),
+            Notice::Exec(news) if news.is_trouble() => tracing::warn!("agent: {news}"),
+            Notice::Exec(news) => tracing::info!("agent: {news}"),
             Notice::Pool(news) => log_pool(news),
             Notice::Left => tracing::info!("agent: left the pool for good: the agent stops"),
             Notice::Servers(news @ ServerNews::Founded { .. }) => tracing::info!("{news}"),

@@ -7,6 +7,7 @@ use lictor_core::io::Input;
 
 use crate::errands::Errands;
 use crate::probe::Probes;
+use crate::process::children::Children;
 use crate::resolve::Resolver;
 use crate::tcp::{CONNECTIONS, Peers, Streams};
 use crate::udp::Datagrams;
@@ -17,6 +18,7 @@ pub(crate) struct Outside {
     pub(crate) datagrams: Datagrams,
     pub(crate) streams: Streams,
     pub(crate) probes: Probes,
+    pub(crate) children: Children,
     resolver: Resolver,
     errands: Errands,
 }
@@ -29,6 +31,7 @@ impl Outside {
             datagrams: Datagrams::start(udp, &errands)?,
             streams: Streams::new(errands.clone()),
             probes: Probes::new(errands.clone()),
+            children: Children::new(errands.clone()),
             resolver: Resolver::new(),
             errands,
         })

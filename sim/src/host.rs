@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 
 use lictor_core::agent::{Agent, View};
+use lictor_core::api::agent::{CheckDefinition, Definitions, ServiceDefinition};
 use lictor_core::config::{self, Config};
 use lictor_core::id::PeerId;
 use lictor_core::io::{FileName, Input};
@@ -20,6 +21,9 @@ use crate::disk::Disk;
 use crate::faults::Return;
 use crate::history::OpId;
 use crate::plan::{HostPlan, Plan, SnapshotPlan};
+
+/// With this begin the IDs of services that files define.
+pub(crate) const FROM_FILE: &str = "file-";
 
 /// A host.
 #[derive(Debug)]
@@ -283,10 +287,24 @@ fn config(plan: &Plan, number: usize, bootstrap: Option<Configuration>) -> Confi
         wal: log_options(plan),
         local: config::Local {
             sync_interval: Duration::from_millis(plan.pool.as_ref().map_or(0, |pool| pool.sync_ms)),
+            definitions: definitions(plan.pool.as_ref().map_or(0, |pool| pool.services)),
             ..config::Local::default()
         },
         ..Config::new(peer(number), format!("n{}", number + 1), address(number, 0))
     }
+}
+
+/// So many services that a file defines, of fifty names.
+fn definitions(count: usize) -> Definitions {
+    let ttl = Duration::from_secs(3_600);
+    let service = |number: usize| ServiceDefinition {
+        id: format!("{FROM_FILE}{number}"),
+        name: format!("many-{}", number % 50),
+        port: number as i64,
+        checks: vec![CheckDefinition { ttl, ..CheckDefinition::default() }],
+        ..ServiceDefinition::default()
+    };
+    Definitions { services: (0..count).map(service).collect(), checks: Vec::new() }
 }
 
 /// An agent's, but for what would take longer than a run. It looks for the others at all servers, itself among them.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use lictor_sim::experiment::Experiment;
-use lictor_sim::plan::{Plan, Scenario};
+use lictor_sim::plan::{Plan, Scenario, Size};
 use lictor_sim::run::{Kernel, Report, run};
 use lictor_sim::swarm::{self, Options, swarm};
 
@@ -33,7 +33,7 @@ enum Command {
         /// The seed.
         #[arg(long)]
         seed: u64,
-        /// What is exercised: kv, members, cluster or bench.
+        /// What is exercised: kv, members, cluster, locks or bench.
         #[arg(long, default_value = "kv")]
         scenario: Scenario,
     },
@@ -59,18 +59,33 @@ struct RunArgs {
     /// A file with a plan, as `lictor-sim plan` prints it.
     #[arg(long)]
     plan: Option<PathBuf>,
-    /// What is exercised: kv, members, cluster or bench.
+    /// What is exercised: kv, members, cluster, locks or bench.
     #[arg(long, default_value = "kv")]
     scenario: Scenario,
-    /// How many client agents there are in a cluster, in place of what the seed says.
-    #[arg(long)]
-    agents: Option<usize>,
+    #[command(flatten)]
+    size: SizeArgs,
     /// Prints everything that happens.
     #[arg(long, short)]
     verbose: bool,
     /// Runs it again, with and without madsim, and compares.
     #[arg(long)]
     check_determinism: bool,
+}
+
+#[derive(Debug, Args)]
+struct SizeArgs {
+    /// How many client agents there are in a cluster, in place of what the seed says.
+    #[arg(long)]
+    agents: Option<usize>,
+    /// How many services the files of each agent of a cluster define.
+    #[arg(long, default_value_t = 0)]
+    services: usize,
+}
+
+impl SizeArgs {
+    const fn get(&self) -> Size {
+        Size { agents: self.agents, services: self.services }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -81,12 +96,11 @@ struct SwarmArgs {
     /// How many run at the same time; all processors if absent.
     #[arg(long)]
     jobs: Option<usize>,
-    /// What is exercised: kv, members, cluster or bench.
+    /// What is exercised: kv, members, cluster, locks or bench.
     #[arg(long, default_value = "kv")]
     scenario: Scenario,
-    /// How many client agents there are in a cluster, in place of what the seed says.
-    #[arg(long)]
-    agents: Option<usize>,
+    #[command(flatten)]
+    size: SizeArgs,
     /// Runs each seed three times, once without madsim, and compares.
     #[arg(long)]
     check_determinism: bool,
@@ -129,7 +143,7 @@ fn read_plan(path: &Path) -> Result<Plan, String> {
 fn run_one(args: &RunArgs) -> ExitCode {
     let plan = match (&args.plan, args.seed) {
         (Some(path), _) => read_plan(path),
-        (None, Some(seed)) => Ok(Plan::draw_sized(seed, args.scenario, args.agents)),
+        (None, Some(seed)) => Ok(Plan::draw_sized(seed, args.scenario, args.size.get())),
         (None, None) => Err("give a --seed or a --plan".to_owned()),
     };
     let plan = match plan {
@@ -187,13 +201,15 @@ fn summary_of(plan: &Plan) -> String {
 
 fn replay(plan: &Plan) -> String {
     let drawn = Plan::draw(plan.seed, plan.scenario).hosts.len();
+    let services = plan.pool.as_ref().map_or(0, |pool| pool.services);
     match plan.scenario {
-        Scenario::Cluster if drawn != plan.hosts.len() => {
+        Scenario::Cluster if (drawn, 0) != (plan.hosts.len(), services) => {
             let agents = plan.hosts.len() - plan.servers();
-            format!("lictor-sim run --seed {} --scenario cluster --agents {agents} --verbose", plan.seed)
+            let size = format!("--agents {agents} --services {services}");
+            format!("lictor-sim run --seed {} --scenario cluster {size} --verbose", plan.seed)
         }
         Scenario::Kv => format!("lictor-sim run --seed {} --verbose", plan.seed),
-        scenario @ (Scenario::Members | Scenario::Cluster | Scenario::Bench) => {
+        scenario @ (Scenario::Members | Scenario::Cluster | Scenario::Locks | Scenario::Bench) => {
             format!("lictor-sim run --seed {} --scenario {scenario} --verbose", plan.seed)
         }
     }
@@ -227,7 +243,7 @@ fn run_swarm(args: &SwarmArgs) -> ExitCode {
         seeds: args.seeds.clone(),
         jobs,
         scenario: args.scenario,
-        agents: args.agents,
+        size: args.size.get(),
         check_determinism: args.check_determinism,
         most_failures: args.most_failures.max(1),
     };
@@ -249,7 +265,7 @@ fn run_swarm(args: &SwarmArgs) -> ExitCode {
     println!("{}", summary.stats);
     println!("speed       {speed:.0} simulated seconds per second, in {:.1} s", wall.as_secs_f64());
     for report in &summary.failures {
-        let plan = Plan::draw_sized(report.seed, args.scenario, args.agents);
+        let plan = Plan::draw_sized(report.seed, args.scenario, args.size.get());
         print_failure(&plan, report, &replay(&plan));
     }
     if summary.failures.is_empty() {

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use crate::plan::{Plan, Scenario};
+use crate::plan::{Plan, Scenario, Size};
 use crate::run::{Kernel, Report, run};
 use crate::stats::Stats;
 
@@ -27,8 +27,8 @@ pub struct Options {
     pub jobs: usize,
     /// What is exercised.
     pub scenario: Scenario,
-    /// How many client agents there are, in place of what the seed says.
-    pub agents: Option<usize>,
+    /// What clusters are like, in place of what the seed says.
+    pub size: Size,
     /// Each seed is run three times, once without madsim, and the traces are compared.
     pub check_determinism: bool,
     /// No new run is begun after this many failures.
@@ -67,7 +67,7 @@ pub fn swarm(options: &Options, on_done: impl Fn(&Report) + Sync) -> Summary {
 }
 
 fn one(seed: u64, options: &Options) -> Report {
-    let plan = Plan::draw_sized(seed, options.scenario, options.agents);
+    let plan = Plan::draw_sized(seed, options.scenario, options.size);
     let report = run(&plan, Kernel::Madsim, false);
     if options.check_determinism { with_determinism(&plan, report) } else { report }
 }

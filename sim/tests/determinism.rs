@@ -1,7 +1,7 @@
 //! A run is a function of its plan and the code, and nothing else.
 
 use lictor_sim::faults::{NAMES, WITHOUT_OPERATOR};
-use lictor_sim::plan::{Plan, Scenario};
+use lictor_sim::plan::{Plan, Scenario, Size};
 use lictor_sim::run::{Kernel, run};
 use lictor_sim::swarm::{Options, swarm};
 
@@ -51,7 +51,7 @@ fn a_few_seeds_pass_and_exercise_what_they_should() {
         seeds: 0..24,
         jobs: 2,
         scenario: Scenario::Kv,
-        agents: None,
+        size: Size::default(),
         check_determinism: false,
         most_failures: 1,
     };
@@ -81,7 +81,7 @@ fn a_few_hundred_seeds_of_members_pass_and_exercise_what_they_should() {
         seeds: 0..200,
         jobs: 2,
         scenario: Scenario::Members,
-        agents: None,
+        size: Size::default(),
         check_determinism: false,
         most_failures: 1,
     };
@@ -113,7 +113,7 @@ fn a_few_dozen_clusters_pass_and_exercise_what_they_should() {
         seeds: 0..60,
         jobs: 2,
         scenario: Scenario::Cluster,
-        agents: None,
+        size: Size::default(),
         check_determinism: false,
         most_failures: 1,
     };

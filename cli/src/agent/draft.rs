@@ -22,6 +22,7 @@ pub(crate) struct Draft {
     pub(crate) definitions: Definitions,
     pub(crate) dev: Option<bool>,
     pub(crate) disable_coordinates: Option<bool>,
+    pub(crate) disable_remote_exec: Option<bool>,
     pub(crate) dns_port: Option<i32>,
     pub(crate) enable_script_checks: Option<bool>,
     pub(crate) encrypt: Option<String>,
@@ -79,7 +80,7 @@ impl Draft {
         }
         overlay! {
             advertise_addr, advertise_addr_wan, bind_addr, bootstrap, bootstrap_expect, check_reap_interval, check_update_interval,
-            client_addr, data_dir, datacenter, dev, disable_coordinates, dns_port, enable_script_checks, encrypt,
+            client_addr, data_dir, datacenter, dev, disable_coordinates, disable_remote_exec, dns_port, enable_script_checks, encrypt,
             gossip_interval, gossip_nodes, http_addr, http_port, https_port, leave_drain_time, leave_on_terminate,
             log_level, node_id, node_name, pid_file, probe_interval, probe_timeout, protocol, raft_multiplier,
             reconnect_timeout, rejoin_after_leave, retransmit_mult, retry_interval, retry_max, rpc_port, serf_lan_bind,

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use addresses::{advertised, http_addresses, ip, joinable, port};
 use lictor_core::api::agent::Settings;
-use lictor_core::config::{Config, Gossip, Limits, Local};
+use lictor_core::config::{Config, Exec, Gossip, Limits, Local};
 use lictor_core::gossip;
 use lictor_core::id::PeerId;
 use lictor_core::raft::{self, Configuration};
@@ -55,6 +55,7 @@ pub(crate) struct Plan {
     /// The shortest time to live of a session.
     session_ttl_min: Duration,
     pub(crate) local: Local,
+    exec: Exec,
     /// Ports that are shown to people and not served.
     pub(crate) shown_ports: ShownPorts,
     pub(crate) settings: Settings,
@@ -170,6 +171,8 @@ impl Plan {
             session_ttl_min: session_ttl_min(&draft)?,
             shown_ports: shown_ports(&draft),
             unfit: words::protocol(draft.protocol.unwrap_or(2), role.server).err(),
+            // Who tries things out alone may have anything run; others must say that they want it.
+            exec: Exec { enabled: !draft.disable_remote_exec.unwrap_or(!dev), ..Exec::default() },
             local: local(draft)?,
             settings,
             warnings,
@@ -192,6 +195,7 @@ impl Plan {
             server: settings.server,
             gossip,
             local: Local { time_of_day, ..self.local.clone() },
+            exec: self.exec.clone(),
             bootstrap: self.founds.then(|| Configuration::new([(id, address)])),
             raft: raft::Options::with_multiplier(self.raft_multiplier),
             limits: Limits { session_ttl_min: self.session_ttl_min, ..Limits::default() },
@@ -377,6 +381,16 @@ mod tests {
         let told = Draft { skip_leave_on_interrupt: Some(false), leave_on_terminate: Some(true), ..server() };
         let told = Plan::of(told).unwrap();
         assert!(told.leaving.on_interrupt && told.leaving.on_terminate);
+    }
+
+    #[test]
+    fn commands_are_run_for_others_only_where_that_was_asked_for() {
+        let enabled = |draft: Draft, disable_remote_exec| {
+            let plan = Plan::of(Draft { disable_remote_exec, ..draft }).unwrap();
+            plan.config(PeerId::numbered(1), PORTS).exec.enabled
+        };
+        assert_eq!((enabled(server(), None), enabled(dev(), None)), (false, true));
+        assert_eq!((enabled(server(), Some(false)), enabled(dev(), Some(true))), (true, false));
     }
 
     #[test]

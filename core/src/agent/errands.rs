@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Agent;
 use super::calls::Caller;
 use crate::api::{Call, Reply};
+use crate::exec::Asked;
 use crate::id::{ErrandId, Term};
 
 /// What an errand is for. What comes of it is told to whoever sent it.
@@ -14,6 +15,8 @@ pub(super) enum Errand {
     Place,
     /// Anti-entropy's question of this number.
     Local(u64),
+    /// What a job of remote execution has asked.
+    Exec(Asked),
 }
 
 /// The errands that have not come back.
@@ -36,6 +39,15 @@ impl Agent {
         id
     }
 
+    /// Gives up an errand that is away. What it asks for may still happen.
+    pub(super) fn give_up_errand(&mut self, errand: &Errand) {
+        let found = self.errands.away.iter().find(|(_, other)| *other == errand).map(|(id, _)| *id);
+        if let Some(id) = found {
+            self.errands.away.remove(&id);
+            self.hang_up(Caller::Itself(id));
+        }
+    }
+
     /// An errand comes back. What it brought is looked at once all else of the batch is done.
     pub(super) fn errand_answered(&mut self, id: ErrandId, reply: Reply) {
         self.errands.back.push((id, reply));
@@ -50,6 +62,7 @@ impl Agent {
                 Errand::Place if reply.is_err() => self.place_unheard(),
                 Errand::Place => {}
                 Errand::Local(number) => self.local.handle_answer(self.now, number, reply),
+                Errand::Exec(asked) => self.exec.handle_answer(self.now, asked, reply),
             }
         }
     }

@@ -55,8 +55,11 @@ impl Agent {
         // What others fire need not have passed our own examination.
         let Ok(audience) = Audience::of(&event) else { return };
         let services = self.own_services();
-        if !audience.has(&Target { node: &self.config.name, services: &services }) || event.name == REMOTE_EXECUTION {
+        if !audience.has(&Target { node: &self.config.name, services: &services }) {
             return;
+        }
+        if event.name == REMOTE_EXECUTION {
+            return self.summon(&event.payload);
         }
         let forgotten = self.heard.push(event.clone());
         let concerned = |ticket: &Ticket| {

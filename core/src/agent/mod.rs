@@ -9,6 +9,7 @@ mod apply;
 mod calls;
 mod errands;
 mod events;
+mod exec;
 mod forward;
 mod founding;
 mod jobs;
@@ -19,6 +20,7 @@ mod local;
 mod lock_delay;
 mod operator;
 mod pool;
+mod prepared;
 mod propose;
 mod query;
 mod remembering;
@@ -29,6 +31,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod txn;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -47,6 +50,7 @@ use snapshot::Snapshots;
 use crate::api::Reply;
 use crate::config::Config;
 use crate::event;
+use crate::exec::Runner;
 use crate::gossip::Gossip;
 use crate::id::{PeerId, Term, Ticket};
 use crate::io::{Input, Notice, Output};
@@ -90,6 +94,8 @@ pub struct Agent {
     jobs: Jobs,
     errands: Errands,
     local: Local,
+    /// The commands that others have us run.
+    exec: Runner,
     lock_delays: LockDelays,
     /// Where peers said they are, and where the members' list had them then: they may have moved since the log named them.
     addresses: BTreeMap<PeerId, (SocketAddr, Option<SocketAddr>)>,
@@ -183,6 +189,7 @@ impl Agent {
             jobs: Jobs::default(),
             errands: Errands::default(),
             local,
+            exec: Runner::new(config.exec.clone(), &config.name),
             lock_delays: LockDelays::default(),
             addresses: BTreeMap::new(),
             next_announcement: now,
@@ -220,6 +227,7 @@ impl Agent {
             Input::Unreachable { to, reason } => self.gossip.handle_unreachable(self.now, to, &reason),
             Input::Resolved { name, addresses } => self.handle_resolved(&name, &addresses),
             Input::Probed { id, finding } => self.local.handle_probed(self.now, id, finding),
+            Input::Child { id, event } => self.exec.handle_child(self.now, id, event),
             Input::Garbage { from, reason } => self.drop_message(from, reason),
             Input::Persisted(seq) => self.raft.persisted(self.now, seq),
             Input::Reserved { file, size, granted } => self.writer.handle_reserved(self.now, &file, size, granted),
@@ -234,6 +242,7 @@ impl Agent {
             self.gossip.tick(self.now);
         }
         self.local.tick(self.now);
+        self.exec.tick(self.now);
         self.tend_pool();
         self.tend_servers();
         while let Some(ticket) = self.calls.pop_due(self.now) {
@@ -279,6 +288,7 @@ impl Agent {
         consider(self.calls.next_deadline());
         consider(self.writer.poll_timeout());
         consider(self.local.poll_timeout());
+        consider(self.exec.poll_timeout());
         consider(self.duties.as_ref().and_then(|duties| duties.poll_timeout(&self.raft)));
         consider(self.lock_delays.poll_timeout().filter(|_| self.raft.is_leader()));
         consider(self.announces().then_some(self.next_announcement));
@@ -319,6 +329,12 @@ impl Agent {
     #[must_use]
     pub const fn local(&self) -> &Local {
         &self.local
+    }
+
+    /// The commands that others have this agent run, for checkers and statistics.
+    #[must_use]
+    pub const fn exec(&self) -> &Runner {
+        &self.exec
     }
 
     /// What raft looks like from outside.
@@ -383,6 +399,7 @@ impl Agent {
     fn close_batch(&mut self) {
         self.follow_office();
         self.tend_local();
+        self.tend_exec();
         self.apply_committed();
         self.reconcile();
         self.tend_snapshots();

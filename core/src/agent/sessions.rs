@@ -4,8 +4,9 @@ use uuid::Uuid;
 
 use super::Agent;
 use super::lock_delay::LockDelays;
+use crate::api::health::SERF_CHECK_ID;
 use crate::api::kv::Key;
-use crate::api::session::{Behavior, MAX_LOCK_DELAY, NODE_CHECK, Request, Session, Wanted};
+use crate::api::session::{Behavior, MAX_LOCK_DELAY, Request, Session, Wanted};
 use crate::api::{Error, Reply, Request as AnyRequest, Response};
 use crate::config::Limits;
 use crate::id::{Index, SessionId, Ticket};
@@ -56,7 +57,7 @@ impl Judge<'_> {
             id: SessionId(self.fresh),
             name: name.clone(),
             node,
-            checks: checks.clone().unwrap_or_else(|| vec![NODE_CHECK.to_owned()]),
+            checks: checks.clone().unwrap_or_else(|| vec![SERF_CHECK_ID.to_owned()]),
             lock_delay: (*lock_delay).min(MAX_LOCK_DELAY),
             behavior,
             ttl: ttl.clone(),

@@ -12,9 +12,6 @@ use super::ReadOptions;
 use crate::id::{Index, SessionId};
 use crate::time::Duration;
 
-/// The check of a node that says whether gossip finds it alive. Sessions that name no checks have this one.
-pub const NODE_CHECK: &str = "serfHealth";
-
 /// The longest lock delay. A longer one becomes this.
 pub const MAX_LOCK_DELAY: Duration = Duration::from_secs(60);
 
@@ -114,7 +111,7 @@ pub struct Wanted {
     pub name: String,
     /// The node that it is to live on; the agent that is asked if absent.
     pub node: Option<String>,
-    /// See [`Session::checks`]; [`NODE_CHECK`] alone if absent.
+    /// See [`Session::checks`]; [`SERF_CHECK_ID`](super::health::SERF_CHECK_ID) alone if absent.
     pub checks: Option<Vec<String>>,
     /// See [`Session::lock_delay`].
     pub lock_delay: Duration,

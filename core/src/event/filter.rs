@@ -48,6 +48,12 @@ impl Audience {
         Ok(Self { node, service, tag })
     }
 
+    /// Whether a node of this name belongs to it, if the right services are on it.
+    #[must_use]
+    pub fn may_have_node(&self, node: &str) -> bool {
+        self.node.as_ref().is_none_or(|filter| filter.is_match(node.as_bytes()))
+    }
+
     /// Whether an agent belongs to it.
     #[must_use]
     pub fn has(&self, target: &Target<'_>) -> bool {

@@ -65,6 +65,21 @@ pub enum Mode {
     Unlock(SessionId),
 }
 
+/// Why a write did not take place: what it takes for granted is not so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The key's modify index is not the one given.
+    Stale,
+    /// The session that wants the lock does not exist.
+    NoSession(SessionId),
+    /// Another session holds the lock.
+    Held,
+    /// Nobody can have the lock for a while.
+    Delayed,
+    /// The session that gives the lock back does not hold it.
+    NotHeld,
+}
+
 /// The table of keys. Invariants:
 ///
 /// - each entry lies under its own key, and `1 <= create_index <= modify_index <= changed`;
@@ -80,26 +95,56 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Applies a command.
+    /// Applies a command on its own.
     pub(super) fn apply(&mut self, index: Index, command: Command, sessions: &Sessions) -> Applied {
         let mut touched = Vec::new();
-        let done = match command {
+        let response = match self.write(index, command, sessions, &mut touched) {
+            Ok(_) => Ok(Response::Done(true)),
+            Err(Refusal::NoSession(session)) => Err(Error::InvalidSession(session.to_string())),
+            Err(Refusal::Stale | Refusal::Held | Refusal::Delayed | Refusal::NotHeld) => Ok(Response::Done(false)),
+        };
+        Applied { response, touched }
+    }
+
+    /// Applies a command, alone or as one of several at the same index, and adds what it changes to `touched`. Tells the entry
+    /// that it has written, if any.
+    pub(super) fn write(
+        &mut self,
+        index: Index,
+        command: Command,
+        sessions: &Sessions,
+        touched: &mut Vec<Touch>,
+    ) -> Result<Option<Arc<Entry>>, Refusal> {
+        let before = touched.len();
+        let written = match command {
             Command::Put { key, value, flags, mode } => {
-                let touch = Touch::Key(key.clone());
-                let done = self.put(index, key, value, flags, mode, sessions);
-                touched.extend((done == Ok(true)).then_some(touch));
-                done
+                let entry = self.put(index, key, value, flags, mode, sessions)?;
+                touched.push(Touch::Key(entry.key.clone()));
+                Some(entry)
             }
-            Command::Delete { key, cas } => Ok(self.delete(index, &key, cas, &mut touched)),
+            Command::Delete { key, cas } => {
+                self.delete(index, &key, cas, touched)?;
+                None
+            }
             Command::DeleteTree { prefix } => {
-                self.delete_tree(index, &prefix, &mut touched);
-                Ok(true)
+                self.delete_tree(index, &prefix, touched);
+                None
             }
         };
-        if !touched.is_empty() {
+        if touched.len() > before {
             self.changed = index;
         }
-        Applied { response: done.map(Response::Done), touched }
+        Ok(written)
+    }
+
+    /// The entry under a key.
+    pub(super) fn entry(&self, key: &[u8]) -> Option<&Arc<Entry>> {
+        self.entries.get(key)
+    }
+
+    /// All entries whose keys begin with `prefix`, in byte order.
+    pub(super) fn entries_under<'a>(&'a self, prefix: &'a [u8]) -> impl Iterator<Item = &'a Arc<Entry>> {
+        under(&self.entries, prefix).map(|(_, entry)| entry)
     }
 
     /// One key, as a listing of at most one entry.
@@ -247,14 +292,12 @@ impl Table {
         flags: u64,
         mode: Mode,
         sessions: &Sessions,
-    ) -> Result<bool, Error> {
+    ) -> Result<Arc<Entry>, Refusal> {
         let existing = self.entries.get(&key).map(|entry| &**entry);
-        let Some((lock_index, session)) = lock_after(mode, existing, sessions)? else {
-            return Ok(false);
-        };
+        let (lock_index, session) = lock_after(mode, existing, sessions)?;
         if let Mode::Lock { judged_at, .. } = mode {
             if self.locks.delay_of(&key).is_some_and(|delay| delay.since > judged_at) {
-                return Ok(false);
+                return Err(Refusal::Delayed);
             }
             self.locks.lift_delay(&key);
         }
@@ -264,19 +307,24 @@ impl Table {
         if existing.is_none() {
             self.tombstones.lift(&key);
         }
-        self.entries.insert(key, Arc::new(entry));
-        Ok(true)
+        let entry = Arc::new(entry);
+        self.entries.insert(key, Arc::clone(&entry));
+        Ok(entry)
     }
 
-    fn delete(&mut self, index: Index, key: &[u8], cas: Option<Index>, touched: &mut Vec<Touch>) -> bool {
-        let Some(existing) = self.entries.get(key) else {
-            return true;
-        };
+    fn delete(
+        &mut self,
+        index: Index,
+        key: &[u8],
+        cas: Option<Index>,
+        touched: &mut Vec<Touch>,
+    ) -> Result<(), Refusal> {
+        let Some(existing) = self.entries.get(key) else { return Ok(()) };
         if cas.is_some_and(|expected| expected != existing.modify_index) {
-            return false;
+            return Err(Refusal::Stale);
         }
         self.remove(index, key, touched);
-        true
+        Ok(())
     }
 
     fn delete_tree(&mut self, index: Index, prefix: &[u8], touched: &mut Vec<Touch>) {
@@ -295,32 +343,26 @@ impl Table {
     }
 }
 
-/// The lock index and the holder that a put leaves behind, or `None` if it must not take place.
-fn lock_after(
-    mode: Mode,
-    existing: Option<&Entry>,
-    sessions: &Sessions,
-) -> Result<Option<(u64, Option<SessionId>)>, Error> {
+/// The lock index and the holder that a put leaves behind, or why it must not take place.
+fn lock_after(mode: Mode, existing: Option<&Entry>, sessions: &Sessions) -> Result<(u64, Option<SessionId>), Refusal> {
     let holder = existing.and_then(|entry| entry.session);
     let lock_index = existing.map_or(0, |entry| entry.lock_index);
     // No entry has modify index 0, so `cas=0` holds for missing keys alone.
     let modify_index = existing.map_or(Index(0), |entry| entry.modify_index);
-    Ok(match mode {
+    match mode {
         // Consul writes the entry that the client sent, whose lock index is 0, and keeps the holder.
-        Mode::Set => Some((0, holder)),
-        Mode::Cas(expected) => (expected == modify_index).then_some((0, holder)),
-        Mode::Lock { session, .. } => {
-            if !sessions.exists(session) {
-                return Err(Error::InvalidSession(session.to_string()));
-            }
-            match holder {
-                None => Some((lock_index.saturating_add(1), Some(session))),
-                Some(holder) if holder == session => Some((lock_index, holder.into())),
-                Some(_) => None,
-            }
-        }
-        Mode::Unlock(session) => (holder == Some(session)).then_some((lock_index, None)),
-    })
+        Mode::Set => Ok((0, holder)),
+        Mode::Cas(expected) if expected == modify_index => Ok((0, holder)),
+        Mode::Cas(_) => Err(Refusal::Stale),
+        Mode::Lock { session, .. } if !sessions.exists(session) => Err(Refusal::NoSession(session)),
+        Mode::Lock { session, .. } => match holder {
+            None => Ok((lock_index.saturating_add(1), Some(session))),
+            Some(holder) if holder == session => Ok((lock_index, Some(holder))),
+            Some(_) => Err(Refusal::Held),
+        },
+        Mode::Unlock(session) if holder == Some(session) => Ok((lock_index, None)),
+        Mode::Unlock(_) => Err(Refusal::NotHeld),
+    }
 }
 
 /// Where `needle` first occurs in `text`. An empty one occurs nowhere.
@@ -353,162 +395,5 @@ impl fmt::Display for Command {
 }
 
 #[cfg(test)]
-mod tests {
-    use uuid::Uuid;
-
-    use super::*;
-    use crate::api::kv::Request;
-    use crate::store::{Answer, Store};
-
-    const A: SessionId = SessionId(Uuid::from_u128(0xa));
-    const B: SessionId = SessionId(Uuid::from_u128(0xb));
-    const GONE: SessionId = SessionId(Uuid::from_u128(0xdead));
-
-    /// A store in which the sessions `A` and `B` exist, and whose next index is 11.
-    fn store() -> Store {
-        let mut store = Store::default();
-        for id in [A, B] {
-            store.sessions.insert(Index(1), Session { id, ..Session::plain() });
-        }
-        store.note_applied(Index(10));
-        store
-    }
-
-    fn lock(session: SessionId) -> Mode {
-        Mode::Lock { session, judged_at: Index(10) }
-    }
-
-    fn key(text: &str) -> Key {
-        Key::copy_from_slice(text.as_bytes())
-    }
-
-    fn apply(store: &mut Store, command: Command) -> Result<bool, Error> {
-        let before = store.clone();
-        let applied = store.apply(store.index().next(), command.into());
-        if !matches!(applied.response, Ok(Response::Done(true))) {
-            assert!(applied.touched.is_empty(), "a write that did not take place touches nothing");
-            assert!(store.kv == before.kv, "a write that did not take place changes nothing");
-        }
-        applied.response.map(|response| response == Response::Done(true))
-    }
-
-    fn put(store: &mut Store, text: &str, value: &'static str, flags: u64, mode: Mode) -> Result<bool, Error> {
-        let value = Bytes::from_static(value.as_bytes());
-        apply(store, Command::Put { key: key(text), value, flags, mode })
-    }
-
-    /// The answer to a read of one key.
-    fn get(store: &Store, text: &str) -> Answer {
-        store.query(&Request::Get { key: key(text), read: Default::default() }).expect("a get is a read")
-    }
-
-    /// An entry as a row: value, flags, create index, modify index, lock index, holder.
-    fn row(store: &Store, text: &str) -> Option<(String, u64, u64, u64, u64, Option<SessionId>)> {
-        let Body::Entries(entries) = get(store, text).body else { panic!("a get answers with entries") };
-        entries.first().map(|e| {
-            let value = String::from_utf8(e.value.to_vec()).expect("these tests put text");
-            (value, e.flags, e.create_index.0, e.modify_index.0, e.lock_index, e.session)
-        })
-    }
-
-    fn folded(store: &Store, prefix: &str, separator: &'static str) -> Vec<String> {
-        let (prefix, separator) = (key(prefix), Bytes::from_static(separator.as_bytes()));
-        let answer = store.query(&Request::Keys { prefix, separator, read: Default::default() });
-        let Some(Answer { body: Body::Keys(keys), .. }) = answer else { panic!("keys are answered with keys") };
-        keys.iter().map(|key| key.escape_ascii().to_string()).collect()
-    }
-
-    #[test]
-    fn a_lock_is_taken_kept_overwritten_and_released() {
-        let mut s = store();
-        assert_eq!(put(&mut s, "l", "holder", 0, lock(A)), Ok(true));
-        assert_eq!(row(&s, "l"), Some(("holder".into(), 0, 11, 11, 1, Some(A))));
-        assert_eq!(put(&mut s, "l", "again", 4, lock(A)), Ok(true));
-        assert_eq!(row(&s, "l"), Some(("again".into(), 4, 11, 12, 1, Some(A))));
-        // A plain write keeps the holder and resets the count; so does a check-and-set.
-        assert_eq!(put(&mut s, "l", "plain", 0, Mode::Set), Ok(true));
-        assert_eq!(row(&s, "l"), Some(("plain".into(), 0, 11, 13, 0, Some(A))));
-        assert_eq!(put(&mut s, "l", "no", 5, Mode::Cas(Index(0))), Ok(false));
-        assert_eq!(put(&mut s, "l", "cas", 6, Mode::Cas(Index(13))), Ok(true));
-        assert_eq!(row(&s, "l"), Some(("cas".into(), 6, 11, 15, 0, Some(A))));
-        assert_eq!(put(&mut s, "l", "released", 0, Mode::Unlock(A)), Ok(true));
-        assert_eq!(row(&s, "l"), Some(("released".into(), 0, 11, 16, 0, None)));
-        assert_eq!(put(&mut s, "l", "twice", 0, Mode::Unlock(A)), Ok(false));
-        assert_eq!(put(&mut s, "l", "next", 3, lock(A)), Ok(true));
-        assert_eq!(row(&s, "l"), Some(("next".into(), 3, 11, 18, 1, Some(A))));
-    }
-
-    #[test]
-    fn one_of_two_sessions_holds_a_lock_and_the_count_goes_on() {
-        let mut s = store();
-        assert_eq!(put(&mut s, "l", "before", 0, Mode::Set), Ok(true));
-        assert_eq!(put(&mut s, "l", "a", 0, lock(A)), Ok(true));
-        assert_eq!(put(&mut s, "l", "b", 0, lock(B)), Ok(false));
-        assert_eq!(put(&mut s, "l", "b", 0, Mode::Unlock(B)), Ok(false));
-        assert_eq!(row(&s, "l"), Some(("a".into(), 0, 11, 12, 1, Some(A))));
-        assert_eq!(put(&mut s, "l", "a done", 2, Mode::Unlock(A)), Ok(true));
-        assert_eq!(row(&s, "l"), Some(("a done".into(), 2, 11, 15, 1, None)));
-        assert_eq!(put(&mut s, "l", "b", 0, lock(B)), Ok(true));
-        assert_eq!(row(&s, "l"), Some(("b".into(), 0, 11, 16, 2, Some(B))));
-        // A session can hold several; a locked key can be deleted, and counts anew when it returns.
-        assert_eq!(put(&mut s, "other", "b", 0, lock(B)), Ok(true));
-        assert_eq!(apply(&mut s, Command::Delete { key: key("l"), cas: None }), Ok(true));
-        assert_eq!(put(&mut s, "l", "fresh", 0, lock(A)), Ok(true));
-        assert_eq!(row(&s, "l"), Some(("fresh".into(), 0, 19, 19, 1, Some(A))));
-    }
-
-    #[test]
-    fn a_session_that_does_not_exist_takes_no_lock() {
-        let mut s = store();
-        assert!(s.session_exists(A) && !s.session_exists(GONE));
-        let refused = Err(Error::InvalidSession(GONE.to_string()));
-        assert_eq!(put(&mut s, "l", "x", 0, lock(GONE)), refused);
-        assert_eq!(put(&mut s, "l", "x", 0, Mode::Unlock(GONE)), Ok(false));
-        assert_eq!(row(&s, "l"), None);
-        assert_eq!(put(&mut s, "l", "free", 0, Mode::Set), Ok(true));
-        assert_eq!(put(&mut s, "l", "x", 0, lock(GONE)), refused);
-        assert_eq!(put(&mut s, "l", "x", 0, Mode::Unlock(GONE)), Ok(false));
-        assert_eq!(row(&s, "l"), Some(("free".into(), 0, 13, 13, 0, None)));
-    }
-
-    #[test]
-    fn separators_fold_as_consul_does() {
-        let mut s = store();
-        for name in ["web/bar", "web/foo", "web/subdir/a", "web/subdir/b", "web/subdir/deep/c", "web", "web/zed/q"] {
-            assert_eq!(put(&mut s, name, "v", 0, Mode::Set), Ok(true));
-        }
-        assert_eq!(folded(&s, "web/", "/"), ["web/bar", "web/foo", "web/subdir/", "web/zed/"]);
-        assert_eq!(folded(&s, "web", "/"), ["web", "web/"]);
-        assert_eq!(folded(&s, "", "/"), ["web", "web/"]);
-        assert_eq!(folded(&s, "web/subdir", "/"), ["web/subdir/"]);
-        assert_eq!(folded(&s, "web/subdir/", "/"), ["web/subdir/a", "web/subdir/b", "web/subdir/deep/"]);
-        assert_eq!(folded(&s, "web/", "d"), ["web/bar", "web/foo", "web/subd", "web/zed"]);
-        assert_eq!(folded(&s, "web/", "ub"), ["web/bar", "web/foo", "web/sub", "web/zed/q"]);
-        assert_eq!(folded(&s, "web/", "").len(), 6);
-        assert!(folded(&s, "none", "/").is_empty());
-    }
-
-    #[test]
-    fn a_missing_key_reports_the_table_and_is_judged_by_itself() {
-        let mut s = store();
-        assert_eq!((get(&s, "a").index, get(&s, "a").changed), (Index(1), Index(0)));
-        assert_eq!(put(&mut s, "b", "v", 0, Mode::Set), Ok(true));
-        assert_eq!((get(&s, "a").index, get(&s, "a").changed), (Index(11), Index(0)));
-        assert_eq!(put(&mut s, "a", "v", 0, Mode::Set), Ok(true));
-        assert_eq!(apply(&mut s, Command::Delete { key: key("a"), cas: None }), Ok(true));
-        assert_eq!(put(&mut s, "b", "v", 0, Mode::Set), Ok(true));
-        assert_eq!((get(&s, "a").index, get(&s, "a").changed), (Index(14), Index(13)));
-        assert_eq!((get(&s, "b").index, get(&s, "b").changed), (Index(14), Index(14)));
-    }
-
-    #[test]
-    fn overwriting_a_clone_leaves_the_original() {
-        let mut s = store();
-        assert_eq!(put(&mut s, "a", "old", 0, Mode::Set), Ok(true));
-        let before = s.clone();
-        assert!(before == s);
-        assert_eq!(put(&mut s, "a", "new", 0, Mode::Set), Ok(true));
-        assert_eq!(row(&before, "a"), Some(("old".into(), 0, 11, 11, 0, None)));
-        assert_eq!(row(&s, "a"), Some(("new".into(), 0, 11, 12, 0, None)));
-    }
-}
+#[path = "kv_tests.rs"]
+mod tests;

@@ -38,10 +38,12 @@ pub mod command;
 pub mod image;
 pub mod kv;
 mod lock;
+pub mod prepared;
 mod restore;
 mod session;
 mod table;
 mod tombstone;
+pub mod txn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -60,6 +62,7 @@ pub use lock::Delay;
 pub use session::Scope;
 
 use catalog::{Catalog, Name, Subject};
+use prepared::{Part, Queries};
 use restore::Staging;
 use session::Sessions;
 use uuid::Uuid;
@@ -80,6 +83,7 @@ pub struct Store {
     kv: kv::Table,
     catalog: Catalog,
     sessions: Sessions,
+    queries: Queries,
     /// How the leader looks after the servers.
     autopilot: Autopilot,
 }
@@ -111,6 +115,8 @@ pub enum Topic {
     Catalog(Subject),
     /// A part of the sessions.
     Sessions(Scope),
+    /// A part of the prepared queries.
+    Queries(Part),
 }
 
 impl Topic {
@@ -119,6 +125,7 @@ impl Topic {
     pub fn of(question: Question<'_>) -> Option<Self> {
         match question {
             Question::Session(request) => Scope::of(request).map(Self::Sessions),
+            Question::Prepared(request) => Part::of(request).map(Self::Queries),
             question => Subject::of(question).map(Self::Catalog),
         }
     }
@@ -137,6 +144,10 @@ pub enum Question<'a> {
     Coordinate(&'a api::coordinate::Request),
     /// Sessions.
     Session(&'a api::session::Request),
+    /// Transactions.
+    Txn(&'a api::txn::Request),
+    /// Prepared queries themselves. What comes of asking them is no matter of the store alone.
+    Prepared(&'a api::prepared::Request),
 }
 
 impl<'a> Question<'a> {
@@ -149,13 +160,13 @@ impl<'a> Question<'a> {
             api::Request::Health(request) => Some(Self::Health(request)),
             api::Request::Coordinate(request) => Some(Self::Coordinate(request)),
             api::Request::Session(request) => Some(Self::Session(request)),
+            api::Request::Txn(request) => Some(Self::Txn(request)),
+            api::Request::Prepared(request) => Some(Self::Prepared(request)),
             api::Request::Status(_)
             | api::Request::Agent(_)
             | api::Request::Operator(_)
             | api::Request::Snapshot(_)
-            | api::Request::Event(_)
-            | api::Request::Txn(_)
-            | api::Request::Prepared(_) => None,
+            | api::Request::Event(_) => None,
         }
     }
 }
@@ -190,6 +201,18 @@ impl<'a> From<&'a api::session::Request> for Question<'a> {
     }
 }
 
+impl<'a> From<&'a api::prepared::Request> for Question<'a> {
+    fn from(request: &'a api::prepared::Request) -> Self {
+        Self::Prepared(request)
+    }
+}
+
+impl<'a> From<&'a api::txn::Request> for Question<'a> {
+    fn from(request: &'a api::txn::Request) -> Self {
+        Self::Txn(request)
+    }
+}
+
 /// What a query found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
@@ -198,7 +221,7 @@ pub struct Answer {
     /// The last index at which this result may have changed: a query that waits for something newer than
     /// `asked` is answered once `changed > asked`. It moves exactly when the result does, except that
     /// reaping tombstones may raise it (not beyond the last change of the table), that a restoration
-    /// counts as a change of everything, and that of the catalog a change counts that a filter hides: see
+    /// counts as a change of everything, that a question which never waits says the highest index there is, and that of the catalog a change counts that a filter hides: see
     /// [`Subject`].
     pub changed: Index,
     /// What was found.
@@ -228,6 +251,12 @@ pub enum Body {
     Places(Vec<api::coordinate::Place>),
     /// To [`api::session::Request::Info`], `Node` and `List`, by ID.
     Sessions(Vec<Arc<Session>>),
+    /// To [`api::Request::Txn`].
+    Txn(api::txn::Outcome),
+    /// To [`api::prepared::Request::Get`] and `List`, by ID.
+    Queries(api::prepared::Queries),
+    /// To [`api::prepared::Request::Get`] of one that does not exist.
+    NoSuchQuery,
 }
 
 impl Body {
@@ -245,6 +274,9 @@ impl Body {
             Self::HealthOf(instances) => instances.is_empty(),
             Self::Places(places) => places.is_empty(),
             Self::Sessions(sessions) => sessions.is_empty(),
+            Self::Txn(outcome) => outcome.results.is_empty(),
+            Self::Queries(queries) => queries.is_empty(),
+            Self::NoSuchQuery => true,
         }
     }
 }
@@ -294,6 +326,8 @@ impl Store {
                 keys.iter().for_each(|(key, since)| self.kv.locks_mut().end_delay(key, *since));
                 Applied { response: Ok(api::Response::Done(true)), touched: Vec::new() }
             }
+            Command::Txn(ops) => self.transact(index, ops),
+            Command::Prepared(command) => self.prepare(index, command),
             Command::Restore { id, step } => self.apply_restore(id, step),
             Command::ReapTombstones { up_to } => {
                 self.kv.reap_tombstones(up_to);
@@ -340,6 +374,7 @@ impl Store {
         let Some(session) = self.sessions.remove(index, id) else { return };
         self.kv.end_session(index, &session, &mut ended.touched);
         ended.scopes.extend(Scope::all_of(&session));
+        self.end_queries(index, id, ended);
     }
 
     /// Notes that the log's entry at `index` is none for the store (raft's own), and is dealt with.
@@ -375,6 +410,8 @@ impl Store {
         match question.into() {
             Question::Kv(request) => self.query_kv(request),
             Question::Session(request) => self.query_sessions(request),
+            Question::Txn(request) => self.query_txn(request),
+            Question::Prepared(request) => self.query_queries(request),
             question => self.query_catalog(question),
         }
     }
@@ -384,6 +421,7 @@ impl Store {
     pub fn changed<'a>(&self, question: impl Into<Question<'a>>) -> Option<Index> {
         match question.into() {
             Question::Kv(request) => self.query_kv(request).map(|answer| answer.changed),
+            Question::Txn(_) => None,
             question => Topic::of(question).map(|topic| self.changed_at(&topic)),
         }
     }
@@ -392,6 +430,7 @@ impl Store {
         let changed = match topic {
             Topic::Catalog(subject) => self.catalog.changed_at(subject),
             Topic::Sessions(scope) => self.sessions.changed_at(scope),
+            Topic::Queries(part) => self.queries.changed_at(part),
         };
         changed.max(self.restored_at)
     }
@@ -528,6 +567,7 @@ impl Store {
 #[derive(Debug, Default)]
 struct Ended {
     scopes: BTreeSet<Scope>,
+    parts: BTreeSet<Part>,
     touched: Vec<Touch>,
 }
 
@@ -535,7 +575,8 @@ struct Ended {
 fn done(ended: Ended, touched: BTreeSet<Subject>) -> Applied {
     let scopes = ended.scopes.into_iter().map(|scope| Touch::Topic(Topic::Sessions(scope)));
     let subjects = touched.into_iter().map(|subject| Touch::Topic(Topic::Catalog(subject)));
-    let touched = subjects.chain(scopes).chain(ended.touched).collect();
+    let parts = ended.parts.into_iter().map(|part| Touch::Topic(Topic::Queries(part)));
+    let touched = subjects.chain(scopes).chain(parts).chain(ended.touched).collect();
     Applied { response: Ok(api::Response::Done(true)), touched }
 }
 

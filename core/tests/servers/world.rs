@@ -9,7 +9,7 @@ use lictor_core::api::catalog::Check;
 use lictor_core::api::health::SERF_CHECK_ID;
 use lictor_core::api::{self, Call, Consistency, ReadOptions, Reply, Response, agent, kv};
 use lictor_core::config::Config;
-use lictor_core::id::{CallId, Index, PeerId};
+use lictor_core::id::{CallId, Index, PeerId, SessionId};
 use lictor_core::io::{FileOp, Input, JobOutcome, Notice, Output, ServerNews};
 use lictor_core::raft::Payload;
 use lictor_core::recovery::Recovered;
@@ -289,6 +289,21 @@ impl World {
             other => format!("{other:?}"),
         };
         entries.map(|entry| text(&entry.payload)).collect()
+    }
+
+    /// Whether the leader's store does not know this session.
+    pub(crate) fn session_is_gone(&self, id: SessionId) -> bool {
+        self.leader().is_some() && self.led().store().session(id).is_none()
+    }
+
+    /// How many keys cannot be locked for a while, as the leader's store has it.
+    pub(crate) fn lock_delays(&self) -> usize {
+        self.led().store().lock_delays().count()
+    }
+
+    /// Whether a call was answered.
+    pub(crate) fn has_reply(&self, id: CallId) -> bool {
+        self.replies.contains_key(&id)
     }
 
     /// How clusters were founded: the first entries that there are, each once.

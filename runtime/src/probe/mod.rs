@@ -108,22 +108,13 @@ async fn within(patience: Duration, asking: impl Future<Output = Finding>) -> Fi
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{Receiver, channel};
+    use std::sync::mpsc::Receiver;
 
     use lictor_core::probe::Command;
-    use tokio::runtime::Handle;
 
     use super::*;
-    use crate::errands::ErrandsEnd;
     use crate::event::Event;
-
-    pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-
-    pub(super) fn errands() -> (Errands, ErrandsEnd, Receiver<Event>) {
-        let (events, inbox) = channel();
-        let (errands, end) = Errands::new(Handle::current(), events);
-        (errands, end, inbox)
-    }
+    use crate::process::testing::{PATIENCE, errands};
 
     fn probe(id: u64, line: &str, timeout: Duration) -> Probe {
         let question = Question::Command(Command::Shell(line.to_owned()));

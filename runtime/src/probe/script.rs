@@ -1,28 +1,17 @@
-//! Commands on this machine.
-//!
-//! A command is over when it has ended *and* nobody holds its output any more: what it left running in the background
-//! with the same output belongs to it, as with Consul. If that takes too long, or is not wanted any more, the whole process
-//! group is killed. What a command left behind on purpose, with an output or a process group of its own, is left alone.
-//!
-//! Should the agent itself be killed without a chance to do anything, its commands run on to their own end: to have the
-//! system kill them in that moment takes a call between fork and exec, which Rust holds to be unsafe.
+//! Checks that are commands: what one says by how it ends, and by what it wrote last. If it takes too long, or is not wanted any
+//! more, its whole process group is killed. See [`crate::process`] for what belongs to a command.
 
 use std::io;
-use std::process::{ExitStatus, Stdio};
 
 use lictor_core::io::Finding;
 use lictor_core::probe::Command;
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
-use tokio::process::Child;
 
 use super::tail::Tail;
 use crate::errands::Errands;
 use crate::error::words;
-
-/// The shell for commands that are a line.
-const SHELL: &str = "/bin/sh";
+use crate::process::{Group, SHELL};
 
 /// Room for what one read brings.
 const READ_BYTES: usize = 16 << 10;
@@ -61,56 +50,12 @@ async fn follow(mut group: Group, mut output: pipe::Receiver) -> io::Result<Find
     Ok(tail.exited(status.code()))
 }
 
-/// A process group whose leader has not been waited for, so that its number cannot be anybody else's yet. Dropping it kills
-/// all that is in it.
-struct Group {
-    leader: Option<(Child, Pid)>,
-    errands: Errands,
-}
-
-impl Group {
-    /// Starts a program with both its outputs in one pipe, so that they stay in order.
-    fn start(errands: &Errands, program: &[&str]) -> io::Result<(Self, pipe::Receiver)> {
-        let (reader, writer) = io::pipe()?;
-        let reader = pipe::Receiver::from_owned_fd(reader.into())?;
-        let mut command = tokio::process::Command::new(program[0]);
-        command.args(&program[1..]).process_group(0).kill_on_drop(true);
-        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
-        let child = command.spawn()?;
-        let number = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        let number = number.ok_or_else(|| io::Error::other("the process has no number"))?;
-        Ok((Self { leader: Some((child, number)), errands: errands.clone() }, reader))
-    }
-
-    /// Waits for the leader's end. There is nothing to kill any more then.
-    async fn wait(&mut self) -> io::Result<ExitStatus> {
-        let Some((child, _)) = &mut self.leader else { return Err(io::Error::other("it was waited for already")) };
-        let status = child.wait().await?;
-        self.leader = None;
-        Ok(status)
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let Some((mut leader, number)) = self.leader.take() else { return };
-        if let Err(error) = kill_process_group(number, Signal::KILL) {
-            tracing::warn!("cannot kill the processes of a check: {error}");
-        }
-        // Somebody must take note of its end, or it would stay in the system's table.
-        self.errands.spawn_last(async move {
-            let _ = leader.wait().await;
-        });
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
-    use super::super::tests::{PATIENCE, errands};
     use super::*;
+    use crate::process::testing::{PATIENCE, errands, gone, hanging, numbers};
 
     async fn shell(line: &str) -> Finding {
         let (errands, _end, _inbox) = errands();
@@ -151,50 +96,12 @@ mod tests {
         assert!(output.ends_with(b"\0end\n"));
     }
 
-    /// Waits for the numbers of processes in a file.
-    async fn numbers(file: &Path, count: usize) -> Vec<i32> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let text = std::fs::read_to_string(file).unwrap_or_default();
-            if text.ends_with('\n') && text.lines().count() == count {
-                return text.lines().map(|line| line.trim().parse().unwrap()).collect();
-            }
-            assert!(Instant::now() < deadline, "the command has not begun");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    /// Waits until no such process is left, be it as a zombie of ours.
-    async fn gone(number: i32) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let stat = std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
-            let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-            let (state, parent) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
-            // Whom it belonged to may take his time; what matters is that it is dead, and that we are not to blame.
-            if stat.is_empty() || (state == "Z" && parent != std::process::id().to_string()) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "process {number} is still there: {stat}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    /// A command that hangs with a child and a grandchild, all of which hold the output and mind no polite signal.
-    fn hanging(file: &Path) -> Command {
-        let file = file.display();
-        Command::Shell(format!(
-            "trap '' TERM INT HUP; (trap '' TERM; sh -c 'echo $$ >>{file}; exec sleep 1000' & \
-             sh -c 'echo $PPID >>{file}'; wait) & echo $$ >>{file}; wait"
-        ))
-    }
-
     #[tokio::test]
     async fn a_command_that_is_given_up_dies_with_all_its_offspring() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("numbers");
         let (errands, end, _inbox) = errands();
-        let command = hanging(&file);
+        let command = Command::Shell(hanging(&file));
         let running = run(&errands, &command);
         let found = tokio::select! {
             finding = running => panic!("it ended: {finding:?}"),
@@ -212,7 +119,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("numbers");
         let (errands, end, inbox) = errands();
-        let (own, command) = (errands.clone(), hanging(&file));
+        let (own, command) = (errands.clone(), Command::Shell(hanging(&file)));
         errands.spawn(async move {
             let finding = run(&own, &command).await;
             own.tell(lictor_core::io::Input::Probed { id: lictor_core::id::ProbeId(1), finding });

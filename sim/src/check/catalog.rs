@@ -6,14 +6,75 @@ use std::collections::{BTreeMap, BTreeSet};
 use lictor_core::agent::Agent;
 use lictor_core::api::catalog::{Check, Service};
 use lictor_core::api::health::{CRITICAL, PASSING, SERF_CHECK_ID, SERVER_SERVICE};
-use lictor_core::api::{Consistency, ReadOptions, catalog, health};
+use lictor_core::api::{Consistency, ReadOptions, Request, catalog, health};
 use lictor_core::config::Config;
 use lictor_core::gossip::Status;
 use lictor_core::id::Index;
 use lictor_core::local::Local;
-use lictor_core::store::{Body, Store};
+use lictor_core::store::{Answer, Body, Question, Store};
 
 use super::{Verdict, ensure};
+
+/// What was last told of each question, and as of which entry of the log.
+#[derive(Debug, Default)]
+pub(crate) struct Indexes {
+    seen: BTreeMap<String, Seen>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    applied: Index,
+    index: Index,
+    changed: Index,
+}
+
+impl Indexes {
+    /// No index of a store that has come further goes back, whatever was deleted: neither the one that clients are told nor the one by
+    /// which those who wait are judged.
+    pub(crate) fn never_go_back(&mut self, store: &Store, node: &str, services: &[&str]) -> Verdict {
+        let read = || ReadOptions { consistency: Consistency::Stale, index: Index(0), wait: None };
+        let filter = catalog::Filter::default;
+        let mut questions: Vec<Request> = vec![
+            catalog::Request::Nodes { filter: filter(), read: read() }.into(),
+            catalog::Request::Services { node_meta: BTreeMap::new(), read: read() }.into(),
+            catalog::Request::Node { name: node.to_owned(), read: read() }.into(),
+            health::Request::Node { name: node.to_owned(), read: read() }.into(),
+            health::Request::State { state: CRITICAL.to_owned(), filter: filter(), read: read() }.into(),
+        ];
+        for name in services.iter().map(|&name| name.to_owned()) {
+            let (name, service) = (name.clone(), name);
+            let of = health::Request::Service {
+                name: name.clone(),
+                tag: None,
+                passing: false,
+                filter: filter(),
+                read: read(),
+            };
+            questions.push(of.into());
+            questions.push(catalog::Request::Service { name, tag: None, filter: filter(), read: read() }.into());
+            questions.push(health::Request::Checks { service, filter: filter(), read: read() }.into());
+        }
+        questions.iter().try_for_each(|question| self.goes_on(store, question))
+    }
+
+    fn goes_on(&mut self, store: &Store, question: &Request) -> Verdict {
+        let answer = Question::of(question).and_then(|question| store.query(question));
+        let Some(Answer { index, changed, .. }) = answer else {
+            return Err(format!("the store does not answer {question:?}"));
+        };
+        let now = Seen { applied: store.index(), index, changed };
+        let seen = self.seen.entry(format!("{question:?}")).or_insert(now);
+        if now.applied < seen.applied {
+            return Ok(());
+        }
+        ensure!(
+            now.index >= seen.index && now.changed >= seen.changed,
+            "an index went back: {seen:?}, then {now:?}, of {question:?}"
+        );
+        *seen = now;
+        Ok(())
+    }
+}
 
 /// The catalog agrees with all agents that are there, each with its configuration.
 pub(crate) fn agrees(store: &Store, agents: &[(&Config, &Agent)]) -> Verdict {

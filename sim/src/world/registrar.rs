@@ -6,19 +6,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use lictor_core::api::agent::{self, CheckDefinition, ServiceDefinition};
+use lictor_core::api::catalog::{Node, Registration, Service};
 use lictor_core::api::event::{self, Event as UserEvent, Listed};
-use lictor_core::api::{Call, Reply, Request, Response, health};
+use lictor_core::api::{Call, Reply, Request, Response, catalog, health};
 use lictor_core::id::CallId;
 use lictor_core::io::Input;
 use lictor_core::local::Local;
 use lictor_core::rng::Rng;
-use lictor_core::time::Duration;
+use lictor_core::time::{Duration, Instant};
 use lictor_core::wire;
 
 use super::{Event, Phase, World, tell};
+use crate::check::catalog::Indexes;
 use crate::check::events::Heard;
 use crate::check::{Verdict, ensure};
 use crate::dice::{Concern, Dice as _, stream};
+use crate::host::FROM_FILE;
 use crate::plan::RegistrarPlan;
 
 /// The calls of the registrars are numbered from here on.
@@ -29,6 +32,12 @@ const LAST: &str = "last";
 
 /// How many services one agent has at most.
 const SERVICES: u64 = 4;
+
+/// The names of all services.
+const SERVICE_NAMES: [&str; 2] = ["service-0", "service-1"];
+
+/// The tag that a service is given from outside at the end.
+const OUTSIDE: &str = "outside";
 
 /// Whether a call is a registrar's.
 pub(super) fn is_errand(id: CallId) -> bool {
@@ -49,6 +58,19 @@ pub(super) struct Registrar {
     heard: Vec<Heard>,
     /// The event that all must hear in the end was fired.
     has_fired_last: bool,
+    /// What was told of the catalog's questions.
+    indexes: Indexes,
+    /// A service whose tags somebody changed in the catalog, at the end.
+    retagged: Option<Retagged>,
+}
+
+/// A service whose tags somebody changes in the catalog, as its agent has said that anybody may.
+#[derive(Debug)]
+struct Retagged {
+    host: usize,
+    id: String,
+    /// When that was done.
+    done: Option<Instant>,
 }
 
 /// A call under way.
@@ -67,6 +89,8 @@ enum Kind {
     Listen,
     /// The agent is to leave.
     Leave,
+    /// The catalog is to have other tags for a service.
+    Retag,
     /// Anything else.
     Other,
 }
@@ -81,6 +105,8 @@ impl Registrar {
             known: vec![BTreeMap::new(); hosts],
             heard: vec![Heard::default(); hosts],
             has_fired_last: false,
+            indexes: Indexes::default(),
+            retagged: None,
         }
     }
 
@@ -144,9 +170,10 @@ impl Registrar {
         let check = CheckDefinition { ttl, ..CheckDefinition::default() };
         ServiceDefinition {
             id: id.to_owned(),
-            name: format!("service-{}", number / 2),
+            name: SERVICE_NAMES[number as usize / 2].to_owned(),
             tags: self.dice.one_in(2).then(|| vec![format!("t{}", self.dice.below(3))]),
             port,
+            enable_tag_override: self.dice.one_in(3),
             checks: if self.dice.one_in(3) { Vec::new() } else { vec![check] },
             ..ServiceDefinition::default()
         }
@@ -154,20 +181,76 @@ impl Registrar {
 }
 
 impl World {
-    pub(super) fn on_register(&mut self) {
+    pub(super) fn on_register(&mut self) -> Verdict {
         let hosts = self.hosts.len() as u64;
         if !matches!(self.phase, Phase::Trouble | Phase::Calm { .. }) {
-            return;
+            return Ok(());
         }
-        let Some(registrar) = &mut self.registrar else { return };
+        let Some(registrar) = &mut self.registrar else { return Ok(()) };
         let (low, high) = registrar.plan.pause_ms;
         let pause = registrar.dice.duration(Duration::from_millis(low), Duration::from_millis(high + 1));
         let host = registrar.dice.below(hosts) as usize;
         let drawn = registrar.draw(host);
+        if let Some(agent) = &self.hosts[host].agent {
+            registrar.indexes.never_go_back(agent.store(), &self.hosts[0].config.name, &SERVICE_NAMES)?;
+        }
         self.after(pause, Event::Register);
         if let Some((request, kind)) = drawn.filter(|_| self.hosts[host].agent.is_some()) {
             self.run_errand(host, request, kind);
         }
+        Ok(())
+    }
+
+    /// All troubles are over: tags that somebody changes in the catalog stay as they are, if the agent whose service it is has
+    /// said that anybody may change them, and come to that agent.
+    pub(super) fn tags_stay(&mut self) -> Verdict {
+        let Some(sync_ms) = self.plan.pool.as_ref().map(|pool| pool.sync_ms).filter(|ms| *ms > 0) else {
+            return Ok(());
+        };
+        let Some(registrar) = &mut self.registrar else { return Ok(()) };
+        let Some(Retagged { host, id, done }) = &registrar.retagged else {
+            self.retag();
+            return if self.registrar.as_ref().is_some_and(|registrar| registrar.retagged.is_some()) {
+                Err("nobody has changed a service's tags yet".to_owned())
+            } else {
+                Ok(())
+            };
+        };
+        let agent = &self.hosts[*host];
+        let Some(local) = agent.agent.as_ref().map(lictor_core::agent::Agent::local) else { return Ok(()) };
+        // Until its next comparison with the catalog the agent knows nothing of it.
+        let compared = done.is_some_and(|done| self.now.since(done) >= Duration::from_millis(sync_ms * 3));
+        let known = local.services().find(|service| service.id == *id).and_then(|service| service.tags.clone());
+        ensure!(
+            compared && known.is_some_and(|tags| tags == [OUTSIDE]),
+            "{} does not have the tag of its service {id} that somebody gave it in the catalog",
+            agent.config.name
+        );
+        Ok(())
+    }
+
+    fn retag(&mut self) {
+        let open = |local: &Local| local.services().find(|service| service.enable_tag_override).cloned();
+        let found =
+            self.hosts.iter().enumerate().find_map(|(host, target)| {
+                Some((host, target.config.name.clone(), open(target.agent.as_ref()?.local())?))
+            });
+        let Some((host, name, service)) = found else { return };
+        let Some(node) = self.hosts[host].agent.as_ref().map(|_| Node {
+            name,
+            address: self.hosts[host].config.gossip.address.ip().to_string(),
+            id: self.hosts[host].config.id.0.to_string(),
+            ..Node::default()
+        }) else {
+            return;
+        };
+        let id = service.id.clone();
+        let service = Service { tags: Some(vec![OUTSIDE.to_owned()]), ..service };
+        let registration = Registration { node, service: Some(service), ..Registration::default() };
+        if let Some(registrar) = &mut self.registrar {
+            registrar.retagged = Some(Retagged { host, id, done: None });
+        }
+        self.run_errand(host, catalog::Request::Register(Box::new(registration)).into(), Kind::Retag);
     }
 
     /// An agent is asked to leave the pool.
@@ -220,6 +303,12 @@ impl World {
             (Kind::Listen, Ok(Response::Events(listed))) => self.hear_events(host, life, listed)?,
             // Too many wait, or the agent leaves: it is asked again when it comes back.
             (Kind::Listen, _) | (Kind::Leave, _) => {}
+            (Kind::Retag, reply) => {
+                let now = self.now;
+                if let Some(retagged) = registrar.retagged.take_if(|_| reply.is_ok()) {
+                    registrar.retagged = Some(Retagged { done: Some(now), ..retagged });
+                }
+            }
             (Kind::Other, reply) => {
                 let local = &mut self.stats.local;
                 *(if reply.is_ok() { &mut local.done } else { &mut local.refused }) += 1;
@@ -277,7 +366,7 @@ fn is_as_confirmed(local: &Local, known: &BTreeMap<String, BTreeSet<Option<i64>>
             "has the port {is:?} for its service {id}; by what it has confirmed, one of {may_be:?}"
         );
     }
-    let stray = there.keys().find(|id| !known.contains_key(**id));
+    let stray = there.keys().find(|id| !known.contains_key(**id) && !id.starts_with(FROM_FILE));
     ensure!(stray.is_none(), "has a service {stray:?} that nobody registered");
     Ok(())
 }

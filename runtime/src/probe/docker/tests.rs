@@ -8,8 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
-use super::super::tests::{PATIENCE, errands};
 use super::*;
+use crate::process::testing::{PATIENCE, errands};
 
 /// An engine that gives these answers, one after the other, and keeps what it was asked.
 struct Engine {

@@ -10,8 +10,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use super::super::tests::{PATIENCE, errands};
 use super::*;
+use crate::process::testing::{PATIENCE, errands};
 
 /// A server that keeps what it was asked, and answers as it is told to, by the request's first line. After an answer it
 /// closes the connection, save that it hangs after one that ends with "…".
