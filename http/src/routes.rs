@@ -18,6 +18,7 @@ pub(crate) enum Endpoint<'p> {
     Session(session::Endpoint<'p>),
     Operator(Tool),
     Snapshot,
+    Exec,
     /// Access control, whatever is asked of it: no agent has it.
     Acl,
     /// A path that means another one, below `/v1/`.
@@ -26,7 +27,7 @@ pub(crate) enum Endpoint<'p> {
 }
 
 /// The paths below `/v1/` that name nothing.
-const PLAIN: [(&str, Endpoint<'static>); 33] = [
+const PLAIN: [(&str, Endpoint<'static>); 34] = [
     ("status/leader", Endpoint::StatusLeader),
     ("status/peers", Endpoint::StatusPeers),
     ("agent/self", Endpoint::Agent(agent::Endpoint::Itself)),
@@ -56,6 +57,7 @@ const PLAIN: [(&str, Endpoint<'static>); 33] = [
     ("session/create", Endpoint::Session(session::Endpoint::Create)),
     ("session/list", Endpoint::Session(session::Endpoint::List)),
     ("snapshot", Endpoint::Snapshot),
+    ("exec", Endpoint::Exec),
     ("acl/create", Endpoint::Acl),
     ("acl/update", Endpoint::Acl),
     ("acl/list", Endpoint::Acl),
@@ -152,6 +154,7 @@ mod tests {
             ("/v1/coordinate/nodes", Endpoint::Coordinate(coordinate::Endpoint::Nodes)),
             ("/v1/operator/raft/peer", Endpoint::Operator(Tool::RaftPeer)),
             ("/v1/snapshot", Endpoint::Snapshot),
+            ("/v1/exec", Endpoint::Exec),
             ("/v1/acl/list", Endpoint::Acl),
             ("/v1/acl/info/x", Endpoint::Acl),
         ];

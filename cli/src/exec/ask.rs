@@ -1,6 +1,5 @@
 //! An initiator's questions as requests by HTTP, and the answers as it knows them.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -274,7 +273,7 @@ mod tests {
     fn shown(asked: impl Into<Request>) -> String {
         let http = request(&asked.into()).unwrap();
         let query: Vec<_> = http.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let body: Cow<'_, str> = String::from_utf8_lossy(&http.body);
+        let body = String::from_utf8_lossy(&http.body);
         format!("{} {}?{} {body}", http.method, http.path, query.join("&"))
     }
 
