@@ -32,7 +32,7 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.'
 
 /// The options that every command has which talks to an agent.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub(crate) struct Options {
+pub struct Options {
     /// Address of the agent. [default: $CONSUL_HTTP_ADDR or 127.0.0.1:8500]
     #[arg(long, value_name = "address")]
     http_addr: Option<String>,
@@ -49,17 +49,17 @@ pub(crate) struct Options {
 
 impl Options {
     /// The datacenter that is meant, if one is named.
-    pub(crate) fn datacenter(&self) -> Option<String> {
+    pub fn datacenter(&self) -> Option<String> {
         (!self.datacenter.is_empty()).then(|| self.datacenter.clone())
     }
 
     /// Whether any server may answer.
-    pub(crate) fn is_stale(&self) -> bool {
+    pub fn is_stale(&self) -> bool {
         self.stale
     }
 
     /// The same, for a client that asks an agent of its own datacenter unless a request says otherwise.
-    pub(crate) fn in_its_own_datacenter(self) -> Self {
+    pub fn in_its_own_datacenter(self) -> Self {
         Self { datacenter: String::new(), ..self }
     }
 }
@@ -67,7 +67,7 @@ impl Options {
 /// The options of commands that concern the very agent that they reach. Consul's older ones reached it by another protocol
 /// than HTTP, at an address of its own.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub(crate) struct AgentOptions {
+pub struct AgentOptions {
     /// Address of the agent. [default: $CONSUL_HTTP_ADDR or 127.0.0.1:8500]
     #[arg(long, value_name = "address")]
     http_addr: Option<String>,
@@ -82,7 +82,7 @@ pub(crate) struct AgentOptions {
 
 /// Where and how to ask.
 #[derive(Debug)]
-pub(crate) struct Client {
+pub struct Client {
     authority: String,
     token: Option<String>,
     basic_auth: Option<String>,
@@ -94,18 +94,18 @@ pub(crate) struct Client {
 
 /// What an agent answered.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// The status code.
-    pub(crate) status: StatusCode,
+    pub status: StatusCode,
     /// `X-Consul-Index`, if there is one.
-    pub(crate) index: Option<u64>,
+    pub index: Option<u64>,
     /// The body; empty if it was written elsewhere.
-    pub(crate) body: Bytes,
+    pub body: Bytes,
 }
 
 /// Why there is no answer. The texts are those of Consul's own client.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
     /// Nobody is there.
     #[error("{method} {url}: dial tcp {authority}: {reason} (is an agent running there?)")]
     Dial {
@@ -167,7 +167,7 @@ impl<R: Read + Unpin> Body for Upload<R> {
 impl Error {
     /// The error of a command that was `doing` something ("listing members"), as Consul's commands put it: if nobody is
     /// there, it does not matter what was to be done.
-    pub(crate) fn told(&self, doing: &str) -> String {
+    pub fn told(&self, doing: &str) -> String {
         match self {
             Self::Dial { authority, reason, .. } => {
                 format!("Error connecting to Consul agent: dial tcp {authority}: {reason}")
@@ -178,7 +178,7 @@ impl Error {
 
     /// Whether it may be gone when the same is tried again.
     #[must_use]
-    pub(crate) fn may_pass(&self) -> bool {
+    pub fn may_pass(&self) -> bool {
         match self {
             Self::Dial { .. } | Self::Broken { .. } => true,
             Self::Status { status, .. } => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
@@ -187,7 +187,7 @@ impl Error {
     }
 
     /// What the agent said about why it did not do as it was asked.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         match self {
             Self::Status { text, .. } if !text.is_empty() => text.clone(),
             _ => self.to_string(),
@@ -205,7 +205,7 @@ impl fmt::Display for Parenthesised<'_> {
 
 impl Answer {
     /// The body, if the status is 200; the error otherwise, with what the agent said.
-    pub(crate) fn ok(self) -> Result<Bytes, Error> {
+    pub fn ok(self) -> Result<Bytes, Error> {
         if self.status == StatusCode::OK {
             return Ok(self.body);
         }
@@ -215,7 +215,7 @@ impl Answer {
 
     /// The body, if the status is 200; `None` if it is 404. Of other errors only the status is told, as
     /// Consul's client does for reads.
-    pub(crate) fn found(self) -> Result<Option<Bytes>, Error> {
+    pub fn found(self) -> Result<Option<Bytes>, Error> {
         match self.status {
             StatusCode::OK => Ok(Some(self.body)),
             StatusCode::NOT_FOUND => Ok(None),
@@ -226,12 +226,12 @@ impl Answer {
 
 impl Client {
     /// A client by the options, then the environment, then the defaults.
-    pub(crate) fn new(options: Options) -> Result<Self, Error> {
+    pub fn new(options: Options) -> Result<Self, Error> {
         Self::with_environment(options, |name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
     /// A client of the very agent that is asked.
-    pub(crate) fn of_agent(options: AgentOptions) -> Result<Self, Error> {
+    pub fn of_agent(options: AgentOptions) -> Result<Self, Error> {
         Self::of_agent_with(options, |name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
@@ -260,7 +260,7 @@ impl Client {
 
     /// A client of the agent at an address, `host:port`.
     #[must_use]
-    pub(crate) fn at(authority: impl Into<String>) -> Self {
+    pub fn at(authority: impl Into<String>) -> Self {
         Self {
             authority: authority.into(),
             token: None,
@@ -272,7 +272,7 @@ impl Client {
     }
 
     /// Sends a request below `/v1/`, as it is: `-stale` has no say in it. For those who do several things at once.
-    pub(crate) async fn ask(
+    pub async fn ask(
         &self,
         method: &Method,
         path: &str,
@@ -286,33 +286,33 @@ impl Client {
 
     /// `stale`, if any server may answer.
     #[must_use]
-    pub(crate) fn staleness(&self) -> Option<(&'static str, &'static str)> {
+    pub fn staleness(&self) -> Option<(&'static str, &'static str)> {
         self.stale.then_some(("stale", ""))
     }
 
     /// Asks for something below `/v1/`.
-    pub(crate) fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Answer, Error> {
+    pub fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Answer, Error> {
         let query: Vec<_> = query.iter().copied().chain(self.staleness()).collect();
         self.send(&Method::GET, path, &query, Bytes::new())
     }
 
     /// Sends something below `/v1/`.
-    pub(crate) fn put(&self, path: &str, query: &[(&str, &str)], body: impl Into<Bytes>) -> Result<Answer, Error> {
+    pub fn put(&self, path: &str, query: &[(&str, &str)], body: impl Into<Bytes>) -> Result<Answer, Error> {
         self.send(&Method::PUT, path, query, body.into())
     }
 
     /// Deletes something below `/v1/`.
-    pub(crate) fn delete(&self, path: &str, query: &[(&str, &str)]) -> Result<Answer, Error> {
+    pub fn delete(&self, path: &str, query: &[(&str, &str)]) -> Result<Answer, Error> {
         self.send(&Method::DELETE, path, query, Bytes::new())
     }
 
     /// Asks to have something done that needs no more than to be asked for.
-    pub(crate) fn post(&self, path: &str, query: &[(&str, &str)]) -> Result<Answer, Error> {
+    pub fn post(&self, path: &str, query: &[(&str, &str)]) -> Result<Answer, Error> {
         self.send(&Method::POST, path, query, Bytes::new())
     }
 
     /// Asks for something that is too large for memory, and writes it to `out`; other answers than 200 come back.
-    pub(crate) fn download(&self, path: &str, out: &mut dyn Write) -> Result<Answer, Error> {
+    pub fn download(&self, path: &str, out: &mut dyn Write) -> Result<Answer, Error> {
         let query = if self.stale { vec![("stale", "")] } else { vec![] };
         let request = self.request(&Method::GET, path, &query, Full::<Bytes>::default())?;
         self.run(request, Some(out))
@@ -320,12 +320,7 @@ impl Client {
 
     /// Asks for something that has no end, and writes it to `out` as it comes, until the user interrupts that: then there
     /// is no answer.
-    pub(crate) fn follow(
-        &self,
-        path: &str,
-        query: &[(&str, &str)],
-        out: &mut dyn Write,
-    ) -> Result<Option<Answer>, Error> {
+    pub fn follow(&self, path: &str, query: &[(&str, &str)], out: &mut dyn Write) -> Result<Option<Answer>, Error> {
         let request = self.request(&Method::GET, path, query, Full::<Bytes>::default())?;
         let failure = self.failure(&request);
         runtime()?.block_on(async {
@@ -337,7 +332,7 @@ impl Client {
     }
 
     /// Sends something that is too large for memory, of `length` if that is known.
-    pub(crate) fn upload(
+    pub fn upload(
         &self,
         path: &str,
         from: impl Read + Send + Unpin + 'static,
@@ -453,7 +448,7 @@ impl Client {
 ///
 /// # Errors
 /// If the system has no means left for it.
-pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+pub fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| Error::Unsupported(format!("cannot use the network: {error}")))
 }
@@ -496,7 +491,7 @@ fn go_name(method: &Method) -> &'static str {
 }
 
 /// Why a file cannot be used, as Go puts it.
-pub(crate) fn go_file_reason(error: &io::Error) -> String {
+pub fn go_file_reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such file or directory".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
@@ -587,7 +582,8 @@ mod tests {
 
     #[test]
     fn statuses_are_told_as_consul_tells_them() {
-        let answer = |status, body: &'static str| Answer { status, index: None, body: Bytes::from_static(body.as_bytes()) };
+        let answer =
+            |status, body: &'static str| Answer { status, index: None, body: Bytes::from_static(body.as_bytes()) };
         let error = answer(StatusCode::INTERNAL_SERVER_ERROR, "No cluster leader").ok().unwrap_err();
         assert_eq!(error.to_string(), "Unexpected response code: 500 (No cluster leader)");
         let error = answer(StatusCode::INTERNAL_SERVER_ERROR, "No cluster leader").found().unwrap_err();

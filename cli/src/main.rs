@@ -2,7 +2,6 @@
 
 mod agent;
 mod catalog;
-mod client;
 mod completion;
 mod configtest;
 mod event;
@@ -17,6 +16,7 @@ mod keygen;
 mod keyring;
 mod kv;
 mod leave;
+mod lock;
 mod maint;
 mod man;
 mod members;
@@ -28,11 +28,13 @@ mod rtt;
 mod snapshot;
 mod table;
 mod version;
+mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use lictor_client::{client, recipe};
 
 /// Memory is asked for and given back at every request; this allocator does it at half the cost.
 #[global_allocator]
@@ -62,6 +64,7 @@ enum Commands {
     Keyring(keyring::Args),
     Kv(kv::Args),
     Leave(leave::Args),
+    Lock(lock::Args),
     Maint(maint::Args),
     Man(man::Args),
     Members(members::Args),
@@ -72,6 +75,7 @@ enum Commands {
     Snapshot(snapshot::Args),
     Validate(configtest::Validate),
     Version(version::Args),
+    Watch(watch::Args),
 }
 
 fn main() -> ExitCode {
@@ -114,6 +118,7 @@ fn run(args: Vec<OsString>) -> ExitCode {
         Commands::Keyring(args) => keyring::run(args),
         Commands::Kv(args) => kv::run(args),
         Commands::Leave(args) => leave::run(args),
+        Commands::Lock(args) => lock::run(args),
         Commands::Maint(args) => maint::run(args),
         Commands::Man(args) => man::run(args),
         Commands::Members(args) => members::run(args),
@@ -124,6 +129,7 @@ fn run(args: Vec<OsString>) -> ExitCode {
         Commands::Snapshot(args) => snapshot::run(args),
         Commands::Validate(args) => configtest::validate(args),
         Commands::Version(_) => version::run(),
+        Commands::Watch(args) => watch::run(args),
     }
 }
 

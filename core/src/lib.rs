@@ -16,6 +16,7 @@ pub mod keep;
 mod leader;
 pub mod local;
 pub mod peer;
+pub mod prepared;
 pub mod probe;
 pub mod raft;
 pub mod recovery;

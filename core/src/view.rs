@@ -142,7 +142,7 @@ impl View {
         if !is_news(answer.changed, read.index) {
             return None;
         }
-        Some(Ok(respond(answer, self.leader.is_some(), self.contact_age(now))))
+        Some(respond(answer, self.leader.is_some(), self.contact_age(now)))
     }
 
     /// The answer to a read that never blocks; `None` to all else.
@@ -304,9 +304,9 @@ pub(crate) fn is_news(changed: Index, asked: Index) -> bool {
 }
 
 /// Wraps an answer up.
-pub(crate) fn respond(answer: Answer, known_leader: bool, last_contact: Duration) -> Response {
+pub(crate) fn respond(answer: Answer, known_leader: bool, last_contact: Duration) -> Reply {
     let meta = ReadMeta { index: answer.index, known_leader, last_contact };
-    match answer.body {
+    Ok(match answer.body {
         Body::Entries(value) => Response::KvEntries(Read { meta, value }),
         Body::Keys(value) => Response::KvKeys(Read { meta, value }),
         Body::Nodes(value) => Response::Nodes(Read { meta, value }),
@@ -318,5 +318,7 @@ pub(crate) fn respond(answer: Answer, known_leader: bool, last_contact: Duration
         Body::Places(value) => Response::NodePlaces(Read { meta, value }),
         Body::Sessions(value) => Response::Sessions(Read { meta, value }),
         Body::Txn(outcome) => Response::Txn(Outcome { read: Some(meta), ..outcome }),
-    }
+        Body::Queries(value) => Response::Queries(Read { meta, value }),
+        Body::NoSuchQuery => return Err(Error::NoSuchQuery),
+    })
 }

@@ -26,7 +26,7 @@ use crate::params::Params;
 use crate::reply::{self, HttpResponse, Refusal};
 use crate::respond::{View, respond};
 use crate::routes::{Endpoint, endpoint};
-use crate::{agent, catalog, coordinate, event, health, kv, path, session, snapshot};
+use crate::{agent, catalog, coordinate, event, health, kv, path, query, session, snapshot, txn};
 
 /// What a request brings along, beside its body. It travels in the request's extensions: a filter for
 /// each of its pieces would be moved about at every step of the chain.
@@ -59,6 +59,8 @@ struct Answerer<F> {
     hooks: Hooks,
     datacenter: String,
     limits: body::Limits,
+    /// Those of transactions.
+    txn_limits: body::Limits,
     snapshots: snapshot::Limits,
     jobs: exec::Jobs,
 }
@@ -74,10 +76,11 @@ where
     Fut: Future<Output = Reply> + Send + 'static,
 {
     let limits = body::Limits { bytes: options.value_bytes, stall: options.body_stall };
+    let txn_limits = body::Limits { bytes: options.txn_bytes, ..limits };
     let snapshots = snapshot::Limits::new(options.snapshot_bytes, options.body_stall, options.spool.clone());
     let datacenter = options.datacenter.clone();
     let (call, jobs) = (Arc::new(call), exec::Jobs::new(options.remote_exec));
-    let answerer = Arc::new(Answerer { call, hooks, datacenter, limits, snapshots, jobs });
+    let answerer = Arc::new(Answerer { call, hooks, datacenter, limits, txn_limits, snapshots, jobs });
     let filter = warp::ext::get::<Arc<Head>>().and(warp::body::stream()).then(move |head: Arc<Head>, body| {
         let answerer = Arc::clone(&answerer);
         async move { answerer.answer_noted(&head, body).await }
@@ -137,6 +140,8 @@ where
             Endpoint::Catalog(endpoint) => self.asked(|form| catalog::ask(endpoint, form), head, &params, body).await,
             Endpoint::Health(endpoint) => self.asked(|form| health::ask(endpoint, form), head, &params, body).await,
             Endpoint::Event(endpoint) => self.asked(|form| event::ask(endpoint, form), head, &params, body).await,
+            Endpoint::Query(endpoint) => self.asked(|form| query::ask(endpoint, form), head, &params, body).await,
+            Endpoint::Txn => self.asked(txn::ask, head, &params, body).await,
             Endpoint::Session(endpoint) => self.asked(|form| session::ask(endpoint, form), head, &params, body).await,
             Endpoint::Coordinate(endpoint) => {
                 self.asked(|form| coordinate::ask(endpoint, form), head, &params, body).await
@@ -170,6 +175,10 @@ where
         let ask = match asked {
             Ok(Asked::Ready(ask)) => Ok(ask),
             Ok(Asked::Body(complete)) => match body::read(body, head.announced, self.limits).await {
+                Ok(body) => complete(&body),
+                Err(response) => return response,
+            },
+            Ok(Asked::Transaction(complete)) => match body::read(body, head.announced, self.txn_limits).await {
                 Ok(body) => complete(&body),
                 Err(response) => return response,
             },

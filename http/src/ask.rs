@@ -34,6 +34,8 @@ pub(crate) enum Asked<'f> {
     Ready(Ask),
     /// To be completed by the body.
     Body(Completion<'f>),
+    /// The same, by the larger body of a transaction.
+    Transaction(Completion<'f>),
     /// That the process read its configuration again.
     Reload,
     /// The log, from this level on.

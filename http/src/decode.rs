@@ -23,6 +23,25 @@ pub(crate) fn object<T>(value: &Value, read: impl FnOnce(&Fields<'_>) -> T) -> R
     Ok(read)
 }
 
+/// Reads a list of objects with `read`, as [`object`] does. `null` in it is an empty object.
+pub(crate) fn objects<T>(value: &Value, read: impl Fn(&Fields<'_>) -> T) -> Result<Vec<T>, String> {
+    let Value::Array(values) = value else {
+        return Err(format!("'': source data must be an array or slice, got {}", kind(value)));
+    };
+    let (faults, empty) = (Faults::default(), Map::new());
+    let mut all = Vec::with_capacity(values.len());
+    for (at, value) in values.iter().enumerate() {
+        let path = format!("[{at}]");
+        match value {
+            Value::Object(map) => all.push(read(&Fields { map, path, faults: &faults })),
+            Value::Null => all.push(read(&Fields { map: &empty, path, faults: &faults })),
+            other => faults.add(format!("'{path}' expected a map, got '{}'", kind(other))),
+        }
+    }
+    faults.verdict()?;
+    Ok(all)
+}
+
 /// What is wrong.
 #[derive(Debug, Default)]
 struct Faults {
@@ -73,7 +92,8 @@ impl Fields<'_> {
         self.text_of("types.CheckID", name)
     }
 
-    fn text_of(&self, wanted: &str, name: &str) -> String {
+    /// A text of a type of its own.
+    pub(crate) fn text_of(&self, wanted: &str, name: &str) -> String {
         match self.value(name) {
             None => String::new(),
             Some(value) => self.as_text(value, wanted, &self.path_of(name)),
@@ -88,6 +108,24 @@ impl Fields<'_> {
                 self.misfit(value, "int", &self.path_of(name));
                 0
             }),
+        }
+    }
+
+    /// A whole number that is not less than zero, what follows its point cut off; 0 if it is not there.
+    pub(crate) fn unsigned(&self, name: &str) -> u64 {
+        let Some(value) = self.value(name) else { return 0 };
+        let path = self.path_of(name);
+        match (value.as_u64(), value.as_f64()) {
+            (Some(number), _) => number,
+            (None, Some(float)) if float < 0.0 => {
+                self.faults.add(format!("cannot parse '{path}', {float:.6} overflows uint"));
+                0
+            }
+            (None, Some(float)) => float as u64,
+            (None, None) => {
+                self.misfit(value, "uint64", &path);
+                0
+            }
         }
     }
 
@@ -214,11 +252,7 @@ impl Fields<'_> {
     }
 
     fn misfit(&self, value: &Value, wanted: &str, path: &str) {
-        let found = match value {
-            Value::Array(_) => "[]interface {}",
-            Value::Object(_) => "map[string]interface {}",
-            other => kind(other),
-        };
+        let found = go_type(value);
         self.faults.add(format!("'{path}' expected type '{wanted}', got unconvertible type '{found}'"));
     }
 
@@ -230,6 +264,15 @@ impl Fields<'_> {
 /// A number without what follows its point.
 fn whole(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_f64().map(|float| float as i64))
+}
+
+/// What Go calls the type of a value.
+pub(crate) fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+        other => kind(other),
+    }
 }
 
 /// What Go calls values of this kind.

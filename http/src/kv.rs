@@ -114,7 +114,7 @@ impl Serialize for AllShown<'_> {
 /// An entry as JSON, its fields in the order that people know.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Shown<'e> {
+pub(crate) struct Shown<'e> {
     lock_index: u64,
     key: Cow<'e, str>,
     flags: u64,
@@ -126,7 +126,7 @@ struct Shown<'e> {
 }
 
 impl<'e> Shown<'e> {
-    fn new(entry: &'e Entry) -> Self {
+    pub(crate) fn new(entry: &'e Entry) -> Self {
         Self {
             lock_index: entry.lock_index,
             key: shown_key(&entry.key),

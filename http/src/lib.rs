@@ -14,9 +14,9 @@
 //! | [`path`] | decoding and cleaning of paths |
 //! | `params` | query strings, consistency, `index` and `wait` |
 //! | `body` | reading of request bodies within a limit |
-//! | `parse`, `decode` | what is in them: JSON, and the fields of its objects |
+//! | [`parse`], `decode` | what is in them: JSON, and the fields of its objects |
 //! | [`definition`] | services and checks as people define them |
-//! | `kv`, `session`, `status`, `agent`, `catalog`, `health`, `event`, `coordinate`, `operator` | one subject each: request in, JSON out |
+//! | `kv`, `txn`, `session`, `status`, `agent`, `catalog`, `health`, `event`, `coordinate`, `query`, `operator` | one subject each: request in, JSON out |
 //! | `shown` | nodes, services and checks as JSON |
 //! | [`exec`] | jobs on many nodes, and what the command line shares with them |
 //! | `snapshot` | the state as a whole, out and in |
@@ -45,8 +45,9 @@ mod kv;
 mod operator;
 mod options;
 mod params;
-mod parse;
+pub mod parse;
 pub mod path;
+mod query;
 mod reply;
 mod respond;
 mod routes;
@@ -55,6 +56,7 @@ mod session;
 mod shown;
 mod snapshot;
 mod status;
+mod txn;
 
 pub use hooks::Hooks;
 pub use options::Options;

@@ -15,6 +15,8 @@ pub struct Options {
     pub body_stall: Duration,
     /// The most bytes of a value; see [`lictor_core::config::Limits::value_bytes`].
     pub value_bytes: usize,
+    /// The most bytes of a transaction as it comes, values in base64; see [`lictor_core::config::Limits::txn_bytes`].
+    pub txn_bytes: usize,
     /// The most bytes of a snapshot that is to be restored, packed and unpacked.
     pub snapshot_bytes: u64,
     /// The agent's datacenter, which nodes are shown with; empty if they are shown without.
@@ -32,6 +34,7 @@ impl Default for Options {
             header_timeout: Duration::from_secs(300),
             body_stall: Duration::from_secs(30),
             value_bytes: lictor_core::config::Limits::default().value_bytes,
+            txn_bytes: 2 * lictor_core::config::Limits::default().txn_bytes,
             snapshot_bytes: 64 << 30,
             datacenter: String::new(),
             remote_exec: false,

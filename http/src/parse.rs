@@ -6,8 +6,11 @@ use serde_json::{Map, Number, Value};
 /// How deep values may be nested: far deeper than any request is, and not so deep that the stack could end.
 const DEPTH: usize = 128;
 
-/// Reads the first value of `text`. The error is a sentence without a full stop; that of nothing at all is `EOF`.
-pub(crate) fn value(text: &[u8]) -> Result<Value, String> {
+/// Reads the first value of `text`.
+///
+/// # Errors
+/// If there is none: a sentence without a full stop; that of nothing at all is `EOF`.
+pub fn value(text: &[u8]) -> Result<Value, String> {
     let mut reader = Reader { text, at: 0 };
     if reader.peek().is_none() {
         return Err("EOF".to_owned());

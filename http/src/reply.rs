@@ -78,8 +78,12 @@ pub(crate) struct Layout {
 fn status_of(error: &Error) -> StatusCode {
     match error {
         Error::BadDefinition(_) | Error::BadCheckStatus(_) | Error::NoServiceNamed => StatusCode::BAD_REQUEST,
-        Error::ServiceNotRegistered(_) | Error::NoSuchSession(_) => StatusCode::NOT_FOUND,
-        Error::ValueTooLarge { .. } | Error::RegistrationTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Error::ServiceNotRegistered(_) | Error::NoSuchSession(_) | Error::NoSuchQuery => StatusCode::NOT_FOUND,
+        Error::ValueTooLarge { .. }
+        | Error::RegistrationTooLarge { .. }
+        | Error::TxnTooLong { .. }
+        | Error::TxnTooLarge { .. }
+        | Error::TxnValueTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Error::KeyTooLarge { .. } => StatusCode::URI_TOO_LONG,
         Error::Busy { what: Busy::UncommittedBytes, .. } | Error::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
         Error::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -182,11 +186,33 @@ pub(crate) fn raw(meta: &ReadMeta, value: Bytes) -> HttpResponse {
 }
 
 fn set_meta(response: &mut HttpResponse, meta: &ReadMeta) {
+    response.headers_mut().insert(INDEX, HeaderValue::from(meta.index.0));
+    set_contact(response, meta);
+}
+
+/// The headers of a read that has no index to wait for.
+pub(crate) fn set_contact(response: &mut HttpResponse, meta: &ReadMeta) {
     let headers = response.headers_mut();
-    headers.insert(INDEX, HeaderValue::from(meta.index.0));
     headers.insert(KNOWN_LEADER, HeaderValue::from_static(if meta.known_leader { "true" } else { "false" }));
     let contact = u64::try_from(meta.last_contact.as_millis()).unwrap_or(u64::MAX);
     headers.insert(LAST_CONTACT, HeaderValue::from(contact));
+}
+
+/// What a body says of the read that it answers, where it does. No index: such reads never wait.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct ShownMeta {
+    index: u64,
+    /// In nanoseconds.
+    last_contact: u64,
+    known_leader: bool,
+}
+
+impl From<&ReadMeta> for ShownMeta {
+    fn from(meta: &ReadMeta) -> Self {
+        let last_contact = u64::try_from(meta.last_contact.as_nanos()).unwrap_or(u64::MAX);
+        Self { index: 0, last_contact, known_leader: meta.known_leader }
+    }
 }
 
 /// Whether the beginning looks like text, by the rule of the WHATWG's "MIME Sniffing": no control
@@ -266,8 +292,13 @@ mod tests {
             (Error::BadCheckStatus("bogus".into()), 400),
             (Error::ServiceNotRegistered("s".into()), 404),
             (Error::NoTtl("c".into()), 500),
+            (Error::NoSuchQuery, 404),
+            (Error::BadQuery("x".into()), 500),
             (Error::RegistrationTooLarge { limit: 1 }, 413),
             (Error::ValueTooLarge { limit: 524_288 }, 413),
+            (Error::TxnTooLong { count: 65, limit: 64 }, 413),
+            (Error::TxnTooLarge { limit: 1 }, 413),
+            (Error::TxnValueTooLarge { key: "k".into(), size: 2, limit: 1 }, 413),
             (Error::KeyTooLarge { limit: 1 }, 414),
             (busy(Busy::OpenCalls), 429),
             (busy(Busy::BlockedQueries), 429),

@@ -12,9 +12,10 @@ use crate::ask::Shape;
 use crate::catalog::ShownNodeServices;
 use crate::event::{self, ShownEvent};
 use crate::operator::{ShownAutopilot, ShownConfiguration, ShownHealth};
+use crate::query::{ShownId, ShownQuery};
 use crate::reply::{self, HttpResponse, Layout};
 use crate::shown::ShownChecks;
-use crate::{catalog, coordinate, health, kv, session, status};
+use crate::{catalog, coordinate, health, kv, query, session, status, txn};
 
 /// How an answer is to be shown.
 #[derive(Clone, Copy)]
@@ -42,10 +43,14 @@ pub(crate) fn respond(reply: Reply, view: View<'_>) -> HttpResponse {
         (Err(error), _) => return reply::failed(&error),
     };
     match response {
-        Response::Txn(_) => unreachable!("no endpoint yet"),
-        Response::QueryCreated(_) | Response::Queries(_) | Response::Executed(_) | Response::Explained(_) => {
-            unreachable!("no endpoint yet")
+        Response::Txn(outcome) => txn::outcome(&outcome, layout),
+        Response::QueryCreated(id) => reply::json(&ShownId { id }, layout),
+        Response::Queries(read) => {
+            let shown: Vec<ShownQuery<'_>> = read.value.iter().map(|query| ShownQuery::from(&**query)).collect();
+            reply::read(&read.meta, &shown, layout)
         }
+        Response::Executed(read) => query::executed(&read, layout),
+        Response::Explained(read) => query::explained(&read, layout),
         Response::SessionCreated(id) => reply::json(&session::created(id), layout),
         Response::Renewed(renewed) => reply::json(&session::sessions(&[renewed]), layout),
         Response::Sessions(read) => reply::read(&read.meta, &session::sessions(&read.value), layout),

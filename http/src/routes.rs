@@ -1,7 +1,7 @@
 //! All paths on one page.
 
 use crate::operator::Tool;
-use crate::{agent, catalog, coordinate, event, health, session};
+use crate::{agent, catalog, coordinate, event, health, query, session};
 
 /// An endpoint, with what its path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub(crate) enum Endpoint<'p> {
     Operator(Tool),
     Snapshot,
     Exec,
+    Query(query::Endpoint<'p>),
+    Txn,
     /// Access control, whatever is asked of it: no agent has it.
     Acl,
     /// A path that means another one, below `/v1/`.
@@ -27,7 +29,7 @@ pub(crate) enum Endpoint<'p> {
 }
 
 /// The paths below `/v1/` that name nothing.
-const PLAIN: [(&str, Endpoint<'static>); 34] = [
+const PLAIN: [(&str, Endpoint<'static>); 36] = [
     ("status/leader", Endpoint::StatusLeader),
     ("status/peers", Endpoint::StatusPeers),
     ("agent/self", Endpoint::Agent(agent::Endpoint::Itself)),
@@ -58,6 +60,8 @@ const PLAIN: [(&str, Endpoint<'static>); 34] = [
     ("session/list", Endpoint::Session(session::Endpoint::List)),
     ("snapshot", Endpoint::Snapshot),
     ("exec", Endpoint::Exec),
+    ("query", Endpoint::Query(query::Endpoint::All)),
+    ("txn", Endpoint::Txn),
     ("acl/create", Endpoint::Acl),
     ("acl/update", Endpoint::Acl),
     ("acl/list", Endpoint::Acl),
@@ -67,8 +71,8 @@ const PLAIN: [(&str, Endpoint<'static>); 34] = [
 type Named = for<'p> fn(&'p [u8]) -> Endpoint<'p>;
 
 /// The paths below `/v1/` that end with a name: whatever follows, slashes too, or nothing at all. Without the slash before
-/// the name they lead to the path with it.
-const NAMED: [(&str, Named); 24] = [
+/// the name they lead to the path with it, if there is no such path.
+const NAMED: [(&str, Named); 25] = [
     ("kv/", |key| Endpoint::Kv(key)),
     ("health/service/", |name| Endpoint::Health(health::Endpoint::Service(name))),
     ("health/node/", |name| Endpoint::Health(health::Endpoint::Node(name))),
@@ -81,6 +85,7 @@ const NAMED: [(&str, Named); 24] = [
     ("session/info/", |id| Endpoint::Session(session::Endpoint::Info(id))),
     ("session/node/", |name| Endpoint::Session(session::Endpoint::Node(name))),
     ("event/fire/", |name| Endpoint::Event(event::Endpoint::Fire(name))),
+    ("query/", |path| Endpoint::Query(query::Endpoint::One(path))),
     ("acl/destroy/", |_| Endpoint::Acl),
     ("acl/info/", |_| Endpoint::Acl),
     ("acl/clone/", |_| Endpoint::Acl),
@@ -109,6 +114,9 @@ pub(crate) fn endpoint(path: &[u8]) -> Endpoint<'_> {
         return Endpoint::Root;
     }
     let Some(path) = path.strip_prefix(b"/v1/") else { return Endpoint::Unknown };
+    if let Some((_, endpoint)) = PLAIN.iter().find(|(plain, _)| plain.as_bytes() == path) {
+        return *endpoint;
+    }
     for (prefix, named) in NAMED {
         match path.strip_prefix(prefix.as_bytes()) {
             Some(name) => return named(name),
@@ -118,8 +126,7 @@ pub(crate) fn endpoint(path: &[u8]) -> Endpoint<'_> {
             None => {}
         }
     }
-    let plain = PLAIN.iter().find(|(plain, _)| plain.as_bytes() == path);
-    plain.map_or(Endpoint::Unknown, |(_, endpoint)| *endpoint)
+    Endpoint::Unknown
 }
 
 #[cfg(test)]
@@ -155,6 +162,9 @@ mod tests {
             ("/v1/operator/raft/peer", Endpoint::Operator(Tool::RaftPeer)),
             ("/v1/snapshot", Endpoint::Snapshot),
             ("/v1/exec", Endpoint::Exec),
+            ("/v1/txn", Endpoint::Txn),
+            ("/v1/query", Endpoint::Query(query::Endpoint::All)),
+            ("/v1/query/a/execute", Endpoint::Query(query::Endpoint::One(b"a/execute"))),
             ("/v1/acl/list", Endpoint::Acl),
             ("/v1/acl/info/x", Endpoint::Acl),
         ];

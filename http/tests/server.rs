@@ -5,8 +5,10 @@ mod catalog;
 mod client;
 mod event;
 mod operator;
+mod query;
 mod session;
 mod snapshot;
+mod txn;
 
 use std::future::{Ready, ready};
 use std::pin::Pin;

@@ -23,6 +23,8 @@ pub(crate) enum Concern {
     Operator,
     /// What the users of agents do.
     Registrar,
+    /// What one who takes locks does.
+    Locker(usize),
 }
 
 /// The stream of a concern.
@@ -36,6 +38,7 @@ pub(crate) fn stream(seed: u64, concern: Concern) -> Rng {
         Concern::Client(n) => (6, n),
         Concern::Operator => (7, 0),
         Concern::Registrar => (8, 0),
+        Concern::Locker(n) => (9, n),
     };
     let mut root = Rng::seeded(seed ^ (kind << 56) ^ ((number as u64) << 40));
     Rng::seeded(root.u64())

@@ -144,7 +144,9 @@ pub(crate) fn describe(request: &Request) -> String {
             let writer = writer_of(value).unwrap_or_default();
             match mode {
                 kv::PutMode::Cas(index) => format!("put {:?} = #{writer} cas={index}", text(key)),
-                _ => format!("put {:?} = #{writer}", text(key)),
+                kv::PutMode::Acquire(session) => format!("put {:?} = #{writer} acquire={session}", text(key)),
+                kv::PutMode::Release(session) => format!("put {:?} = #{writer} release={session}", text(key)),
+                kv::PutMode::Set => format!("put {:?} = #{writer}", text(key)),
             }
         }
         Request::Delete { key, cas: None } => format!("delete {:?}", text(key)),
@@ -176,7 +178,9 @@ pub(crate) fn describe_outcome(outcome: &Outcome) -> String {
                 .map(|entry| {
                     let writer = writer_of(&entry.value).unwrap_or_default();
                     let key = String::from_utf8_lossy(&entry.key);
-                    format!("{key:?} = #{writer} created={} modified={}", entry.create_index, entry.modify_index)
+                    let (created, modified) = (entry.create_index, entry.modify_index);
+                    let held = entry.session.map(|holder| format!(" locked={} by {holder}", entry.lock_index));
+                    format!("{key:?} = #{writer} created={created} modified={modified}{}", held.unwrap_or_default())
                 })
                 .collect();
             format!("[{}] index={}", entries.join(", "), read.meta.index)

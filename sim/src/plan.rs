@@ -10,6 +10,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use lictor_core::config::Snapshots;
+use lictor_core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::faults::Trouble;
@@ -47,6 +48,9 @@ pub struct Plan {
     /// Those who register services with agents and fire events; nobody if absent.
     #[serde(default)]
     pub registrar: Option<RegistrarPlan>,
+    /// Those who take locks; nobody if absent.
+    #[serde(default)]
+    pub lockers: Option<LockersPlan>,
     /// The troubles, by the time at which they begin.
     pub troubles: Vec<Trouble>,
 }
@@ -61,6 +65,9 @@ pub enum Scenario {
     Members,
     /// A whole cluster, from the first join on: servers that found it together, client agents, and all troubles.
     Cluster,
+    /// Clients that take locks with sessions, work, pause and lose them, and move money between accounts in transactions; the
+    /// troubles of `kv`, and longer ones.
+    Locks,
     /// Always five servers and five clients under troubles: to measure the simulator's speed.
     Bench,
 }
@@ -179,6 +186,57 @@ pub struct RegistrarPlan {
     pub pause_ms: (u64, u64),
 }
 
+/// Those who take locks, and what they take them on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LockersPlan {
+    /// How many locks there are, at most [`LOCKS`]'s length.
+    pub locks: usize,
+    /// How many accounts there are between which some of them move money.
+    pub accounts: usize,
+    /// The clients.
+    pub clients: Vec<LockerPlan>,
+}
+
+/// A client that takes locks. It renews its session as long as it has one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LockerPlan {
+    /// The host that it begins with.
+    pub host: usize,
+    /// Its sessions' time to live, in seconds; 0 for none.
+    pub ttl_s: u64,
+    /// How much of that passes, in percent, until it renews.
+    pub renews_percent: u64,
+    /// Its sessions' lock delay.
+    pub lock_delay_ms: u64,
+    /// Whether the keys that its sessions hold are deleted with them.
+    pub ephemeral: bool,
+    /// What its sessions rely on.
+    pub tie: Tie,
+    /// Whether it asks for a lock that it cannot have again and again, and does not wait until the lock is free.
+    pub hammers: bool,
+    /// The pause between two steps, from … to.
+    pub step_ms: (u64, u64),
+    /// How long it waits for an answer, from … to.
+    pub patience_ms: (u64, u64),
+    /// How often, in percent of its steps, something becomes of it or its session: it stands still, loses its connections,
+    /// forgets to renew, its check fails …
+    pub mishaps_percent: u64,
+    /// How often, in percent of its steps, it moves money.
+    pub moves_percent: u64,
+}
+
+/// What a session relies on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tie {
+    /// The node of the agent that is asked, whatever its health.
+    Nothing,
+    /// That agent's being alive.
+    Agent,
+    /// A node of the client's own, and a check of it.
+    Own,
+}
+
 /// The network in fair weather.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NetworkPlan {
@@ -241,6 +299,12 @@ pub const KEYS: [&str; 6] = ["a/1", "b", "a/2", "a", "c/1/x", "c/1"];
 /// The prefixes that clients list, watch and delete.
 pub const PREFIXES: [&str; 5] = ["", "a", "a/", "c/", "b"];
 
+/// The keys that locks are taken on; a plan takes the first few.
+pub const LOCKS: [&str; 3] = ["lock/a", "lock/b", "lock/c"];
+
+/// What the accounts' keys begin with.
+pub const ACCOUNTS: &str = "money/";
+
 /// The most hosts.
 pub const MAX_HOSTS: usize = 4096;
 
@@ -278,6 +342,9 @@ impl Plan {
         if let Some(client) = self.clients.iter().find(|client| client.mix.total() == 0) {
             return Err(format!("the mix of a client at host {} has no weight above 0", client.host));
         }
+        if let Some(lockers) = &self.lockers {
+            lockers.check(self.hosts.len())?;
+        }
         if self.hosts.iter().all(|host| host.joins) {
             return Err("every host joins, and none is there to be joined: let one found the cluster".to_owned());
         }
@@ -300,6 +367,33 @@ impl Plan {
     }
 }
 
+impl LockersPlan {
+    fn check(&self, hosts: usize) -> Result<(), String> {
+        if self.locks == 0 || self.locks > LOCKS.len() {
+            return Err(format!("`locks` must be from 1 to {}, it is {}", LOCKS.len(), self.locks));
+        }
+        if !(2..=16).contains(&self.accounts) {
+            return Err(format!("there are from 2 to 16 accounts, not {}", self.accounts));
+        }
+        match self.clients.iter().find(|client| client.host >= hosts || client.ttl_s > 86_400) {
+            Some(LockerPlan { host, ttl_s, .. }) => {
+                Err(format!("a locker begins at host {host} of {hosts}, with a TTL of {ttl_s} s"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The longest time to live of a session.
+    pub(crate) fn longest_ttl(&self) -> Duration {
+        Duration::from_secs(self.clients.iter().map(|client| client.ttl_s).max().unwrap_or_default())
+    }
+
+    /// The longest lock delay.
+    pub(crate) fn longest_delay(&self) -> Duration {
+        Duration::from_millis(self.clients.iter().map(|client| client.lock_delay_ms).max().unwrap_or_default())
+    }
+}
+
 impl Mix {
     fn total(&self) -> u32 {
         [self.put, self.cas, self.delete, self.delete_tree, self.get, self.list, self.watch].iter().sum()
@@ -312,6 +406,7 @@ impl fmt::Display for Scenario {
             Self::Kv => "kv",
             Self::Members => "members",
             Self::Cluster => "cluster",
+            Self::Locks => "locks",
             Self::Bench => "bench",
         })
     }
@@ -325,8 +420,9 @@ impl FromStr for Scenario {
             "kv" => Ok(Self::Kv),
             "members" => Ok(Self::Members),
             "cluster" => Ok(Self::Cluster),
+            "locks" => Ok(Self::Locks),
             "bench" => Ok(Self::Bench),
-            _ => Err(format!("there is no scenario `{text}`: use `kv`, `members`, `cluster` or `bench`")),
+            _ => Err(format!("there is no scenario `{text}`: use `kv`, `members`, `cluster`, `locks` or `bench`")),
         }
     }
 }
@@ -339,7 +435,7 @@ mod tests {
     #[test]
     fn a_plan_is_a_function_of_its_seed_and_survives_being_written_down() {
         for seed in 0..50 {
-            let scenario = [Scenario::Kv, Scenario::Members, Scenario::Cluster][seed as usize % 3];
+            let scenario = [Scenario::Kv, Scenario::Members, Scenario::Cluster, Scenario::Locks][seed as usize % 4];
             let plan = Plan::draw(seed, scenario);
             assert_eq!(plan, Plan::draw(seed, scenario));
             assert_eq!(plan.check(), Ok(()));

@@ -12,7 +12,7 @@ use crate::faults;
 use crate::history::{Op, Outcome, read_options};
 
 /// The kinds of operations that are counted apart.
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 12] = [
     "put",
     "put cas",
     "delete",
@@ -23,6 +23,8 @@ const KINDS: [&str; 10] = [
     "read stale",
     "blocking read",
     "blocking stale read",
+    "acquire",
+    "release",
 ];
 
 /// The ways in which operations end.
@@ -83,6 +85,8 @@ pub struct Stats {
     pub damage: Damage,
     /// What the users of agents asked for.
     pub local: Local,
+    /// What became of sessions and locks.
+    pub locks: Locks,
     /// Requests for votes by servers that have none, as far as the cluster has agreed.
     pub outsiders_campaigns: u64,
     /// Reads that were answered without the agent's thread.
@@ -206,6 +210,42 @@ counts! {
 }
 
 counts! {
+    /// What became of sessions and locks, and of those that take them.
+    Locks {
+        /// Sessions that were created.
+        sessions: "sessions",
+        /// Renewals that clients were told of.
+        renewed: "renewed",
+        /// Sessions that nobody renewed.
+        expired: "expired",
+        /// Sessions whose check or node failed or went.
+        unsound: "unsound",
+        /// Sessions that clients ended.
+        destroyed: "destroyed",
+        /// Sessions that their clients did not count on any more.
+        given_up: "given up",
+        /// Locks that clients were told to have.
+        taken: "taken",
+        /// Of those, locks that they still had when they looked.
+        held: "held",
+        /// Keys that were free for all after a lock delay.
+        delays: "after delays",
+        /// Times that a client with a lock worked.
+        worked: "worked",
+        /// Times that one was stopped, as another had worked since.
+        fenced: "fenced off",
+        /// What became of clients.
+        mishaps: "mishaps",
+        /// Times that all accounts were read.
+        counted: "counts of money",
+        /// Transactions that took place.
+        moved: "moves",
+        /// Transactions that failed.
+        failed: "failed moves",
+    }
+}
+
+counts! {
     /// Damage that lasted.
     Damage {
         /// Disks that were emptied.
@@ -258,6 +298,8 @@ impl Stats {
 fn kind(op: &Op) -> usize {
     match &op.request {
         Request::Put { mode: PutMode::Cas(_), .. } => 1,
+        Request::Put { mode: PutMode::Acquire(_), .. } => 10,
+        Request::Put { mode: PutMode::Release(_), .. } => 11,
         Request::Put { .. } => 0,
         Request::Delete { cas: None, .. } => 2,
         Request::Delete { cas: Some(_), .. } => 3,
@@ -302,6 +344,7 @@ impl AddAssign<&Self> for Stats {
         self.orders += &other.orders;
         self.damage += &other.damage;
         self.local += &other.local;
+        self.locks += &other.locks;
         self.outsiders_campaigns += other.outsiders_campaigns;
         self.views_asked += other.views_asked;
         self.wakes += other.wakes;
@@ -353,6 +396,7 @@ impl fmt::Display for Stats {
         writeln!(f, "operator    {}", self.orders)?;
         writeln!(f, "damage      {}", self.damage)?;
         writeln!(f, "agents      {}", self.local)?;
+        writeln!(f, "locks       {}", self.locks)?;
         writeln!(
             f,
             "clients     {} operations, {} answered from views, {} wakes, {} connections refused, {} histories undecided",

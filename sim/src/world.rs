@@ -7,6 +7,7 @@ mod clients;
 mod damage;
 mod disks;
 mod gossip;
+mod lockers;
 mod operator;
 mod registrar;
 mod troubles;
@@ -32,6 +33,7 @@ use crate::plan::Plan;
 use crate::stats::Stats;
 use crate::trace::Trace;
 use crate::workload::Client;
+use lockers::Lockers;
 use operator::Operator;
 use registrar::Registrar;
 
@@ -60,6 +62,10 @@ pub(super) enum Event {
     OrderLate(u64),
     /// Users register, or fire an event.
     Register,
+    /// Something happens to one that takes locks.
+    Locker { locker: usize, step: lockers::Step },
+    /// The patience of one that takes locks ends.
+    LockLate(u64),
     /// A trouble of the plan begins.
     Trouble(usize),
     /// A trouble is over.
@@ -153,6 +159,7 @@ pub(crate) struct World {
     host_of: Vec<usize>,
     operator: Option<Operator>,
     registrar: Option<Registrar>,
+    lockers: Lockers,
     net: Net,
     clients: Vec<Client>,
     fault_dice: Rng,
@@ -198,6 +205,7 @@ impl World {
             host_of: (0..servers).collect(),
             operator: plan.operator.as_ref().map(|operator| Operator::new(operator, servers, seed)),
             registrar: plan.registrar.as_ref().map(|registrar| Registrar::new(registrar, servers, seed)),
+            lockers: Lockers::new(plan),
             net: Net::new(&plan.network, servers, stream(seed, Concern::Network)),
             clients: plan.clients.iter().enumerate().map(client).collect(),
             fault_dice: stream(seed, Concern::Faults),
@@ -233,6 +241,7 @@ impl World {
         if self.registrar.is_some() {
             self.after(Duration::from_millis(1), Event::Register);
         }
+        self.start_lockers();
         self.at(Instant::from_millis(self.plan.trouble_ms), Event::Heal);
         Ok(())
     }
@@ -287,6 +296,11 @@ impl World {
                 Ok(())
             }
             Event::Register => self.on_register(),
+            Event::Locker { locker, step } => self.on_locker(locker, step),
+            Event::LockLate(id) => {
+                self.on_lock_late(id);
+                Ok(())
+            }
             Event::Trouble(number) => self.on_trouble(number),
             Event::Over(over) => self.on_over(over),
             Event::Ask { client } => self.on_ask(client),

@@ -97,6 +97,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("event", &["api", "gossip", "id", "wire"]),
     ("store", &["api", "coordinate", "id", "time"]),
     ("snapshot", &["api", "file", "id", "raft", "store", "wire"]),
+    ("prepared", &["api", "coordinate", "duration", "event", "rng", "store", "time"]),
     ("watch", &["api", "id", "store"]),
     ("sight", &["api", "coordinate", "id"]),
     ("server", &["gossip", "id"]),
@@ -114,7 +115,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         "agent",
         &[
             "api", "config", "error", "event", "exec", "file", "gossip", "id", "io", "keep", "leader", "local", "peer",
-            "raft", "recovery", "rng", "server", "sight", "snapshot", "store", "time", "view", "wal", "watch", "wire",
+            "prepared", "raft", "recovery", "rng", "server", "sight", "snapshot", "store", "time", "view", "wal",
+            "watch", "wire",
         ],
     ),
 ];

@@ -72,7 +72,8 @@ pub(super) async fn ask(client: &Client, call: Call) -> Answer {
         http = http.with("dc", datacenter.clone());
     }
     let query: Vec<(&str, &str)> = http.query.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let answer = client.ask(&http.method, &http.path, &query, http.body.clone()).await.map_err(|error| trouble(&error))?;
+    let answer =
+        client.ask(&http.method, &http.path, &query, http.body.clone()).await.map_err(|error| trouble(&error))?;
     let meta = ReadMeta { index: Index(answer.index.unwrap_or(0)), known_leader: true, ..ReadMeta::default() };
     let missing = answer.status == StatusCode::NOT_FOUND;
     let body = match (&call.request, missing) {
@@ -80,7 +81,8 @@ pub(super) async fn ask(client: &Client, call: Call) -> Answer {
         (Request::Kv(_), true) => Bytes::from_static(b"[]"),
         _ => answer.ok().map_err(|error| trouble(&error))?,
     };
-    let unreadable = || Trouble { text: format!("unreadable answer to {} {}", http.method, http.path), may_pass: false };
+    let unreadable =
+        || Trouble { text: format!("unreadable answer to {} {}", http.method, http.path), may_pass: false };
     let value: Value = serde_json::from_slice(&body).map_err(|_| unreadable())?;
     response(&call.request, meta, &value).ok_or_else(unreadable)
 }
@@ -96,9 +98,7 @@ fn request(request: &Request) -> Option<Http> {
         Request::Agent(agent::Request::Itself) => Http::new(Method::GET, "agent/self"),
         Request::Agent(agent::Request::Members { wan: false }) => Http::new(Method::GET, "agent/members"),
         Request::Catalog(catalog::Request::Node { name, read }) => Http::get(format!("catalog/node/{name}"), read),
-        Request::Health(health::Request::State { state, read, .. }) => {
-            Http::get(format!("health/state/{state}"), read)
-        }
+        Request::Health(health::Request::State { state, read, .. }) => Http::get(format!("health/state/{state}"), read),
         Request::Health(health::Request::Service { name, passing: true, read, .. }) => {
             Http::get(format!("health/service/{name}"), read).with("passing", "1")
         }
@@ -167,11 +167,10 @@ fn response(request: &Request, meta: ReadMeta, value: &Value) -> Option<Response
         Request::Session(session::Request::Create(_)) => {
             Response::SessionCreated(SessionId::parse(value["ID"].as_str()?)?)
         }
-        Request::Session(session::Request::Renew { id }) => {
-            Response::Renewed(Arc::new(renewed(SessionId::parse(id)?)))
-        }
+        Request::Session(session::Request::Renew { id }) => Response::Renewed(Arc::new(renewed(SessionId::parse(id)?))),
         Request::Kv(kv::Request::Keys { .. }) => {
-            let keys = value.as_array()?.iter().map(|key| key.as_str().map(|key| Bytes::copy_from_slice(key.as_bytes())));
+            let keys =
+                value.as_array()?.iter().map(|key| key.as_str().map(|key| Bytes::copy_from_slice(key.as_bytes())));
             Response::KvKeys(Read { meta, value: keys.collect::<Option<_>>()? })
         }
         Request::Kv(kv::Request::Get { .. }) => {
@@ -268,6 +267,8 @@ fn string(value: &Value) -> Option<String> {
 mod tests {
     use std::time::Duration;
 
+    use std::borrow::Cow;
+
     use super::*;
 
     fn shown(asked: impl Into<Request>) -> String {
@@ -288,7 +289,12 @@ mod tests {
         assert_eq!(shown(session::Request::Create(wanted)), {
             r#"PUT session/create? {"Behavior":"delete","Name":"Remote Exec","TTL":"15s"}"#
         });
-        let event = event::Event { name: "_rexec".into(), payload: "{}".into(), node_filter: "a&b".into(), ..Default::default() };
+        let event = event::Event {
+            name: "_rexec".into(),
+            payload: "{}".into(),
+            node_filter: "a&b".into(),
+            ..Default::default()
+        };
         assert_eq!(shown(event::Request::Fire(event)), "PUT event/fire/_rexec?node=a&b {}");
         let put = kv::Request::Put { key: "k".into(), value: "v".into(), flags: 0, mode: PutMode::Acquire("s".into()) };
         assert_eq!(shown(put), "PUT kv/k?acquire=s v");
@@ -313,7 +319,8 @@ mod tests {
         assert_eq!(answer(get().into(), json!([{ "Key": "k", "Value": "&" }])), None);
         assert_eq!(answer(get().into(), json!({})), None);
         let node = catalog::Request::Node { name: "a".into(), read: ReadOptions::default() };
-        let services = json!({ "Node": { "Node": "a" }, "Services": { "w": { "ID": "w", "Service": "web", "Tags": null } } });
+        let services =
+            json!({ "Node": { "Node": "a" }, "Services": { "w": { "ID": "w", "Service": "web", "Tags": null } } });
         let Some(Response::NodeServices(read)) = answer(node.into(), services) else { panic!("unreadable") };
         assert_eq!(read.value.unwrap().services[0].id, "w");
     }

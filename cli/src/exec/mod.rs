@@ -232,7 +232,10 @@ mod tests {
     #[test]
     fn commands_are_for_the_shell_unless_there_is_none() {
         assert_eq!(ordered(&["--", "echo", "a  b"]), Ok(Order::Command("echo a  b".into())));
-        assert_eq!(ordered(&["--shell=false", "--", "echo", "a  b"]), Ok(Order::Program(vec!["echo".into(), "a  b".into()])));
+        assert_eq!(
+            ordered(&["--shell=false", "--", "echo", "a  b"]),
+            Ok(Order::Program(vec!["echo".into(), "a  b".into()]))
+        );
         assert_eq!(ordered(&["--", "-"]), Ok(Order::Script("echo".into())));
         assert_eq!(ordered(&["--", "-", "x"]), Ok(Order::Command("- x".into())));
         let without = ordered(&["--shell=false", "--", "-"]).unwrap_err();
@@ -244,7 +247,9 @@ mod tests {
         assert_eq!(refused(&[]), "usage");
         assert_eq!(refused(&["--shell=false"]), "usage");
         assert_eq!(refused(&["--tag=x", "--", "a"]), "Cannot provide tag filter without service filter.");
-        assert!(refused(&["--service=(", "--", "a"]).starts_with("Failed to compile service filter regexp: error parsing"));
+        assert!(
+            refused(&["--service=(", "--", "a"]).starts_with("Failed to compile service filter regexp: error parsing")
+        );
         assert!(refused(&["--wait=abc", "--", "a"]).starts_with("invalid value \"abc\" for flag -wait: time: invalid"));
         assert!(refused(&["--max-parallel=0", "--", "a"]).contains("-max-parallel"));
         assert!(refused(&["--canary=0%", "--", "a"]).contains("-canary"));

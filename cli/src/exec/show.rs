@@ -327,13 +327,22 @@ mod tests {
         let plain = "    n: hello\n    n: \n==> n: finished with exit code 4\n1 / 1 node(s) completed / acknowledged\n";
         assert_eq!(page(false, false, &news), plain);
         let verbose = page(true, false, &news);
-        assert!(verbose.starts_with(&format!("Created remote execution session: {session}\nUploaded remote")), "{verbose}");
+        assert!(
+            verbose.starts_with(&format!("Created remote execution session: {session}\nUploaded remote")),
+            "{verbose}"
+        );
         assert!(verbose.ends_with("acknowledged\nCompleted in 1.23 seconds\n"), "{verbose}");
     }
 
     #[test]
     fn lines_are_put_together_and_the_last_one_need_no_newline() {
-        let news = [wrote("on"), wrote("e\ntw"), News::Heartbeat("n".into()), wrote("o"), News::Ended { node: "n".into(), code: 0 }];
+        let news = [
+            wrote("on"),
+            wrote("e\ntw"),
+            News::Heartbeat("n".into()),
+            wrote("o"),
+            News::Ended { node: "n".into(), code: 0 },
+        ];
         assert_eq!(page(false, false, &news), {
             "    n: one\n    n: tw\n    n: o\n==> n: finished with exit code 0\n"
         });
@@ -347,7 +356,8 @@ mod tests {
 
     #[test]
     fn the_silent_are_named() {
-        let summary = Summary { unfinished: vec!["a".into(), "b".into()], silent: vec!["c".into()], ..Summary::default() };
+        let summary =
+            Summary { unfinished: vec!["a".into(), "b".into()], silent: vec!["c".into()], ..Summary::default() };
         let notes = shortcomings(&summary);
         assert_eq!(notes, ["acknowledged, no exit: a, b", "never acknowledged: remote exec disabled?: c"]);
         let line = logged(&notes[0]);

@@ -1,7 +1,9 @@
 //! `lictor kv`: the key-value store from the command line.
 
 mod delete;
+mod export;
 mod get;
+mod import;
 mod put;
 
 use std::process::ExitCode;
@@ -23,6 +25,8 @@ enum Commands {
     Get(get::Args),
     Put(put::Args),
     Delete(delete::Args),
+    Export(export::Args),
+    Import(import::Args),
 }
 
 pub(crate) fn run(args: Args) -> ExitCode {
@@ -30,6 +34,8 @@ pub(crate) fn run(args: Args) -> ExitCode {
         Commands::Get(args) => get::run(args),
         Commands::Put(args) => put::run(args),
         Commands::Delete(args) => delete::run(args),
+        Commands::Export(args) => export::run(args),
+        Commands::Import(args) => import::run(args),
     };
     failed::status(done)
 }

@@ -94,7 +94,8 @@ fn key_and_value(args: Vec<OsString>) -> Result<(String, Vec<u8>), Failed> {
     Ok((key, value(data)?))
 }
 
-fn value(data: OsString) -> Result<Vec<u8>, Failed> {
+/// The bytes that an argument stands for.
+pub(super) fn value(data: OsString) -> Result<Vec<u8>, Failed> {
     if data == "-" {
         let mut value = Vec::new();
         io::stdin().read_to_end(&mut value).map_err(|error| Failed::error(format!("Failed to read stdin: {error}")))?;

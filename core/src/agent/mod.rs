@@ -20,6 +20,7 @@ mod local;
 mod lock_delay;
 mod operator;
 mod pool;
+mod prepared;
 mod propose;
 mod query;
 mod remembering;

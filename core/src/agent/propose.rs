@@ -8,10 +8,11 @@ use uuid::Uuid;
 
 use super::Agent;
 use super::calls::Stage;
+use super::prepared::check_query;
 use super::sessions::{Judge, check_session};
 use crate::api::catalog::Registration;
 use crate::api::snapshot::Step;
-use crate::api::{Error, Request, Response, catalog, coordinate, kv, operator, session, snapshot};
+use crate::api::{Error, Request, Response, catalog, coordinate, kv, operator, prepared, session, snapshot};
 use crate::error::Busy;
 use crate::id::{SessionId, Ticket};
 use crate::raft::{Entry, Position};
@@ -45,6 +46,12 @@ impl Agent {
                 return Err(Error::RegistrationTooLarge { limit: REGISTRATION_BYTES });
             }
             return check_session(request);
+        }
+        if let Request::Prepared(request) = request {
+            if wire::size(request) > REGISTRATION_BYTES {
+                return Err(Error::RegistrationTooLarge { limit: REGISTRATION_BYTES });
+            }
+            return check_query(request);
         }
         if let Request::Txn(txn) = request {
             return limits.check_txn(txn);
@@ -99,7 +106,10 @@ impl Agent {
             return self.reply(ticket, Ok(Response::Done(true)));
         }
         let request = &open.call.request;
-        let creates = matches!(request, Request::Session(session::Request::Create(_)));
+        let creates = matches!(
+            request,
+            Request::Session(session::Request::Create(_)) | Request::Prepared(prepared::Request::Create(_))
+        );
         let judge = Judge {
             now: self.now,
             limits: &self.config.limits,
@@ -150,6 +160,7 @@ fn command_for(request: &Request, judge: Judge<'_>) -> Result<Command, crate::ap
         }
         Request::Session(request) => return judge.session(request).map_err(Err),
         Request::Txn(request) => return judge.txn(request),
+        Request::Prepared(request) => return judge.prepared(request).map_err(Err),
         // A leader that has no duties yet gathers nothing.
         Request::Coordinate(coordinate::Request::Update(place)) => {
             return Ok(Command::UpdateCoordinates(vec![place.clone()]));

@@ -2,7 +2,7 @@
 
 use super::Agent;
 use super::calls::{Caller, Stage};
-use crate::api::{Consistency, Error, ReadOptions, Request, Response, session};
+use crate::api::{Consistency, Error, ReadOptions, Request, Response, prepared, session};
 use crate::error::Busy;
 use crate::id::Ticket;
 use crate::store::Question;
@@ -63,6 +63,11 @@ impl Agent {
         if let Request::Operator(_) | Request::Snapshot(_) = open.call.request {
             return self.show(ticket);
         }
+        if let Request::Prepared(prepared::Request::Execute { .. } | prepared::Request::Explain { .. }) =
+            open.call.request
+        {
+            return self.ask_query(ticket);
+        }
         let Some(answer) = query(&self.store, &open.call.request) else { return };
         let from_peer = matches!(open.caller, Caller::Peer { .. });
         let until = match (open.block_until, wait) {
@@ -75,7 +80,7 @@ impl Agent {
         if until <= self.now {
             let known_leader = self.raft.leader().is_some();
             let last_contact = self.now.since(self.raft.last_contact());
-            return self.reply(ticket, Ok(respond(answer, known_leader, last_contact)));
+            return self.reply(ticket, respond(answer, known_leader, last_contact));
         }
         self.block(ticket, until);
     }

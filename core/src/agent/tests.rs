@@ -1,5 +1,6 @@
 //! One agent alone, driven by hand.
 
+mod asking;
 mod snapshots;
 mod watching;
 

@@ -31,6 +31,14 @@ pub struct Query {
     pub modify_index: Index,
 }
 
+impl Query {
+    /// Whether it stands for many queries.
+    #[must_use]
+    pub fn is_template(&self) -> bool {
+        !self.template.kind.is_empty()
+    }
+}
+
 /// How a query stands for many.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Template {

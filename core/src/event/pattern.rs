@@ -47,7 +47,16 @@ const TOO_LARGE: &str = "expression too large";
 /// # Errors
 /// If it is none in Go's grammar, or would take too much room.
 pub fn compile(expression: &str) -> Result<Regex, Invalid> {
-    let written = translate(expression)?;
+    let written = translate(expression, "(?:")?;
+    build(&written).ok_or_else(|| Invalid::new(TOO_LARGE, expression))
+}
+
+/// The same, for whoever wants to know what its groups have found. They are counted as in Go, those with a name too.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_with_groups(expression: &str) -> Result<Regex, Invalid> {
+    let written = translate(expression, "(")?;
     build(&written).ok_or_else(|| Invalid::new(TOO_LARGE, expression))
 }
 
@@ -55,12 +64,12 @@ fn build(written: &str) -> Option<Regex> {
     RegexBuilder::new(written).size_limit(COMPILED_BYTES).dfa_size_limit(COMPILED_BYTES).build().ok()
 }
 
-/// The same expression in the grammar of the `regex` crate.
+/// The same expression in the grammar of the `regex` crate, with `group` for whatever begins a group that is counted.
 ///
 /// # Errors
 /// If it is none in Go's.
-fn translate(expression: &str) -> Result<String, Invalid> {
-    let mut reader = Reader { whole: expression, rest: expression, out: String::new(), last: 0, open: 0 };
+fn translate(expression: &str, group: &'static str) -> Result<String, Invalid> {
+    let mut reader = Reader { whole: expression, rest: expression, out: String::new(), last: 0, open: 0, group };
     // Whether there is something before to be repeated, and where the last repetition began, if nothing followed it.
     let (mut repeatable, mut repetition): (bool, Option<&str>) = (false, None);
     while let Some(sign) = reader.peek() {
@@ -114,6 +123,8 @@ struct Reader<'a> {
     last: usize,
     /// Groups that are not closed yet.
     open: usize,
+    /// What begins a group that is counted.
+    group: &'static str,
 }
 
 impl<'a> Reader<'a> {
@@ -170,7 +181,7 @@ impl<'a> Reader<'a> {
             '(' if self.rest.starts_with("(?") => return self.perl_group(),
             '(' => {
                 self.take();
-                self.out.push_str("(?:");
+                self.out.push_str(self.group);
                 self.open += 1;
                 return Ok(Item::Opening);
             }
@@ -218,7 +229,7 @@ impl<'a> Reader<'a> {
                 return Err(Invalid::new(NAMED_CAPTURE, consumed(before, after)));
             }
             self.rest = after;
-            self.out.push_str("(?:");
+            self.out.push_str(self.group);
             self.open += 1;
             return Ok(Item::Opening);
         }

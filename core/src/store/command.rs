@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use uuid::Uuid;
 
-use super::{kv, txn};
+use super::{kv, prepared, txn};
 use crate::api::catalog::{Deregistration, Registration};
 use crate::api::coordinate::Place;
 use crate::api::kv::Key;
@@ -63,6 +63,8 @@ pub enum Command {
     EndLockDelays(Vec<(Key, Index)>),
     /// Several operations on keys, all or none.
     Txn(Vec<txn::Op>),
+    /// Of the prepared queries.
+    Prepared(prepared::Command),
 }
 
 impl From<kv::Command> for Command {
@@ -101,6 +103,13 @@ impl fmt::Display for Command {
                 let mut between = ' ';
                 ops.iter().try_for_each(|op| write!(f, "{}{op}", std::mem::replace(&mut between, ';')))
             }
+            Self::Prepared(prepared::Command::Create(query)) => {
+                write!(f, "create-query {} name={} service={}", query.id, query.name, query.service.service)
+            }
+            Self::Prepared(prepared::Command::Update(query)) => {
+                write!(f, "update-query {} name={} service={}", query.id, query.name, query.service.service)
+            }
+            Self::Prepared(prepared::Command::Delete(id)) => write!(f, "delete-query {id}"),
             Self::SetAutopilot { cas: None, .. } => f.write_str("set-autopilot"),
             Self::SetAutopilot { cas: Some(cas), .. } => write!(f, "set-autopilot cas={cas}"),
             Self::Restore { id, step: Step::Piece { number, bytes } } => {
@@ -128,7 +137,7 @@ mod tests {
         let set = |cas| Command::SetAutopilot { settings: Autopilot::default(), cas };
         let restore = |step| Command::Restore { id, step };
         let delete = || txn::Op::Write(kv::Command::Delete { key: key.clone(), cas: None });
-        let commands: [(Command, &str); 15] = [
+        let commands: [(Command, &str); 16] = [
             (put(kv::Mode::Set).into(), r"kv put a/\xff bytes=5 flags=18446744073709551615"),
             (put(kv::Mode::Cas(Index(9))).into(), r"kv put a/\xff bytes=5 flags=18446744073709551615 cas=9"),
             (
@@ -153,6 +162,7 @@ mod tests {
             (restore(Step::Abort), "restore 00000000-0000-0000-0000-000000000009 abort"),
             (Command::Txn(vec![delete(), txn::Op::Get(key.clone())]), r"txn delete a/\xff;get a/\xff"),
             (Command::Txn(vec![txn::Op::Refused("no".to_owned())]), "txn refused \"no\""),
+            (Command::Prepared(prepared::Command::Delete(id)), "delete-query 00000000-0000-0000-0000-000000000009"),
         ];
         for (command, text) in commands {
             assert_eq!(command.to_string(), text);

@@ -344,11 +344,7 @@ impl Table {
 }
 
 /// The lock index and the holder that a put leaves behind, or why it must not take place.
-fn lock_after(
-    mode: Mode,
-    existing: Option<&Entry>,
-    sessions: &Sessions,
-) -> Result<(u64, Option<SessionId>), Refusal> {
+fn lock_after(mode: Mode, existing: Option<&Entry>, sessions: &Sessions) -> Result<(u64, Option<SessionId>), Refusal> {
     let holder = existing.and_then(|entry| entry.session);
     let lock_index = existing.map_or(0, |entry| entry.lock_index);
     // No entry has modify index 0, so `cas=0` holds for missing keys alone.

@@ -38,6 +38,7 @@ pub mod command;
 pub mod image;
 pub mod kv;
 mod lock;
+pub mod prepared;
 mod restore;
 mod session;
 mod table;
@@ -61,6 +62,7 @@ pub use lock::Delay;
 pub use session::Scope;
 
 use catalog::{Catalog, Name, Subject};
+use prepared::{Part, Queries};
 use restore::Staging;
 use session::Sessions;
 use uuid::Uuid;
@@ -81,6 +83,7 @@ pub struct Store {
     kv: kv::Table,
     catalog: Catalog,
     sessions: Sessions,
+    queries: Queries,
     /// How the leader looks after the servers.
     autopilot: Autopilot,
 }
@@ -112,6 +115,8 @@ pub enum Topic {
     Catalog(Subject),
     /// A part of the sessions.
     Sessions(Scope),
+    /// A part of the prepared queries.
+    Queries(Part),
 }
 
 impl Topic {
@@ -120,6 +125,7 @@ impl Topic {
     pub fn of(question: Question<'_>) -> Option<Self> {
         match question {
             Question::Session(request) => Scope::of(request).map(Self::Sessions),
+            Question::Prepared(request) => Part::of(request).map(Self::Queries),
             question => Subject::of(question).map(Self::Catalog),
         }
     }
@@ -140,6 +146,8 @@ pub enum Question<'a> {
     Session(&'a api::session::Request),
     /// Transactions.
     Txn(&'a api::txn::Request),
+    /// Prepared queries themselves. What comes of asking them is no matter of the store alone.
+    Prepared(&'a api::prepared::Request),
 }
 
 impl<'a> Question<'a> {
@@ -153,12 +161,12 @@ impl<'a> Question<'a> {
             api::Request::Coordinate(request) => Some(Self::Coordinate(request)),
             api::Request::Session(request) => Some(Self::Session(request)),
             api::Request::Txn(request) => Some(Self::Txn(request)),
+            api::Request::Prepared(request) => Some(Self::Prepared(request)),
             api::Request::Status(_)
             | api::Request::Agent(_)
             | api::Request::Operator(_)
             | api::Request::Snapshot(_)
-            | api::Request::Event(_)
-            | api::Request::Prepared(_) => None,
+            | api::Request::Event(_) => None,
         }
     }
 }
@@ -190,6 +198,12 @@ impl<'a> From<&'a api::coordinate::Request> for Question<'a> {
 impl<'a> From<&'a api::session::Request> for Question<'a> {
     fn from(request: &'a api::session::Request) -> Self {
         Self::Session(request)
+    }
+}
+
+impl<'a> From<&'a api::prepared::Request> for Question<'a> {
+    fn from(request: &'a api::prepared::Request) -> Self {
+        Self::Prepared(request)
     }
 }
 
@@ -239,6 +253,10 @@ pub enum Body {
     Sessions(Vec<Arc<Session>>),
     /// To [`api::Request::Txn`].
     Txn(api::txn::Outcome),
+    /// To [`api::prepared::Request::Get`] and `List`, by ID.
+    Queries(api::prepared::Queries),
+    /// To [`api::prepared::Request::Get`] of one that does not exist.
+    NoSuchQuery,
 }
 
 impl Body {
@@ -257,6 +275,8 @@ impl Body {
             Self::Places(places) => places.is_empty(),
             Self::Sessions(sessions) => sessions.is_empty(),
             Self::Txn(outcome) => outcome.results.is_empty(),
+            Self::Queries(queries) => queries.is_empty(),
+            Self::NoSuchQuery => true,
         }
     }
 }
@@ -307,6 +327,7 @@ impl Store {
                 Applied { response: Ok(api::Response::Done(true)), touched: Vec::new() }
             }
             Command::Txn(ops) => self.transact(index, ops),
+            Command::Prepared(command) => self.prepare(index, command),
             Command::Restore { id, step } => self.apply_restore(id, step),
             Command::ReapTombstones { up_to } => {
                 self.kv.reap_tombstones(up_to);
@@ -353,6 +374,7 @@ impl Store {
         let Some(session) = self.sessions.remove(index, id) else { return };
         self.kv.end_session(index, &session, &mut ended.touched);
         ended.scopes.extend(Scope::all_of(&session));
+        self.end_queries(index, id, ended);
     }
 
     /// Notes that the log's entry at `index` is none for the store (raft's own), and is dealt with.
@@ -389,6 +411,7 @@ impl Store {
             Question::Kv(request) => self.query_kv(request),
             Question::Session(request) => self.query_sessions(request),
             Question::Txn(request) => self.query_txn(request),
+            Question::Prepared(request) => self.query_queries(request),
             question => self.query_catalog(question),
         }
     }
@@ -407,6 +430,7 @@ impl Store {
         let changed = match topic {
             Topic::Catalog(subject) => self.catalog.changed_at(subject),
             Topic::Sessions(scope) => self.sessions.changed_at(scope),
+            Topic::Queries(part) => self.queries.changed_at(part),
         };
         changed.max(self.restored_at)
     }
@@ -543,6 +567,7 @@ impl Store {
 #[derive(Debug, Default)]
 struct Ended {
     scopes: BTreeSet<Scope>,
+    parts: BTreeSet<Part>,
     touched: Vec<Touch>,
 }
 
@@ -550,7 +575,8 @@ struct Ended {
 fn done(ended: Ended, touched: BTreeSet<Subject>) -> Applied {
     let scopes = ended.scopes.into_iter().map(|scope| Touch::Topic(Topic::Sessions(scope)));
     let subjects = touched.into_iter().map(|subject| Touch::Topic(Topic::Catalog(subject)));
-    let touched = subjects.chain(scopes).chain(ended.touched).collect();
+    let parts = ended.parts.into_iter().map(|part| Touch::Topic(Topic::Queries(part)));
+    let touched = subjects.chain(scopes).chain(parts).chain(ended.touched).collect();
     Applied { response: Ok(api::Response::Done(true)), touched }
 }
 

@@ -159,13 +159,24 @@ impl Store {
     /// the indexes.
     fn become_image(&mut self, id: Uuid, image: Self) {
         let above = image.visible_index().next();
-        let Self { applied: _, shift: _, restored_at: _, restored: _, staging: _, kv, catalog, sessions, autopilot } =
-            image;
+        let Self {
+            applied: _,
+            shift: _,
+            restored_at: _,
+            restored: _,
+            staging: _,
+            kv,
+            catalog,
+            sessions,
+            queries,
+            autopilot,
+        } = image;
         self.shift = self.shift.max(above.0.saturating_sub(self.applied.0));
         let at = self.visible_index();
         self.kv = kv.restored(at);
         self.catalog = catalog.restored(at);
         self.sessions = sessions.restored(at);
+        self.queries = queries.restored(at);
         self.autopilot = autopilot;
         self.restored_at = at;
         self.restored = Some(id);

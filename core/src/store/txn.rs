@@ -61,10 +61,7 @@ pub enum Op {
 ///
 /// # Errors
 /// If some of them cannot take place whatever the store holds, or not yet: all of those.
-pub fn prepare(
-    ops: &[txn::Op],
-    lock: impl Fn(&Key, SessionId) -> Option<Mode>,
-) -> Result<Vec<Op>, Vec<Fault>> {
+pub fn prepare(ops: &[txn::Op], lock: impl Fn(&Key, SessionId) -> Option<Mode>) -> Result<Vec<Op>, Vec<Fault>> {
     let (mut understood, mut faults) = (Vec::with_capacity(ops.len()), Vec::new());
     for (place, op) in ops.iter().enumerate() {
         match prepare_one(op, &lock) {
@@ -171,16 +168,17 @@ impl<'a> Run<'a> {
                 let entry = self.table.entry(&key).ok_or_else(|| format!("key {} doesn't exist", quoted(&key)))?;
                 self.results.tell(entry)
             }
-            Op::GetTree(prefix) => {
-                self.table.entries_under(&prefix).try_for_each(|entry| self.results.tell(entry))
-            }
+            Op::GetTree(prefix) => self.table.entries_under(&prefix).try_for_each(|entry| self.results.tell(entry)),
             Op::CheckIndex { key, index } => {
                 let shown = || quoted(&key);
                 let entry = self.table.entry(&key);
                 let entry = entry.ok_or_else(|| format!("failed to check index, key {} doesn't exist", shown()))?;
                 let current = entry.modify_index;
                 if current != index {
-                    return Err(format!("failed index check for key {}, current modify index {current} != {index}", shown()));
+                    return Err(format!(
+                        "failed index check for key {}, current modify index {current} != {index}",
+                        shown()
+                    ));
                 }
                 self.results.tell_without_value(entry)
             }
@@ -191,7 +189,10 @@ impl<'a> Run<'a> {
                 let current = entry.session.map(|holder| holder.to_string()).unwrap_or_default();
                 if current != session {
                     let wanted = quoted(session.as_bytes());
-                    return Err(format!("failed session check for key {}, current session \"{current}\" != {wanted}", shown()));
+                    return Err(format!(
+                        "failed session check for key {}, current session \"{current}\" != {wanted}",
+                        shown()
+                    ));
                 }
                 self.results.tell_without_value(entry)
             }
@@ -214,7 +215,6 @@ impl<'a> Run<'a> {
             Err(refusal) => Err(reason(&key, deletes, refusal)),
         }
     }
-
 }
 
 /// What the operations tell, within [`MAX_TOLD_BYTES`].

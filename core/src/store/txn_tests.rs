@@ -312,3 +312,84 @@ proptest! {
         }
     }
 }
+
+/// The script in `testdata/txn`. `UPDATE_GOLDENFILES=1` writes its outputs anew; read the difference before you commit it.
+#[test]
+fn half_applied_is_impossible() {
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/txn/half_applied_is_impossible.txt");
+    goldenscript::run(&mut Script { store: store() }, &script).unwrap();
+}
+
+struct Script {
+    store: Store,
+}
+
+impl Script {
+    /// The sessions are `A`, `B`, and `C`, which does not exist.
+    fn session(name: &str) -> String {
+        [("A", A), ("B", B), ("C", GONE)].into_iter().find(|(known, _)| *known == name).unwrap().1.to_string()
+    }
+
+    fn op(text: &str) -> txn::Op {
+        let mut words = text.split(' ');
+        let mut word = || words.next().unwrap_or_default();
+        let op = op(Verb::named(word()), word());
+        match op.verb {
+            Verb::Set => txn::Op { value: word().to_owned().into(), ..op },
+            Verb::Cas => txn::Op { index: Index(word().parse().unwrap()), value: word().to_owned().into(), ..op },
+            Verb::DeleteCas => txn::Op { index: Index(word().parse().unwrap()), ..op },
+            Verb::Lock | Verb::Unlock => txn::Op { session: Self::session(word()), ..op },
+            _ => op,
+        }
+    }
+
+    /// All that there is, with the indexes as they are told.
+    fn show(&self) -> String {
+        let read = ReadOptions::default;
+        let mut shown = format!("keys changed at {}:", self.store.kv_changed());
+        let list = self.store.query(&Request::List { prefix: Key::new(), read: read() }).expect("a list is a read");
+        let Body::Entries(entries) = list.body else { panic!("a list has entries") };
+        for entry in entries {
+            let holder = entry.session.map(|session| if session == A { " held by A" } else { " held by B" });
+            let (key, value) = (entry.key.escape_ascii(), entry.value.escape_ascii());
+            shown += &format!(" {key}={value}@{}{}", entry.modify_index, holder.unwrap_or_default());
+        }
+        for key in ["a", "b", "c", "gone", "new"] {
+            let answer = self.store.query(&Request::Get { key: key.into(), read: read() }).expect("a get is a read");
+            if answer.body.is_empty() && answer.changed > Index(0) {
+                shown += &format!(" {key} deleted@{}", answer.changed);
+            }
+        }
+        shown
+    }
+}
+
+impl goldenscript::Runner for Script {
+    type Command = goldenscript::Command;
+
+    fn run(
+        &mut self,
+        command: &goldenscript::Command,
+        _: &goldenscript::Context,
+    ) -> Result<String, Box<dyn std::error::Error>> {
+        let mut args = command.consume_args();
+        let ops: Vec<txn::Op> = std::iter::from_fn(|| args.next_pos()).map(Self::op).collect();
+        let (outcome, touched) = transact(&mut self.store, &ops);
+        let mut out = String::new();
+        for Told { entry, .. } in &outcome.results {
+            out += &format!("tells {}\n", entry.key.escape_ascii());
+        }
+        for Fault { op, what } in &outcome.faults {
+            out += &format!("{op}: {what}\n");
+        }
+        let touched: Vec<String> = touched
+            .iter()
+            .map(|touch| match touch {
+                Touch::Key(key) => key.escape_ascii().to_string(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        out += &format!("touches [{}]\n{}\n", touched.join(" "), self.show());
+        Ok(out)
+    }
+}

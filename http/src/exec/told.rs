@@ -99,15 +99,21 @@ mod tests {
         let mut narrator = Narrator::default();
         let wrote = |output: &'static str| News::Wrote { node: "a".into(), output: output.into() };
         assert_eq!(narrator.tell(&wrote("on")), Vec::<Value>::new());
-        assert_eq!(narrator.tell(&wrote("e\ntwo\nth")), [
-            json!({ "Event": "line", "Node": "a", "Text": "one" }),
-            json!({ "Event": "line", "Node": "a", "Text": "two" }),
-        ]);
+        assert_eq!(
+            narrator.tell(&wrote("e\ntwo\nth")),
+            [
+                json!({ "Event": "line", "Node": "a", "Text": "one" }),
+                json!({ "Event": "line", "Node": "a", "Text": "two" }),
+            ]
+        );
         let ended = narrator.tell(&News::Ended { node: "a".into(), code: 3 });
-        assert_eq!(ended, [
-            json!({ "Event": "line", "Node": "a", "Text": "th" }),
-            json!({ "Event": "ended", "Node": "a", "Code": 3 }),
-        ]);
+        assert_eq!(
+            ended,
+            [
+                json!({ "Event": "line", "Node": "a", "Text": "th" }),
+                json!({ "Event": "ended", "Node": "a", "Code": 3 }),
+            ]
+        );
         narrator.tell(&wrote("unfinished"));
         let summary = Summary { unfinished: vec!["a".into()], ..Summary::default() };
         let finished = narrator.tell(&News::Finished(summary));

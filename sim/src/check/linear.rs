@@ -12,7 +12,8 @@
 //! - A write of unknown outcome whose value nobody ever read is as good as any other of its kind.
 //! - The same goes for deletes of unknown outcome.
 //!
-//! Keys are independent of each other, so each is searched alone; an answer about several keys counts for each.
+//! Keys are independent of each other, so each is searched alone; an answer about several keys counts for each. Keys that are
+//! locked are left to others, `model.rs` and `lock.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -90,6 +91,12 @@ pub(crate) fn check(history: &[Op]) -> Finding {
                 keys.insert(key.clone());
             }
             _ => {}
+        }
+    }
+    // What is locked also changes when sessions end, which no history tells.
+    for op in history {
+        if let Request::Put { key, mode: PutMode::Acquire(_) | PutMode::Release(_), .. } = &op.request {
+            keys.remove(key);
         }
     }
     let mut undecided = false;

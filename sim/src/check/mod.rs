@@ -4,10 +4,13 @@ pub(crate) mod catalog;
 pub(crate) mod events;
 pub(crate) mod gossip;
 pub(crate) mod linear;
+pub(crate) mod lock;
 pub(crate) mod model;
 pub(crate) mod raft;
+pub(crate) mod session;
 pub(crate) mod snapshot;
 pub(crate) mod stale;
+pub(crate) mod txn;
 pub(crate) mod watch;
 
 /// What a checker says: nothing, or a sentence about what was violated.

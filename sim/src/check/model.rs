@@ -1,16 +1,21 @@
-//! What the key-value store should hold at each index: an implementation of our own, of the simplest kind,
-//! fed by the committed log. It keeps all versions of all keys.
+//! What the key-value store should hold at each index, and the sessions that hold its locks: an implementation of our own, of
+//! the simplest kind, fed by the committed log. It keeps all versions of all keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use lictor_core::api::kv::Entry;
 use lictor_core::api::operator::Autopilot;
-use lictor_core::id::Index;
+use lictor_core::api::session::Behavior;
+use lictor_core::id::{Index, SessionId, Term};
 use lictor_core::raft::{self, Payload};
-use lictor_core::store::{Command, kv};
+use lictor_core::store::Command;
+use lictor_core::time::Duration;
 use lictor_core::wire;
 
+use super::lock::Token;
+use super::session::{End, Sessions};
+use super::txn::{Changed, Draft};
 use super::{Verdict, ensure};
 use crate::history::writer_of;
 
@@ -25,9 +30,49 @@ pub(crate) struct Version {
 /// What is stored under a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
-    value: Bytes,
-    flags: u64,
-    created: Index,
+    pub(super) value: Bytes,
+    pub(super) flags: u64,
+    pub(super) created: Index,
+    pub(super) locked: u64,
+    pub(super) holder: Option<SessionId>,
+}
+
+impl Row {
+    /// Who holds the lock on the key, and by which token.
+    pub(crate) fn held(&self) -> Option<(SessionId, Token)> {
+        self.holder.map(|holder| (holder, Token::new(self.created, self.locked)))
+    }
+
+    /// Whether an entry is this row as written at an index, its value apart.
+    pub(crate) fn is_told_by(&self, entry: &Entry, written: Index) -> bool {
+        entry.flags == self.flags
+            && entry.create_index == self.created
+            && entry.modify_index == written
+            && entry.lock_index == self.locked
+            && entry.session == self.holder
+    }
+}
+
+/// That a key could not be locked for a while.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delayed {
+    pub(crate) since: Index,
+    pub(crate) length: Duration,
+    /// When that was struck out.
+    until: Option<Index>,
+}
+
+/// Something about sessions and locks that is worth a look at the clock.
+#[derive(Clone, Debug)]
+pub(crate) enum News {
+    /// A session has begun.
+    Created(SessionId),
+    /// A session has ended, by an entry of the leader whose first entry is at this index.
+    Ended(SessionId, End, Index),
+    /// A key that was free was locked; the last holder whose session had ended left this delay behind.
+    Locked(Bytes, Option<Delayed>),
+    /// A key may be locked again.
+    Freed(Bytes, Delayed),
 }
 
 /// All versions of all keys.
@@ -38,7 +83,13 @@ pub(crate) struct Model {
     written: BTreeSet<usize>,
     /// The settings of the autopilot, and since when they hold.
     autopilot: Vec<Autopilot>,
+    pub(crate) sessions: Sessions,
+    delays: BTreeMap<Bytes, Vec<Delayed>>,
+    /// What nobody has looked at yet, and the index of each.
+    news: Vec<(Index, News)>,
     applied: Index,
+    /// The last leader's term, and its first entry.
+    office: (Term, Index),
 }
 
 impl Model {
@@ -46,44 +97,73 @@ impl Model {
     pub(crate) fn apply(&mut self, entry: &raft::Entry) -> Verdict {
         assert_eq!(entry.index, self.applied.next(), "the model takes the committed log in order");
         self.applied = entry.index;
+        if entry.term > self.office.0 {
+            self.office = (entry.term, entry.index);
+        }
         let Payload::Command(bytes) = &entry.payload else { return Ok(()) };
         let command = wire::decode(bytes).map_err(|why| format!("committed entry {}: {why}", entry.index))?;
-        let command = match command {
-            Command::Kv(command) => command,
+        match command {
+            Command::Kv(command) => {
+                let mut draft = Draft::of(self);
+                if draft.write(&command) {
+                    let changed = draft.changed();
+                    return self.enter(changed);
+                }
+            }
+            Command::Txn(ops) => {
+                if let Some(changed) = Draft::of(self).all(&ops) {
+                    return self.enter(changed);
+                }
+            }
             Command::SetAutopilot { settings, cas } => {
                 self.set_autopilot(&settings, cas);
-                return Ok(());
             }
+            Command::Register(registration) => {
+                self.sessions.register(&registration);
+                self.end_unsound();
+            }
+            Command::Deregister(what) => {
+                self.sessions.deregister(&what);
+                self.end_unsound();
+            }
+            Command::CreateSession(session) => {
+                if self.sessions.create(self.applied, &session) {
+                    self.news.push((self.applied, News::Created(session.id)));
+                }
+            }
+            Command::DestroySession { id, expired } => {
+                self.end_session(id, if expired { End::Expired } else { End::Destroyed });
+            }
+            Command::EndLockDelays(keys) => keys.iter().for_each(|(key, since)| self.end_delay(key, *since)),
             Command::ReapTombstones { .. }
             | Command::Restore { .. }
-            | Command::Register(_)
-            | Command::Deregister(_)
             | Command::UpdateCoordinates(_)
-            | Command::CreateSession(_)
-            | Command::DestroySession { .. }
-            | Command::EndLockDelays(_)
-            | Command::Txn(_) => return Ok(()),
-        };
-        match command {
-            kv::Command::Put { key, value, flags, mode } => {
-                let proceed = match mode {
-                    kv::Mode::Set => true,
-                    kv::Mode::Cas(expected) => self.modified(&key) == expected,
-                    kv::Mode::Lock { .. } | kv::Mode::Unlock(_) => false,
-                };
-                if proceed {
-                    self.put(key, value, flags)?;
-                }
+            | Command::Prepared(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Takes in what a command has made of keys.
+    fn enter(&mut self, changed: Changed) -> Verdict {
+        for (key, (row, is_locked)) in changed {
+            if is_locked {
+                self.lift_delay(&key);
             }
-            kv::Command::Delete { key, cas } => {
-                if cas.is_none_or(|expected| self.modified(&key) == expected) {
-                    self.delete(&key);
-                }
+            if let Some(row) = &row {
+                self.note_written(&key, row)?;
             }
-            kv::Command::DeleteTree { prefix } => {
-                let keys: Vec<Bytes> = self.keys.keys().filter(|key| key.starts_with(&prefix)).cloned().collect();
-                keys.iter().for_each(|key| self.delete(key));
-            }
+            self.add_version(key, row);
+        }
+        Ok(())
+    }
+
+    fn note_written(&mut self, key: &Bytes, row: &Row) -> Verdict {
+        if let Some(writer) = writer_of(&row.value) {
+            ensure!(self.written.insert(writer), "the write #{writer} took place twice, again at {}", self.applied);
+        }
+        let holder = self.row(key).and_then(|(_, before)| before.holder);
+        if row.holder.is_some() && row.holder != holder {
+            self.news.push((self.applied, News::Locked(key.clone(), self.last_delay(key))));
         }
         Ok(())
     }
@@ -112,33 +192,97 @@ impl Model {
         concerned.filter_map(|(_, versions)| last(versions)).max().unwrap_or_default()
     }
 
-    fn put(&mut self, key: Bytes, value: Bytes, flags: u64) -> Verdict {
-        if let Some(writer) = writer_of(&value) {
-            ensure!(self.written.insert(writer), "the write #{writer} took place twice, again at {}", self.applied);
-        }
-        let index = self.applied;
-        let created = self.latest(&key).and_then(|version| version.row.as_ref()).map_or(index, |row| row.created);
-        let row = Some(Row { value, flags, created });
-        self.keys.entry(key).or_default().push(Version { index, row });
-        Ok(())
+    fn add_version(&mut self, key: Bytes, row: Option<Row>) {
+        self.keys.entry(key).or_default().push(Version { index: self.applied, row });
     }
 
-    fn delete(&mut self, key: &Bytes) {
-        let index = self.applied;
-        if self.latest(key).is_some_and(|version| version.row.is_some())
-            && let Some(versions) = self.keys.get_mut(key)
-        {
-            versions.push(Version { index, row: None });
+    fn end_unsound(&mut self) {
+        self.sessions.unsound().into_iter().for_each(|id| self.end_session(id, End::Unsound));
+    }
+
+    /// A session ends: its keys are free or gone, and delayed.
+    fn end_session(&mut self, id: SessionId, why: End) {
+        let Some(session) = self.sessions.end(self.applied, id, why) else { return };
+        self.news.push((self.applied, News::Ended(id, why, self.office.1)));
+        let holds = |versions: &Vec<Version>| {
+            let row = versions.last().and_then(|version| version.row.clone());
+            row.filter(|row| row.holder == Some(id))
+        };
+        let held: Vec<(Bytes, Row)> =
+            self.keys.iter().filter_map(|(key, versions)| Some((key.clone(), holds(versions)?))).collect();
+        for (key, row) in held {
+            if !session.lock_delay.is_zero() {
+                let delay = Delayed { since: self.applied, length: session.lock_delay, until: None };
+                self.lift_delay(&key);
+                self.delays.entry(key.clone()).or_default().push(delay);
+            }
+            let left = (session.behavior == Behavior::Release).then_some(Row { holder: None, ..row });
+            self.add_version(key, left);
         }
+    }
+
+    /// Notes that a key may be locked again, if its delay is the one since then.
+    fn end_delay(&mut self, key: &Bytes, since: Index) {
+        if let Some(delay) = self.delay(key, self.applied).filter(|delay| delay.since == since) {
+            self.news.push((self.applied, News::Freed(key.clone(), delay)));
+            self.lift_delay(key);
+        }
+    }
+
+    fn lift_delay(&mut self, key: &Bytes) {
+        if let Some(last) = self.delays.get_mut(key).and_then(|delays| delays.last_mut()) {
+            last.until = last.until.or(Some(self.applied));
+        }
+    }
+
+    /// The delay of a key as of an index.
+    pub(crate) fn delay(&self, key: &Bytes, at: Index) -> Option<Delayed> {
+        let delays = self.delays.get(key)?;
+        delays.iter().rev().find(|delay| delay.since <= at).copied().filter(|d| d.until.is_none_or(|until| until > at))
+    }
+
+    /// All delays as of an index, by key.
+    pub(crate) fn delays_at(&self, at: Index) -> impl Iterator<Item = (&Bytes, Delayed)> {
+        self.delays.keys().filter_map(move |key| Some((key, self.delay(key, at)?)))
+    }
+
+    /// The last delay of a key, whether or not it is over.
+    pub(crate) fn last_delay(&self, key: &Bytes) -> Option<Delayed> {
+        self.delays.get(key)?.last().copied()
+    }
+
+    /// All keys that are there.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Bytes> {
+        self.keys.keys().filter(|key| self.row(key).is_some())
+    }
+
+    /// What was stored under a key at an index, and since when.
+    pub(crate) fn row_at(&self, key: &Bytes, at: Index) -> Option<(Index, &Row)> {
+        let versions = self.keys.get(key)?;
+        let last = versions.partition_point(|version| version.index <= at).checked_sub(1)?;
+        Some((versions[last].index, versions[last].row.as_ref()?))
+    }
+
+    /// What is stored under a key by all that is committed, and since when.
+    pub(crate) fn row(&self, key: &Bytes) -> Option<(Index, &Row)> {
+        self.latest(key).and_then(|version| Some((version.index, version.row.as_ref()?)))
+    }
+
+    /// Whether nobody but this session has held a key since an index.
+    pub(crate) fn is_free_for(&self, key: &Bytes, session: SessionId, since: Index) -> bool {
+        let versions = self.keys.get(key).map(Vec::as_slice).unwrap_or_default();
+        let before = versions.partition_point(|version| version.index <= since).saturating_sub(1);
+        let holder = |version: &Version| version.row.as_ref().and_then(|row| row.holder);
+        versions[before..].iter().all(|version| holder(version).is_none_or(|holder| holder == session))
+    }
+
+    /// What has happened to sessions and locks since this was last asked.
+    pub(crate) fn take_news(&mut self) -> Vec<(Index, News)> {
+        std::mem::take(&mut self.news)
     }
 
     fn latest(&self, key: &Bytes) -> Option<&Version> {
         self.keys.get(key)?.last()
-    }
-
-    /// The modify index of a key; 0 if there is no such key.
-    fn modified(&self, key: &Bytes) -> Index {
-        self.latest(key).filter(|version| version.row.is_some()).map_or(Index(0), |version| version.index)
     }
 
     /// How far the committed log was taken.
@@ -197,13 +341,9 @@ fn matches(keys: &[(&Bytes, &Vec<Version>)], entries: &[std::sync::Arc<Entry>], 
     for (key, versions) in keys {
         let current = versions.partition_point(|version| version.index <= at).checked_sub(1).map(|n| &versions[n]);
         let Some(Version { index, row: Some(row) }) = current else { continue };
-        let same = entries.next().is_some_and(|entry| {
-            entry.key == **key
-                && entry.value == row.value
-                && entry.flags == row.flags
-                && entry.create_index == row.created
-                && entry.modify_index == *index
-        });
+        let same = entries
+            .next()
+            .is_some_and(|entry| entry.key == **key && entry.value == row.value && row.is_told_by(entry, *index));
         if !same {
             return false;
         }
@@ -214,9 +354,14 @@ fn matches(keys: &[(&Bytes, &Vec<Version>)], entries: &[std::sync::Arc<Entry>], 
 #[cfg(test)]
 impl Model {
     /// The next committed entry is this command.
-    pub(crate) fn push(&mut self, command: kv::Command) -> Verdict {
-        let command = Bytes::from(wire::encode(&Command::Kv(command)));
+    pub(crate) fn push(&mut self, command: lictor_core::store::kv::Command) -> Verdict {
+        self.push_command(&Command::Kv(command))
+    }
+
+    /// As above, of any kind.
+    pub(crate) fn push_command(&mut self, command: &Command) -> Verdict {
+        let command = Bytes::from(wire::encode(command));
         let (index, payload) = (self.applied.next(), Payload::Command(command));
-        self.apply(&raft::Entry { index, term: lictor_core::id::Term(1), payload })
+        self.apply(&raft::Entry { index, term: Term(1), payload })
     }
 }

@@ -37,11 +37,31 @@ pub(crate) fn is_as_the_log_says(store: &Store, model: &Model) -> Verdict {
             answer.changed
         );
     }
+    sessions_are(store, model)?;
     ensure!(
         *store.autopilot() == model.autopilot(at),
         "its autopilot settings are {:?}, by the log {:?}",
         store.autopilot(),
         model.autopilot(at)
+    );
+    Ok(())
+}
+
+/// Compares sessions and lock delays.
+fn sessions_are(store: &Store, model: &Model) -> Verdict {
+    let at = store.index();
+    ensure!(
+        store.sessions().map(|session| &**session).eq(model.sessions.alive_at(at)),
+        "its sessions are {:?}, by the log {:?}",
+        store.sessions().collect::<Vec<_>>(),
+        model.sessions.alive_at(at).collect::<Vec<_>>()
+    );
+    let delays = store.lock_delays().map(|(key, delay)| (key, delay.since, delay.length));
+    ensure!(
+        delays.eq(model.delays_at(at).map(|(key, delay)| (key, delay.since, delay.length))),
+        "its lock delays are {:?}, by the log {:?}",
+        store.lock_delays().collect::<Vec<_>>(),
+        model.delays_at(at).collect::<Vec<_>>()
     );
     Ok(())
 }

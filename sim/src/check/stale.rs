@@ -30,6 +30,11 @@ impl Reads {
         self.told
     }
 
+    /// A client was told of this index, otherwise than by an operation on keys.
+    pub(crate) fn tell(&mut self, index: Index) {
+        self.told = self.told.max(index);
+    }
+
     /// A client was answered.
     pub(crate) fn answered(&mut self, op: &Op, response: &Response, model: &Model) -> Result<(), String> {
         let Some(read) = read_options(&op.request) else { return self.wrote(op, response, model) };

@@ -15,12 +15,14 @@ pub(crate) struct Frame {
     pub(crate) operated: bool,
     /// Whether the agents look after the members themselves.
     pub(crate) pooled: bool,
+    /// How long the longest stops and cuts are, if some are to be much longer than an election.
+    pub(crate) long_ms: Option<u64>,
 }
 
 /// Draws a schedule. A seed prefers a few kinds of faults, so that some runs are all crashes and some all
 /// partitions; faults overlap as they like.
 pub(crate) fn draw(dice: &mut Rng, frame: Frame) -> Vec<Trouble> {
-    let Frame { hosts, trouble_ms, election_ms, operated, pooled } = frame;
+    let Frame { trouble_ms, election_ms, operated, pooled, .. } = frame;
     if dice.one_in(20) {
         // Quiet runs, for what must not happen when nothing does.
         return Vec::new();
@@ -47,7 +49,7 @@ pub(crate) fn draw(dice: &mut Rng, frame: Frame) -> Vec<Trouble> {
     let mut troubles = Vec::new();
     let mut at_ms = dice.between(0, gap);
     while at_ms < trouble_ms {
-        let fault = draw_fault(dice, &weights, hosts, election_ms);
+        let fault = draw_fault(dice, &weights, frame);
         troubles.push(Trouble { at_ms, fault });
         // Sometimes troubles come together.
         at_ms += if dice.one_in(3) { dice.between(0, 50) } else { dice.between(0, gap * 2) };
@@ -55,13 +57,18 @@ pub(crate) fn draw(dice: &mut Rng, frame: Frame) -> Vec<Trouble> {
     troubles
 }
 
-fn draw_fault(dice: &mut Rng, weights: &[u64; NAMES.len()], hosts: usize, election_ms: u64) -> Fault {
+fn draw_fault(dice: &mut Rng, weights: &[u64; NAMES.len()], frame: Frame) -> Fault {
+    let Frame { hosts, election_ms, long_ms, .. } = frame;
     let target = draw_target(dice, hosts);
     // Around the election timeout is where the edges are.
     let ms = match dice.below(4) {
         0 => dice.between(1, election_ms),
         1 | 2 => dice.between(election_ms / 2, election_ms * 4),
         _ => dice.between(election_ms, election_ms * 20),
+    };
+    let ms = match long_ms {
+        Some(long_ms) if dice.one_in(5) => dice.between(long_ms / 4, long_ms),
+        _ => ms,
     };
     let down_ms = if dice.one_in(3) { dice.between(0, 50) } else { ms };
     let mut left = dice.below(weights.iter().sum());

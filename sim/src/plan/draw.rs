@@ -3,8 +3,8 @@
 use lictor_core::rng::Rng;
 
 use super::{
-    ClientPlan, HostPlan, KEYS, Mix, NetworkPlan, OperatorPlan, Plan, PoolPlan, RegistrarPlan, Scenario, Size,
-    SnapshotPlan,
+    ClientPlan, HostPlan, KEYS, LOCKS, LockerPlan, LockersPlan, Mix, NetworkPlan, OperatorPlan, Plan, PoolPlan,
+    RegistrarPlan, Scenario, Size, SnapshotPlan, Tie,
 };
 use crate::dice::{Concern, Dice as _, stream};
 use crate::faults::{self, Frame};
@@ -25,6 +25,7 @@ impl Plan {
             Scenario::Kv => *dice.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7]),
             Scenario::Members => *dice.pick(&[2, 3, 4, 4, 5, 5, 6, 7]),
             Scenario::Cluster => *dice.pick(&[1, 2, 3, 3, 3, 5, 5]),
+            Scenario::Locks => *dice.pick(&[1, 2, 3, 3, 3, 3, 4, 5]),
             Scenario::Bench => 5,
         };
         let mut hosts = (0..servers).map(|_| draw_host(dice)).collect::<Vec<_>>();
@@ -37,6 +38,7 @@ impl Plan {
         let network = draw_network(dice);
         let raft_multiplier = match scenario {
             Scenario::Kv | Scenario::Members | Scenario::Cluster => *dice.pick(&[1, 1, 1, 2, 3, 5]),
+            Scenario::Locks => *dice.pick(&[1, 2, 3, 5, 5]),
             Scenario::Bench => 5,
         };
         let election_ms = 200 * u64::from(raft_multiplier);
@@ -44,20 +46,27 @@ impl Plan {
             Scenario::Kv => (dice.between(2, 8), dice.between(8_000, 40_000)),
             Scenario::Members => (dice.between(2, 5), dice.between(8_000, 40_000)),
             Scenario::Cluster => (dice.between(1, 6), dice.between(10_000, 60_000)),
+            Scenario::Locks => (dice.below(3), dice.between(30_000, 120_000)),
             Scenario::Bench => (5, 60_000),
         };
         // Some of the calm passes before anything can be demanded of it.
         let calm_ms = 2_000 + 15 * election_ms + dice.between(2_000, 6_000);
-        let clients = (0..clients).map(|_| draw_client(dice, agents)).collect();
+        let mut clients: Vec<ClientPlan> = (0..clients).map(|_| draw_client(dice, agents)).collect();
         let operated = scenario == Scenario::Members;
         let pooled = scenario == Scenario::Cluster;
         if operated {
             draw_roles(dice, &mut hosts);
         }
-        let troubles = faults::draw(dice, Frame { hosts: agents, trouble_ms, election_ms, operated, pooled });
+        let lockers = (scenario == Scenario::Locks).then(|| draw_lockers(dice, agents));
+        if lockers.is_some() {
+            // Nobody else touches their keys.
+            clients.iter_mut().for_each(|client| client.mix.delete_tree = 0);
+        }
+        let long_ms = lockers.as_ref().map(|lockers| lockers.longest_ttl().as_millis() as u64 * 3);
+        let troubles = faults::draw(dice, Frame { hosts: agents, trouble_ms, election_ms, operated, pooled, long_ms });
         let keys = dice.between(1, KEYS.len() as u64) as usize;
         let small = match scenario {
-            Scenario::Kv | Scenario::Cluster => dice.one_in(3),
+            Scenario::Kv | Scenario::Cluster | Scenario::Locks => dice.one_in(3),
             Scenario::Members => true,
             Scenario::Bench => false,
         };
@@ -81,6 +90,7 @@ impl Plan {
             pool,
             operator,
             registrar,
+            lockers,
             troubles,
         }
     }
@@ -197,6 +207,35 @@ fn draw_operator(dice: &mut Rng, election_ms: u64) -> OperatorPlan {
 fn draw_registrar(dice: &mut Rng) -> RegistrarPlan {
     let pause = *dice.pick(&[100, 500, 2_000]);
     RegistrarPlan { pause_ms: (pause / 4, pause) }
+}
+
+fn draw_lockers(dice: &mut Rng, hosts: usize) -> LockersPlan {
+    // Sometimes all of them live long, so that whatever ends them early stands out.
+    let ttls: &[u64] = if dice.one_in(2) { &[10, 10, 12, 15] } else { &[10, 15, 20, 0] };
+    let count = dice.between(2, 6);
+    LockersPlan {
+        locks: dice.between(1, LOCKS.len() as u64) as usize,
+        accounts: dice.between(2, 5) as usize,
+        clients: (0..count).map(|_| draw_locker(dice, hosts, ttls)).collect(),
+    }
+}
+
+fn draw_locker(dice: &mut Rng, hosts: usize, ttls: &[u64]) -> LockerPlan {
+    let step = *dice.pick(&[50, 200, 1_000, 3_000]);
+    let patience = *dice.pick(&[1_000, 5_000, 20_000]);
+    LockerPlan {
+        host: dice.below(hosts as u64) as usize,
+        ttl_s: *dice.pick(ttls),
+        renews_percent: *dice.pick(&[30, 50, 50, 80]),
+        lock_delay_ms: *dice.pick(&[0, 1_000, 5_000, 15_000, 15_000]),
+        ephemeral: dice.one_in(3),
+        tie: *dice.pick(&[Tie::Nothing, Tie::Agent, Tie::Own]),
+        hammers: dice.one_in(3),
+        step_ms: (step / 4, step),
+        patience_ms: (patience / 2, patience),
+        mishaps_percent: *dice.pick(&[0, 2, 5, 20]),
+        moves_percent: *dice.pick(&[0, 10, 40]),
+    }
 }
 
 impl Mix {

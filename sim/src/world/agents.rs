@@ -8,7 +8,7 @@ use lictor_core::raft::News;
 use lictor_core::time::Instant;
 use lictor_core::wire::{self, Frame, HEADER_BYTES, Malformed};
 
-use super::{Event, Packet, World, operator, registrar, tell};
+use super::{Event, Packet, World, lockers, operator, registrar, tell};
 use crate::check::{Verdict, snapshot, watch};
 use crate::history::op_of;
 use crate::host::{Host, host_at, host_named, peer};
@@ -105,6 +105,7 @@ impl World {
             if let Input::Call { id, .. } = &input
                 && !operator::is_order(*id)
                 && !registrar::is_errand(*id)
+                && !lockers::is_lock_call(*id)
             {
                 self.history[op_of(*id)].fed = Some(self.now);
             }
@@ -145,6 +146,7 @@ impl World {
             let entry = raft.log().get(Index(index)).expect("the watcher saw it a moment ago");
             self.model.apply(entry)?;
         }
+        self.look_at_news()?;
         if self.watcher.installs != installs {
             self.check_store(host)?;
             self.check_disk(host)
@@ -190,6 +192,7 @@ impl World {
 
     fn carry_out(&mut self, host: usize, output: Output) -> Verdict {
         match output {
+            Output::Reply { id, reply } if lockers::is_lock_call(id) => self.lock_call_answered(id, reply)?,
             Output::Reply { id, reply } if registrar::is_errand(id) => self.errand_answered(id, &reply)?,
             Output::Reply { id, reply } if operator::is_order(id) => self.order_answered(id, &reply)?,
             Output::Reply { id, reply } => self.answer(op_of(id), reply, false)?,

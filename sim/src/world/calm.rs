@@ -24,6 +24,7 @@ impl World {
         tell!(self, "--- all heals");
         self.net.heal();
         self.phase = Phase::Calm { since: self.now };
+        self.lockers.calm_since = Some(self.now);
         if let Some(operator) = &mut self.operator {
             operator.calm_down();
         }
@@ -32,9 +33,15 @@ impl World {
             target.disk.limit(None);
             target.disk_factor = 1;
             target.job_factor = 1;
+            let stands_still = target.runs_at(self.now) > self.now;
             target.stalled_until = self.now;
             target.paused_until = self.now;
             self.resume(host)?;
+            if stands_still {
+                // Whatever was put off until then happens now.
+                self.hosts[host].is_scheduled = false;
+                self.schedule_run(host);
+            }
             if self.hosts[host].leaving.is_some() {
                 self.stop_host(host, false)?;
             }
@@ -122,7 +129,7 @@ impl World {
         // Small pieces of a snapshot get out of order on their way, and are sent again after a while.
         let pieces = if self.plan.snapshots.is_some() { self.election_time() * 60 } else { Duration::ZERO };
         let Some(operator) = &self.plan.operator else {
-            return self.settling_time() + pieces + self.time_to_register();
+            return self.settling_time() + pieces + self.time_to_register() + self.time_to_unlock();
         };
         let (_, pause) = operator.pause_ms;
         let (_, patience) = operator.patience_ms;
@@ -152,6 +159,7 @@ impl World {
         for op in open {
             self.give_up(op, true);
         }
+        self.stop_lockers();
     }
 
     /// A server has answered its probe, or not. If the write took place, that is all it had to do.
@@ -172,6 +180,7 @@ impl World {
 
     pub(super) fn on_look(&mut self) -> Verdict {
         self.after(LOOK_EVERY, Event::Look);
+        self.sessions_end_in_time()?;
         match self.phase {
             Phase::Trouble | Phase::Over => Ok(()),
             Phase::Calm { since } => self.look_at_clients(since + self.settling_time()),
@@ -193,8 +202,9 @@ impl World {
     fn look_whether_settled(&mut self, after: Duration) -> Verdict {
         type Check = (fn(&mut World) -> Verdict, Duration);
         let sync = Duration::from_millis(self.plan.pool.as_ref().map_or(0, |pool| pool.sync_ms));
-        let checks: [Check; 5] = [
+        let checks: [Check; 6] = [
             (|world| world.all_meet(), self.time_to_meet()),
+            (|world| world.locks_are_over(), self.time_to_unlock()),
             (|world| world.all_equal(), self.time_to_agree()),
             (|world| world.catalog_agrees(), self.time_to_register()),
             (Self::everybody_hears, self.time_to_register() + self.time_to_meet()),
@@ -212,7 +222,8 @@ impl World {
     }
 
     fn look_at_clients(&self, since: Instant) -> Verdict {
-        for op in self.clients.iter().filter_map(|client| client.current) {
+        let of_clients = self.clients.iter().filter_map(|client| client.current);
+        for op in of_clients.chain(self.open_on_locks(None)) {
             let op = &self.history[op];
             // Who is no member hears of no change.
             if op.is_open() && self.operator.is_none() && self.registrar.is_none() {
@@ -231,6 +242,9 @@ impl World {
         let call = Call::new(Request::List { prefix: Bytes::new(), read });
         let mut wanted = self.servers().filter(|(host, _)| self.is_wanted(*host)).peekable();
         let first = wanted.peek().and_then(|(_, first)| first.agent.as_ref()).map(lictor_core::agent::Agent::store);
+        if let Some((host, _)) = wanted.peek() {
+            self.check_store(*host)?;
+        }
         for (host, target) in wanted {
             ensure!(
                 target.agent.as_ref().map(lictor_core::agent::Agent::store) == first,
@@ -252,6 +266,7 @@ impl World {
 
     /// At the very end: what was refused never took place.
     pub(crate) fn check_refused(&self) -> Verdict {
+        self.failed_moves_left_nothing()?;
         for (id, op) in self.history.iter().enumerate() {
             if let Some((_, Outcome::Refused(error))) = &op.end {
                 ensure!(

@@ -88,6 +88,7 @@ impl World {
             }
             Err(error) => history::outcome_of_error(error),
         };
+        self.judge_lock(&self.history[id], &outcome).map_err(|why| self.with_outcome(id, &outcome, &why))?;
         self.stats.views_asked += u64::from(from_view);
         self.finish(id, outcome);
         Ok(())
@@ -103,14 +104,18 @@ impl World {
     }
 
     fn with_operation(&self, id: OpId, response: &Response, why: &str) -> String {
+        self.with_outcome(id, &Outcome::Answer(response.clone()), why)
+    }
+
+    fn with_outcome(&self, id: OpId, outcome: &Outcome, why: &str) -> String {
         let op = &self.history[id];
-        let answer = history::describe_outcome(&Outcome::Answer(response.clone()));
         format!(
-            "{why}\n    #{id} client {} at server {}, since {}: {} -> {answer}",
+            "{why}\n    #{id} client {} at server {}, since {}: {} -> {}",
             op.client,
             op.host,
             op.invoked,
-            history::describe(&op.request)
+            history::describe(&op.request),
+            history::describe_outcome(outcome)
         )
     }
 
@@ -124,6 +129,9 @@ impl World {
             story.push(format!("{now} client {number} has #{id}: {}", history::describe_outcome(&outcome)));
         }
         op.end = Some((now, outcome));
+        if number >= self.clients.len() + self.hosts.len() {
+            return self.locker_told(id);
+        }
         if number >= self.clients.len() {
             return self.probe_over(id);
         }
@@ -165,13 +173,14 @@ impl World {
         if let Some(registrar) = &mut self.registrar {
             registrar.disconnected(host);
         }
+        self.break_lock_calls(host);
         let open: Vec<OpId> = self
             .clients
             .iter()
             .filter_map(|client| client.current)
             .filter(|op| self.history[*op].host == host && self.history[*op].is_open())
             .collect();
-        for op in open {
+        for op in open.into_iter().chain(self.open_on_locks(Some(host))) {
             self.finish(op, Outcome::Unknown("connection lost"));
         }
     }

@@ -36,6 +36,7 @@ impl World {
             let entry = raft.log().get(Index(index)).expect("the watcher saw it a moment ago");
             self.model.apply(entry)?;
         }
+        self.look_at_news()?;
         self.check_store(host)?;
         // Its first step, without any input.
         self.schedule_run(host);

@@ -9,6 +9,8 @@ use super::catalog_row::CatalogRow;
 use super::catalog_row::kind::CATALOG;
 use super::fields::BadRow;
 use super::frame::{HEADER_BYTES, Header};
+use super::query_row::QueryRow;
+use super::query_row::kind::{CHANGED as QUERIES, QUERY};
 use super::row::{End, Row, State, kind};
 use super::session_row::SessionRow;
 use crate::api::kv::Key;
@@ -16,6 +18,7 @@ use crate::api::operator::Autopilot;
 use crate::api::session::Session;
 use crate::id::Index;
 use crate::store::catalog::{Catalog, Name};
+use crate::store::prepared::Queries;
 use crate::store::restore::Staging;
 use crate::store::{Store, kv};
 
@@ -187,6 +190,9 @@ impl Decoder {
             kind::META => self.rows == 0,
             kind::STATE | kind::AUTOPILOT | kind::KV | kind::RESTORING => self.rows > 0 && next == self.kind + 1,
             CATALOG => (kind::KV..CATALOG).contains(&self.kind),
+            // With or without a catalog before.
+            QUERIES => (kind::KV..QUERIES).contains(&self.kind),
+            QUERY => (QUERIES..=QUERY).contains(&self.kind),
             _ if next > CATALOG => (CATALOG..=next).contains(&self.kind),
             _ => self.kind >= kind::KV && next >= self.kind,
         };
@@ -240,6 +246,15 @@ impl Decoder {
             Row::Staged { .. } => {}
             Row::Catalog(row) => self.catalog(row)?,
             Row::Sessions(row) => self.sessions(row)?,
+            Row::Queries(QueryRow::Changed(changed)) => {
+                if changed == Index(0) || changed > self.store.visible_index() {
+                    return Err("prepared queries were changed at an index that cannot be");
+                }
+                self.store.queries = Queries::bare(changed);
+            }
+            Row::Queries(QueryRow::Query(query)) => {
+                self.store.queries.load(query.into_owned(), &self.store.sessions)?;
+            }
             Row::End(_) => unreachable!("the end is no row among others"),
         }
         Ok(())

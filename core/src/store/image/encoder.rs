@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 use super::catalog_row::CatalogRow;
 use super::frame::{HEADER_BYTES, Header, MAX_PAYLOAD_BYTES};
+use super::query_row::QueryRow;
 use super::row::{End, EntryRow, Row, State};
 use super::session_row::SessionRow;
 use crate::api::kv::Key;
@@ -44,6 +46,8 @@ enum Next {
     Sessioned,
     SessionMarks(Option<Name>),
     Delays(Option<Key>),
+    Queried,
+    Queries(Option<Uuid>),
     End,
     Nothing,
 }
@@ -156,7 +160,7 @@ impl Encoder {
                 Next::Staged(after) => {
                     let rows = store.staging.iter().flat_map(|staging| staging.after(*after));
                     match piece.fill(rows.map(|(number, bytes)| (number, Row::Staged { number: *number, bytes }))) {
-                        Filled::All if store.catalog.is_untouched() => Next::End,
+                        Filled::All if store.catalog.is_untouched() => Next::Queried,
                         Filled::All => Next::Catalog,
                         Filled::UpTo(last) => Next::Staged(last.copied().or(*after)),
                     }
@@ -167,10 +171,12 @@ impl Encoder {
                 | Next::Checks(_)
                 | Next::Places(_)
                 | Next::Marks(_) => catalog_rows(&store.catalog, &self.next, &mut piece),
-                Next::Sessioned if store.sessions.changed() == Index(0) => Next::End,
+                Next::Sessioned if store.sessions.changed() == Index(0) => Next::Queried,
                 Next::Sessioned | Next::SessionMarks(_) | Next::Delays(_) => {
                     session_rows(store, &self.next, &mut piece)
                 }
+                Next::Queried if store.prepared_changed() == Index(0) => Next::End,
+                Next::Queried | Next::Queries(_) => query_rows(store, &self.next, &mut piece),
                 Next::Head | Next::End | Next::Nothing => return piece,
             };
             self.next = next;
@@ -266,11 +272,27 @@ fn session_rows(store: &Store, next: &Next, piece: &mut Piece) -> Next {
         Next::Delays(after) => {
             let rows = store.kv.locks().delays_after(after.as_ref());
             match piece.fill(rows.map(|(key, delay)| (key, Row::Sessions(SessionRow::Delay { delay: *delay, key })))) {
-                Filled::All => Next::End,
+                Filled::All => Next::Queried,
                 Filled::UpTo(last) => Next::Delays(last.or(after.as_ref()).cloned()),
             }
         }
         other => unreachable!("{other:?} is none of the sessions"),
+    }
+}
+
+/// Puts rows of the prepared queries into a piece while they fit, and says what comes next.
+fn query_rows(store: &Store, next: &Next, piece: &mut Piece) -> Next {
+    let Next::Queries(after) = next else {
+        let changed = Row::Queries(QueryRow::Changed(store.queries.changed()));
+        return match piece.fill([((), changed)].into_iter()) {
+            Filled::All => Next::Queries(None),
+            Filled::UpTo(_) => Next::Queried,
+        };
+    };
+    let rows = store.queries.after(*after);
+    match piece.fill(rows.map(|(id, query)| (*id, Row::Queries(QueryRow::Query(Cow::Borrowed(&**query)))))) {
+        Filled::All => Next::End,
+        Filled::UpTo(last) => Next::Queries(last.or(*after)),
     }
 }
 

@@ -26,7 +26,8 @@
 //!
 //! A row is the number of its kind, in one byte, and its fields. Rows come in the order of their kinds, and of their keys
 //! within a kind; each of the first kinds comes exactly once, but `Restoring` only if there is a restoration; and `Catalog`
-//! once, but with all that follow it only if the catalog was ever changed; `Sessions` once behind it, if there ever was one.
+//! once, but with all that follow it only if the catalog was ever changed; `Sessions` once behind it, if there ever was one; and `Queries`
+//! once, with or without those, if there ever was one.
 //!
 //! | kind | | fields |
 //! |---|---|---|
@@ -48,6 +49,8 @@
 //! | 15 | `Sessions` | index at which any session last came or went |
 //! | 16 | `SessionsOf` | index at which a session of a node last came or went, the node's name in small letters |
 //! | 17 | `Delay` | index since when a key cannot be locked, for how long, key |
+//! | 18 | `Queries` | index at which any prepared query last changed |
+//! | 19 | `Query` | ID, create and modify index, name, session, token, template's type and expression, service, failover, passing, near, tags, TTL |
 //! | 255 | `End` | how many pieces and rows came before, checksum of the checksums of those pieces |
 //!
 //! New kinds get the next numbers, and whoever does not know one refuses the image. A new version of the format is needed
@@ -63,6 +66,7 @@ mod decoder;
 mod encoder;
 mod fields;
 mod frame;
+mod query_row;
 mod row;
 mod session_row;
 

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::catalog_row::{self, CatalogRow};
 use super::fields::{BadRow, Fields};
+use super::query_row::{self, QueryRow};
 use super::session_row::{self, SessionRow, put_session, take_session};
 use crate::api::kv::Entry;
 use crate::api::operator::Autopilot;
@@ -28,6 +29,7 @@ pub(super) enum Row<'a> {
     Staged { number: u32, bytes: &'a [u8] },
     Catalog(CatalogRow<'a>),
     Sessions(SessionRow<'a>),
+    Queries(QueryRow<'a>),
     End(End),
 }
 
@@ -92,6 +94,7 @@ impl<'a> Row<'a> {
             Self::Staged { .. } => kind::STAGED,
             Self::Catalog(row) => row.kind(),
             Self::Sessions(row) => row.kind(),
+            Self::Queries(row) => row.kind(),
             Self::End(_) => kind::END,
         }
     }
@@ -114,6 +117,7 @@ impl<'a> Row<'a> {
             Self::Staged { bytes, .. } => 4 + 4 + bytes.len(),
             Self::Catalog(row) => row.len(),
             Self::Sessions(row) => row.len(),
+            Self::Queries(row) => row.len(),
             Self::End(_) => 16,
         }
     }
@@ -165,6 +169,7 @@ impl<'a> Row<'a> {
             }
             Self::Catalog(row) => row.encode(out),
             Self::Sessions(row) => row.put_into(out),
+            Self::Queries(row) => row.put_into(out),
             Self::End(end) => {
                 out.extend_from_slice(&end.pieces.to_le_bytes());
                 put_u64(out, end.rows);
@@ -212,6 +217,9 @@ impl<'a> Row<'a> {
             }
             kind @ session_row::kind::CHANGED..=session_row::kind::DELAY => {
                 Self::Sessions(SessionRow::decode(kind, &mut fields)?)
+            }
+            kind @ query_row::kind::CHANGED..=query_row::kind::QUERY => {
+                Self::Queries(QueryRow::decode(kind, &mut fields)?)
             }
             unknown => return Err(BadRow::Unknown(unknown)),
         };
@@ -306,7 +314,8 @@ mod tests {
             Row::Staged { number: 9, bytes: b"piece" },
             Row::End(End { pieces: 10, rows: 11, checksums: 12 }),
         ];
-        for row in rows.into_iter().chain(catalog_row::tests::rows().into_iter().map(Row::Catalog)) {
+        let rows = rows.into_iter().chain(query_row::tests::rows().into_iter().map(Row::Queries));
+        for row in rows.chain(catalog_row::tests::rows().into_iter().map(Row::Catalog)) {
             let mut bytes = Vec::new();
             row.encode(&mut bytes);
             assert_eq!(bytes.len(), row.len(), "{row:?}");
