@@ -267,7 +267,6 @@ fn string(value: &Value) -> Option<String> {
 mod tests {
     use std::time::Duration;
 
-    use std::borrow::Cow;
 
     use super::*;
 
