@@ -74,38 +74,43 @@ fn write_commands(text: &mut String, command: &Command, path: &[String]) {
     }
 }
 
-/// The options, sorted. Of a command that Consul has, those that it does not know have a list of their own, with two dashes: so that
-/// nobody takes them for Consul's. Either is understood with one dash or two.
+/// The options, sorted. Of a command that Consul has, those that it does not know have a list of their own.
 fn write_options(text: &mut String, command: &Command, path: &[String]) {
+    let command_name = path.join(" ");
     let shown = |arg: &&Arg| arg.get_long().is_some() && !arg.is_hide_set();
     let mut options: Vec<_> = command.get_arguments().filter(shown).collect();
     options.sort_unstable_by_key(|arg| arg.get_long());
-    let classic = classic::options(path);
-    let known = |arg: &&Arg| classic.is_none_or(|names| flags::names(arg).any(|name| names.contains(&name)));
+    let known = |arg: &&Arg| flags::names(arg).any(|name| classic::has(&command_name, name));
     let (classic, more): (Vec<_>, Vec<_>) = options.into_iter().partition(known);
-    for (title, dash, options) in [("Options", "-", classic), (MORE_OPTIONS, "--", more)] {
+    for (title, options) in [("Options", classic), (MORE_OPTIONS, more)] {
         if options.is_empty() {
             continue;
         }
         let _ = write!(text, "\n{title}:\n\n");
         for option in options {
-            write_option(text, option, dash);
+            write_option(text, option, &command_name);
         }
     }
 }
 
-fn write_option(text: &mut String, option: &Arg, dash: &str) {
+fn write_option(text: &mut String, option: &Arg, command_name: &str) {
     let value = match flags::takes_value(option) {
         true => format!("=<{}>", option.get_value_names().map_or("value", |names| &names[0]).to_lowercase()),
         false => String::new(),
     };
     let long = option.get_long().into_iter();
     for name in long.chain(option.get_visible_aliases().unwrap_or_default()) {
-        let _ = writeln!(text, "  {dash}{name}{value}");
+        let _ = writeln!(text, "  {}{value}", dashed(command_name, name));
     }
     for line in option.get_long_help().or(option.get_help()).map(ToString::to_string).unwrap_or_default().lines() {
         let _ = writeln!(text, "      {line}");
     }
+}
+
+/// An option's name as it is listed: with two dashes if Consul has the command, and not this option, so that nobody takes it for
+/// one of Consul's. Either is understood with one dash or two.
+pub(crate) fn dashed(command_name: &str, name: &str) -> String {
+    if classic::has(command_name, name) { format!("-{name}") } else { format!("--{name}") }
 }
 
 #[cfg(test)]

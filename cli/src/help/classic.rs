@@ -52,8 +52,9 @@ const OPTIONS: &[(&str, &[&str])] = &[
     ("watch", &["datacenter", "http-addr", "key", "name", "passingonly", "prefix", "service", "stale", "state", "tag", "token", "type"]),
 ];
 
-/// The options that Consul's command of this name has; none if it has no such command, or none that differs.
-pub(super) fn options(path: &[String]) -> Option<&'static [&'static str]> {
-    let name = path.join(" ");
-    OPTIONS.iter().find(|(command, _)| *command == name).map(|(_, options)| *options)
+/// Whether Consul's command of this name has an option. Of a command that it does not have, or that has the same ones there, all
+/// count as its own.
+pub(super) fn has(command: &str, option: &str) -> bool {
+    let options = OPTIONS.iter().find(|(name, _)| *name == command);
+    options.is_none_or(|(_, options)| options.contains(&option))
 }
