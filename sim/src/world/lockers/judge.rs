@@ -166,13 +166,14 @@ impl World {
 
     /// In calm times, sessions end that nobody renews.
     pub(in crate::world) fn sessions_end_in_time(&self) -> Verdict {
-        let Some(calm) = self.lockers.calm_since else { return Ok(()) };
+        // Of the sessions of jobs, it is not known here when they were renewed.
+        let Some(calm) = self.lockers.calm_since.filter(|_| self.executors.is_none()) else { return Ok(()) };
         self.lockers.promises.none_outlives(self.now, calm + self.settling_time(), SLACK)
     }
 
     /// Nobody renews any more: by then all sessions with a TTL have ended, and all lock delays are over.
     pub(in crate::world) fn time_to_unlock(&self) -> Duration {
-        let Some(plan) = &self.plan.lockers else { return Duration::ZERO };
+        let Some(plan) = &self.plan.lockers else { return self.time_to_finish_jobs() };
         let longest = plan.longest_ttl() * 2 + plan.longest_delay();
         longest * (100 + DRIFT_PERCENT) / 100 + SLACK * 2
     }
