@@ -150,9 +150,8 @@ fn services(args: Services) -> Result<String, Failed> {
     } else {
         let node = ask(args.client, &format!("catalog/node/{}", args.node), &query, doing)?;
         let services = node["Services"].as_object().into_iter().flatten();
-        let named = services.map(|(_, service)| {
-            (service["Service"].as_str().unwrap_or_default().to_owned(), texts(&service["Tags"]))
-        });
+        let named = services
+            .map(|(_, service)| (service["Service"].as_str().unwrap_or_default().to_owned(), texts(&service["Tags"])));
         merged(named)
     };
     if services.is_empty() {

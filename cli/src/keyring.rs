@@ -56,9 +56,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
 
 /// The one thing that is to be done; none if it is not one.
 fn task(args: &Args) -> Option<Task> {
-    let keyed = |method, title, key: &String| {
-        (!key.is_empty()).then(|| Task { method, title, key: Some(key.clone()) })
-    };
+    let keyed = |method, title, key: &String| (!key.is_empty()).then(|| Task { method, title, key: Some(key.clone()) });
     let list = Task { method: Method::GET, title: "Gathering installed encryption keys", key: None };
     let tasks = [
         args.list.then_some(list),

@@ -119,7 +119,10 @@ fn programs_get_json(agent: &Agent) {
         let lines = events.iter().filter(|event| event["Event"] == "line" && event["Node"] == node);
         lines.map(|event| event["Text"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!((of("c0"), of("c1"), of("s0").len()), (vec!["one".into(), "two".into()], vec!["one".into(), "two".into()], 0));
+    assert_eq!(
+        (of("c0"), of("c1"), of("s0").len()),
+        (vec!["one".into(), "two".into()], vec!["one".into(), "two".into()], 0)
+    );
     assert_eq!(events.last().unwrap()["Outcome"], "success");
     assert_eq!(events[0]["Nodes"], serde_json::json!(["c0", "c1"]));
 }
@@ -131,7 +134,8 @@ fn it_goes_by_http(agent: &Agent) {
     let events: Vec<Value> = answer.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let lines = events.iter().filter(|event| event["Event"] == "line" && event["Text"] == "by http");
     assert_eq!(lines.count(), 3, "{events:?}");
-    let ended = until("the job is listed", || agent.get("/v1/exec").json().as_array().filter(|jobs| !jobs.is_empty()).cloned());
+    let ended =
+        until("the job is listed", || agent.get("/v1/exec").json().as_array().filter(|jobs| !jobs.is_empty()).cloned());
     assert_eq!((&ended[0]["Command"], &ended[0]["Outcome"]), (&"echo by http".into(), &"success".into()));
     assert_eq!(ended[0]["Summary"]["Completed"], 3);
     let refused = agent.ask("PUT", "/v1/exec", br#"{"Command": ""}"#);

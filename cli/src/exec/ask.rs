@@ -267,7 +267,6 @@ fn string(value: &Value) -> Option<String> {
 mod tests {
     use std::time::Duration;
 
-
     use super::*;
 
     fn shown(asked: impl Into<Request>) -> String {

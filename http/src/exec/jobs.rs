@@ -52,7 +52,8 @@ impl Jobs {
     /// Leave to carry out one more.
     pub(crate) fn enter(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         if !self.enabled {
-            let text = "remote execution is disabled on this agent: its configuration must say \"disable_remote_exec\": false";
+            let text =
+                "remote execution is disabled on this agent: its configuration must say \"disable_remote_exec\": false";
             return Err(Refusal::new(StatusCode::FORBIDDEN, text));
         }
         Arc::clone(&self.places).try_acquire_owned().map_err(|_| {

@@ -41,9 +41,10 @@ pub(super) fn read(body: &Bytes, form: Form<'_>) -> Result<(Order, Options), Ref
     };
     let canary = match &*given.canary {
         "" => None,
-        text => Some(Canary::parse(text).ok_or_else(|| {
-            Refusal::bad_request("Canary must be a number above 0, or 1% to 100%, as a text")
-        })?),
+        text => Some(
+            Canary::parse(text)
+                .ok_or_else(|| Refusal::bad_request("Canary must be a number above 0, or 1% to 100%, as a text"))?,
+        ),
     };
     let max_parallel = match given.max_parallel {
         0 => None,
