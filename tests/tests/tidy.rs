@@ -97,7 +97,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("event", &["api", "gossip", "id", "wire"]),
     ("store", &["api", "coordinate", "id", "time"]),
     ("snapshot", &["api", "file", "id", "raft", "store", "wire"]),
-    ("prepared", &["api", "coordinate", "duration", "event", "rng", "store", "time"]),
+    ("prepared", &["api", "coordinate", "duration", "event", "id", "rng", "store", "time"]),
     ("watch", &["api", "id", "store"]),
     ("sight", &["api", "coordinate", "id"]),
     ("server", &["gossip", "id"]),
