@@ -25,6 +25,8 @@ pub(crate) enum Concern {
     Registrar,
     /// What one who takes locks does.
     Locker(usize),
+    /// Those who have commands run.
+    Executors,
 }
 
 /// The stream of a concern.
@@ -39,6 +41,7 @@ pub(crate) fn stream(seed: u64, concern: Concern) -> Rng {
         Concern::Operator => (7, 0),
         Concern::Registrar => (8, 0),
         Concern::Locker(n) => (9, n),
+        Concern::Executors => (10, 0),
     };
     let mut root = Rng::seeded(seed ^ (kind << 56) ^ ((number as u64) << 40));
     Rng::seeded(root.u64())

@@ -51,6 +51,9 @@ pub struct Plan {
     /// Those who take locks; nobody if absent.
     #[serde(default)]
     pub lockers: Option<LockersPlan>,
+    /// Those who have commands run on many agents; nobody if absent.
+    #[serde(default)]
+    pub exec: Option<ExecPlan>,
     /// The troubles, by the time at which they begin.
     pub troubles: Vec<Trouble>,
 }
@@ -68,6 +71,8 @@ pub enum Scenario {
     /// Clients that take locks with sessions, work, pause and lose them, and move money between accounts in transactions; the
     /// troubles of `kv`, and longer ones.
     Locks,
+    /// As `cluster`, and users have commands run on many agents, which write, hang, and do not listen.
+    Exec,
     /// Always five servers and five clients under troubles: to measure the simulator's speed.
     Bench,
 }
@@ -184,6 +189,19 @@ pub struct OperatorPlan {
 pub struct RegistrarPlan {
     /// The pause between two calls, from … to.
     pub pause_ms: (u64, u64),
+}
+
+/// Those who have commands run on many agents.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExecPlan {
+    /// The pause between two jobs, from … to.
+    pub pause_ms: (u64, u64),
+    /// How many bytes of a command's output are told.
+    pub output_bytes: u64,
+    /// How many jobs an agent carries out at a time.
+    pub jobs: usize,
+    /// The hosts whose agents run nothing for others.
+    pub disabled: Vec<usize>,
 }
 
 /// Those who take locks, and what they take them on.
@@ -407,6 +425,7 @@ impl fmt::Display for Scenario {
             Self::Members => "members",
             Self::Cluster => "cluster",
             Self::Locks => "locks",
+            Self::Exec => "exec",
             Self::Bench => "bench",
         })
     }
@@ -421,8 +440,11 @@ impl FromStr for Scenario {
             "members" => Ok(Self::Members),
             "cluster" => Ok(Self::Cluster),
             "locks" => Ok(Self::Locks),
+            "exec" => Ok(Self::Exec),
             "bench" => Ok(Self::Bench),
-            _ => Err(format!("there is no scenario `{text}`: use `kv`, `members`, `cluster`, `locks` or `bench`")),
+            _ => Err(format!(
+                "there is no scenario `{text}`: use `kv`, `members`, `cluster`, `locks`, `exec` or `bench`"
+            )),
         }
     }
 }
@@ -435,7 +457,8 @@ mod tests {
     #[test]
     fn a_plan_is_a_function_of_its_seed_and_survives_being_written_down() {
         for seed in 0..50 {
-            let scenario = [Scenario::Kv, Scenario::Members, Scenario::Cluster, Scenario::Locks][seed as usize % 4];
+            let scenario = [Scenario::Kv, Scenario::Members, Scenario::Cluster, Scenario::Locks, Scenario::Exec]
+                [seed as usize % 5];
             let plan = Plan::draw(seed, scenario);
             assert_eq!(plan, Plan::draw(seed, scenario));
             assert_eq!(plan.check(), Ok(()));

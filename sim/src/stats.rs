@@ -87,6 +87,8 @@ pub struct Stats {
     pub local: Local,
     /// What became of sessions and locks.
     pub locks: Locks,
+    /// What became of jobs on many agents.
+    pub exec: Exec,
     /// Requests for votes by servers that have none, as far as the cluster has agreed.
     pub outsiders_campaigns: u64,
     /// Reads that were answered without the agent's thread.
@@ -135,6 +137,30 @@ macro_rules! counts {
             }
         }
     };
+}
+
+counts! {
+    /// What became of jobs on many agents.
+    Exec {
+        /// Jobs that began.
+        begun: "jobs begun",
+        /// Commands that were started.
+        started: "commands started",
+        /// Acknowledgements that were told of.
+        acknowledged: "acknowledged",
+        /// Commands of whose end was told.
+        ended: "ended",
+        /// Commands that were ended.
+        killed: "killed",
+        /// Bytes that commands wrote.
+        bytes: "bytes",
+        /// Jobs that were told to be over.
+        finished: "jobs finished",
+        /// Jobs that failed.
+        failed: "jobs failed",
+        /// Users who vanished.
+        vanished: "users vanished",
+    }
 }
 
 counts! {
@@ -238,10 +264,10 @@ counts! {
         mishaps: "mishaps",
         /// Times that all accounts were read.
         counted: "counts of money",
-        /// Transactions that took place.
-        moved: "moves",
+        /// Transactions that wrote something.
+        moved: "transactions",
         /// Transactions that failed.
-        failed: "failed moves",
+        failed: "that failed",
     }
 }
 
@@ -345,6 +371,7 @@ impl AddAssign<&Self> for Stats {
         self.damage += &other.damage;
         self.local += &other.local;
         self.locks += &other.locks;
+        self.exec += &other.exec;
         self.outsiders_campaigns += other.outsiders_campaigns;
         self.views_asked += other.views_asked;
         self.wakes += other.wakes;
@@ -397,6 +424,7 @@ impl fmt::Display for Stats {
         writeln!(f, "damage      {}", self.damage)?;
         writeln!(f, "agents      {}", self.local)?;
         writeln!(f, "locks       {}", self.locks)?;
+        writeln!(f, "exec        {}", self.exec)?;
         writeln!(
             f,
             "clients     {} operations, {} answered from views, {} wakes, {} connections refused, {} histories undecided",

@@ -3,9 +3,11 @@
 
 mod agents;
 mod calm;
+mod children;
 mod clients;
 mod damage;
 mod disks;
+mod executors;
 mod gossip;
 mod lockers;
 mod operator;
@@ -17,6 +19,7 @@ use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use lictor_core::id::RunId;
 use lictor_core::io::FileName;
 use lictor_core::rng::Rng;
 use lictor_core::time::{Duration, Instant};
@@ -33,6 +36,7 @@ use crate::plan::Plan;
 use crate::stats::Stats;
 use crate::trace::Trace;
 use crate::workload::Client;
+use executors::Executors;
 use lockers::Lockers;
 use operator::Operator;
 use registrar::Registrar;
@@ -66,6 +70,10 @@ pub(super) enum Event {
     Locker { locker: usize, step: lockers::Step },
     /// The patience of one that takes locks ends.
     LockLate(u64),
+    /// A command does its next step.
+    Child { host: usize, id: RunId },
+    /// Something happens to a job on many agents.
+    Exec(executors::Step),
     /// A trouble of the plan begins.
     Trouble(usize),
     /// A trouble is over.
@@ -160,6 +168,7 @@ pub(crate) struct World {
     operator: Option<Operator>,
     registrar: Option<Registrar>,
     lockers: Lockers,
+    executors: Option<Executors>,
     net: Net,
     clients: Vec<Client>,
     fault_dice: Rng,
@@ -206,6 +215,7 @@ impl World {
             operator: plan.operator.as_ref().map(|operator| Operator::new(operator, servers, seed)),
             registrar: plan.registrar.as_ref().map(|registrar| Registrar::new(registrar, servers, seed)),
             lockers: Lockers::new(plan),
+            executors: plan.exec.as_ref().map(|exec| Executors::new(exec, seed)),
             net: Net::new(&plan.network, servers, stream(seed, Concern::Network)),
             clients: plan.clients.iter().enumerate().map(client).collect(),
             fault_dice: stream(seed, Concern::Faults),
@@ -242,6 +252,10 @@ impl World {
             self.after(Duration::from_millis(1), Event::Register);
         }
         self.start_lockers();
+        if self.executors.is_some() {
+            // Nobody has anything run before there is a cluster.
+            self.after(Duration::from_secs(2), Event::Exec(executors::Step::Begin));
+        }
         self.at(Instant::from_millis(self.plan.trouble_ms), Event::Heal);
         Ok(())
     }
@@ -301,6 +315,8 @@ impl World {
                 self.on_lock_late(id);
                 Ok(())
             }
+            Event::Child { host, id } => self.on_child(host, id),
+            Event::Exec(step) => self.on_exec(step),
             Event::Trouble(number) => self.on_trouble(number),
             Event::Over(over) => self.on_over(over),
             Event::Ask { client } => self.on_ask(client),

@@ -2,6 +2,7 @@
 
 pub(crate) mod catalog;
 pub(crate) mod events;
+pub(crate) mod exec;
 pub(crate) mod gossip;
 pub(crate) mod linear;
 pub(crate) mod lock;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use lictor_core::api::kv::Entry;
 use lictor_core::api::operator::Autopilot;
 use lictor_core::api::session::Behavior;
+use lictor_core::exec::layout::DEFAULT_PREFIX;
 use lictor_core::id::{Index, SessionId, Term};
 use lictor_core::raft::{self, Payload};
 use lictor_core::store::Command;
@@ -158,7 +159,10 @@ impl Model {
     }
 
     fn note_written(&mut self, key: &Bytes, row: &Row) -> Verdict {
-        if let Some(writer) = writer_of(&row.value) {
+        // What agents write for jobs is not a client's, and may be written again.
+        if !key.starts_with(DEFAULT_PREFIX.as_bytes())
+            && let Some(writer) = writer_of(&row.value)
+        {
             ensure!(self.written.insert(writer), "the write #{writer} took place twice, again at {}", self.applied);
         }
         let holder = self.row(key).and_then(|(_, before)| before.holder);
@@ -254,6 +258,16 @@ impl Model {
     /// All keys that are there.
     pub(super) fn keys(&self) -> impl Iterator<Item = &Bytes> {
         self.keys.keys().filter(|key| self.row(key).is_some())
+    }
+
+    /// Whether a key is there, or was at any time.
+    pub(crate) fn was_ever(&self, key: &Bytes) -> bool {
+        self.keys.contains_key(key)
+    }
+
+    /// A key with this prefix that is there.
+    pub(crate) fn key_under(&self, prefix: &[u8]) -> Option<&Bytes> {
+        self.keys().find(|key| key.starts_with(prefix))
     }
 
     /// What was stored under a key at an index, and since when.

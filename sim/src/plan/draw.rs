@@ -3,8 +3,8 @@
 use lictor_core::rng::Rng;
 
 use super::{
-    ClientPlan, HostPlan, KEYS, LOCKS, LockerPlan, LockersPlan, Mix, NetworkPlan, OperatorPlan, Plan, PoolPlan,
-    RegistrarPlan, Scenario, Size, SnapshotPlan, Tie,
+    ClientPlan, ExecPlan, HostPlan, KEYS, LOCKS, LockerPlan, LockersPlan, Mix, NetworkPlan, OperatorPlan, Plan,
+    PoolPlan, RegistrarPlan, Scenario, Size, SnapshotPlan, Tie,
 };
 use crate::dice::{Concern, Dice as _, stream};
 use crate::faults::{self, Frame};
@@ -24,12 +24,13 @@ impl Plan {
         let servers = match scenario {
             Scenario::Kv => *dice.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7]),
             Scenario::Members => *dice.pick(&[2, 3, 4, 4, 5, 5, 6, 7]),
-            Scenario::Cluster => *dice.pick(&[1, 2, 3, 3, 3, 5, 5]),
+            Scenario::Cluster | Scenario::Exec => *dice.pick(&[1, 2, 3, 3, 3, 5, 5]),
             Scenario::Locks => *dice.pick(&[1, 2, 3, 3, 3, 3, 4, 5]),
             Scenario::Bench => 5,
         };
         let mut hosts = (0..servers).map(|_| draw_host(dice)).collect::<Vec<_>>();
-        if scenario == Scenario::Cluster {
+        let pooled = matches!(scenario, Scenario::Cluster | Scenario::Exec);
+        if pooled {
             let client_agents = if dice.one_in(30) { dice.between(7, 30) } else { dice.below(7) };
             let client_agents = size.agents.map_or(client_agents, |count| count as u64);
             hosts.extend((0..client_agents).map(|_| HostPlan { client: true, ..draw_host(dice) }));
@@ -37,7 +38,7 @@ impl Plan {
         let agents = hosts.len();
         let network = draw_network(dice);
         let raft_multiplier = match scenario {
-            Scenario::Kv | Scenario::Members | Scenario::Cluster => *dice.pick(&[1, 1, 1, 2, 3, 5]),
+            Scenario::Kv | Scenario::Members | Scenario::Cluster | Scenario::Exec => *dice.pick(&[1, 1, 1, 2, 3, 5]),
             Scenario::Locks => *dice.pick(&[1, 2, 3, 5, 5]),
             Scenario::Bench => 5,
         };
@@ -46,6 +47,7 @@ impl Plan {
             Scenario::Kv => (dice.between(2, 8), dice.between(8_000, 40_000)),
             Scenario::Members => (dice.between(2, 5), dice.between(8_000, 40_000)),
             Scenario::Cluster => (dice.between(1, 6), dice.between(10_000, 60_000)),
+            Scenario::Exec => (dice.below(3), dice.between(20_000, 60_000)),
             Scenario::Locks => (dice.below(3), dice.between(30_000, 120_000)),
             Scenario::Bench => (5, 60_000),
         };
@@ -53,12 +55,12 @@ impl Plan {
         let calm_ms = 2_000 + 15 * election_ms + dice.between(2_000, 6_000);
         let mut clients: Vec<ClientPlan> = (0..clients).map(|_| draw_client(dice, agents)).collect();
         let operated = scenario == Scenario::Members;
-        let pooled = scenario == Scenario::Cluster;
         if operated {
             draw_roles(dice, &mut hosts);
         }
         let lockers = (scenario == Scenario::Locks).then(|| draw_lockers(dice, agents));
-        if lockers.is_some() {
+        let exec = (scenario == Scenario::Exec).then(|| draw_exec(dice, agents));
+        if lockers.is_some() || exec.is_some() {
             // Nobody else touches their keys.
             clients.iter_mut().for_each(|client| client.mix.delete_tree = 0);
         }
@@ -66,16 +68,25 @@ impl Plan {
         let troubles = faults::draw(dice, Frame { hosts: agents, trouble_ms, election_ms, operated, pooled, long_ms });
         let keys = dice.between(1, KEYS.len() as u64) as usize;
         let small = match scenario {
-            Scenario::Kv | Scenario::Cluster | Scenario::Locks => dice.one_in(3),
+            Scenario::Kv | Scenario::Cluster | Scenario::Locks | Scenario::Exec => dice.one_in(3),
             Scenario::Members => true,
             Scenario::Bench => false,
         };
-        let snapshots = small.then(|| draw_snapshots(dice));
+        let mut snapshots = small.then(|| draw_snapshots(dice));
+        if let Some(snapshots) = &mut snapshots {
+            // Where there is more in the store, small pieces that get out of order would take too long.
+            let least = match scenario {
+                Scenario::Locks => 2_000,
+                Scenario::Exec => 32 << 10,
+                Scenario::Kv | Scenario::Members | Scenario::Cluster | Scenario::Bench => 0,
+            };
+            snapshots.piece_bytes = snapshots.piece_bytes.max(least);
+        }
         let operator = operated.then(|| draw_operator(dice, election_ms));
         // An operator stands in for what agents do as they find each other.
         let services = if pooled { size.services } else { 0 };
         let pool = (!operated).then(|| PoolPlan { services, ..draw_pool(dice, pooled) });
-        let registrar = (scenario == Scenario::Cluster).then(|| draw_registrar(dice));
+        let registrar = pooled.then(|| draw_registrar(dice));
         Self {
             seed,
             scenario,
@@ -91,8 +102,18 @@ impl Plan {
             operator,
             registrar,
             lockers,
+            exec,
             troubles,
         }
+    }
+}
+
+fn draw_exec(dice: &mut Rng, agents: usize) -> ExecPlan {
+    ExecPlan {
+        pause_ms: (200, dice.between(500, 6_000)),
+        output_bytes: *dice.pick(&[10_000, 1 << 20, 64 << 20]),
+        jobs: dice.between(1, 4) as usize,
+        disabled: (0..agents).filter(|_| dice.one_in(8)).collect(),
     }
 }
 

@@ -8,7 +8,7 @@ use lictor_core::raft::News;
 use lictor_core::time::Instant;
 use lictor_core::wire::{self, Frame, HEADER_BYTES, Malformed};
 
-use super::{Event, Packet, World, lockers, operator, registrar, tell};
+use super::{Event, Packet, World, executors, lockers, operator, registrar, tell};
 use crate::check::{Verdict, snapshot, watch};
 use crate::history::op_of;
 use crate::host::{Host, host_at, host_named, peer};
@@ -103,9 +103,12 @@ impl World {
         let agent = target.agent.as_mut().expect("only agents that are alive run");
         for input in inputs {
             if let Input::Call { id, .. } = &input
+                && lockers::is_lock_call(*id)
+            {
+                self.lockers.fed(*id);
+            } else if let Input::Call { id, .. } = &input
                 && !operator::is_order(*id)
                 && !registrar::is_errand(*id)
-                && !lockers::is_lock_call(*id)
             {
                 self.history[op_of(*id)].fed = Some(self.now);
             }
@@ -175,6 +178,7 @@ impl World {
     }
 
     fn check_blocked(&mut self, host: usize) -> Verdict {
+        self.nobody_sleeps(host)?;
         if self.blocked[host].is_empty() {
             return Ok(());
         }
@@ -192,6 +196,7 @@ impl World {
 
     fn carry_out(&mut self, host: usize, output: Output) -> Verdict {
         match output {
+            Output::Reply { id, reply } if executors::is_exec_call(id) => self.exec_answered(id, Ok(reply))?,
             Output::Reply { id, reply } if lockers::is_lock_call(id) => self.lock_call_answered(id, reply)?,
             Output::Reply { id, reply } if registrar::is_errand(id) => self.errand_answered(id, &reply)?,
             Output::Reply { id, reply } if operator::is_order(id) => self.order_answered(id, &reply)?,
@@ -211,8 +216,7 @@ impl World {
             }
             // Nothing in this world is checked.
             Output::Probe(_) | Output::CancelProbe(_) => {}
-            // Nor is anything run for others: no agent of this world has that enabled.
-            Output::Child(_) => {}
+            Output::Child(action) => self.child_action(host, action)?,
             Output::Notice(notice) => self.hear(host, &notice)?,
         }
         Ok(())

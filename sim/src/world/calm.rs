@@ -68,7 +68,7 @@ impl World {
 
     /// By then all agents see each other again, and nobody is suspected any more: the longest suspicion, what it takes to try
     /// a failed member again, and a few exchanges of full states.
-    fn time_to_meet(&self) -> Duration {
+    pub(super) fn time_to_meet(&self) -> Duration {
         let Some(pool) = &self.plan.pool else { return Duration::ZERO };
         let options = &self.hosts[0].config.gossip.options;
         let (_, suspicion) = options.suspicion_bounds(self.hosts.len());
@@ -160,6 +160,7 @@ impl World {
             self.give_up(op, true);
         }
         self.stop_lockers();
+        self.calm_executors();
     }
 
     /// A server has answered its probe, or not. If the write took place, that is all it had to do.
@@ -202,12 +203,13 @@ impl World {
     fn look_whether_settled(&mut self, after: Duration) -> Verdict {
         type Check = (fn(&mut World) -> Verdict, Duration);
         let sync = Duration::from_millis(self.plan.pool.as_ref().map_or(0, |pool| pool.sync_ms));
-        let checks: [Check; 6] = [
+        let checks: [Check; 7] = [
             (|world| world.all_meet(), self.time_to_meet()),
             (|world| world.locks_are_over(), self.time_to_unlock()),
             (|world| world.all_equal(), self.time_to_agree()),
             (|world| world.catalog_agrees(), self.time_to_register()),
             (Self::everybody_hears, self.time_to_register() + self.time_to_meet()),
+            (Self::nothing_is_left_of_jobs, self.time_to_register() + self.time_to_finish_jobs()),
             (Self::tags_stay, self.time_to_register() + self.time_to_meet() + sync * 8),
         ];
         for (check, bound) in checks {

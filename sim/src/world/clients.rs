@@ -174,6 +174,7 @@ impl World {
             registrar.disconnected(host);
         }
         self.break_lock_calls(host);
+        self.break_exec_calls(host);
         let open: Vec<OpId> = self
             .clients
             .iter()

@@ -1,0 +1,180 @@
+//! Jobs: what a command has written comes to who ordered it, whole and in order; each runs at most once on an agent, and only once it
+//! has been acknowledged; and of every agent that acknowledged it is said what became of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use lictor_core::exec::initiator::{News, Summary};
+use lictor_core::exec::layout::{DEFAULT_PREFIX, KILLED, NOT_RUN, Order, Place};
+
+use super::model::Model;
+use super::{Verdict, ensure};
+
+/// A job on an agent.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Run {
+    pub(crate) job: u64,
+    pub(crate) node: String,
+}
+
+/// The order of a job.
+pub(crate) fn order_of(job: u64) -> Order {
+    Order::Command(format!("job {job}"))
+}
+
+/// The job of an order; `None` if it is of none.
+pub(crate) fn job_of(order: &Order) -> Option<u64> {
+    match order {
+        Order::Command(line) => line.strip_prefix("job ")?.parse().ok(),
+        Order::Program(_) | Order::Script(_) => None,
+    }
+}
+
+/// What a command writes, from some byte on.
+pub(crate) fn text(run: &Run, from: u64, bytes: u64) -> Vec<u8> {
+    let salt = run.node.bytes().map(u64::from).sum::<u64>() + run.job * 7;
+    let byte = |at: u64| b'a' + ((at / 26 * 11 + at + salt) % 26) as u8;
+    (from..from + bytes).map(byte).collect()
+}
+
+/// What became of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It runs, or its agent went down with it.
+    Unknown,
+    /// It ended by itself, with this code, and had written so much.
+    Exited(i32, u64),
+    /// It was ended, or could not be started.
+    Ended,
+}
+
+/// What its user was told of a job on an agent.
+#[derive(Debug, Default)]
+struct Told {
+    output: Vec<u8>,
+    code: Option<i32>,
+}
+
+/// All jobs.
+#[derive(Debug)]
+pub(crate) struct Jobs {
+    /// How much of a command's output is told.
+    limit: u64,
+    ordered: u64,
+    places: BTreeMap<u64, Place>,
+    runs: BTreeMap<Run, Fate>,
+    /// By job and agent: what its user was told since the agent acknowledged it.
+    told: BTreeMap<Run, Told>,
+}
+
+impl Jobs {
+    /// None so far, of agents that tell so many bytes of a command's output.
+    pub(crate) fn new(limit: u64) -> Self {
+        Self { limit, ordered: 0, places: BTreeMap::new(), runs: BTreeMap::new(), told: BTreeMap::new() }
+    }
+
+    /// The number of another job.
+    pub(crate) fn order(&mut self) -> u64 {
+        self.ordered += 1;
+        self.ordered
+    }
+
+    /// A command is started.
+    pub(crate) fn started(&mut self, run: &Run, model: &Model) -> Verdict {
+        let Some(place) = self.places.get(&run.job) else {
+            return Err(format!("{run:?} is started, and nobody knows its session"));
+        };
+        ensure!(model.was_ever(&place.ack(&run.node)), "{run:?} is started, and was not acknowledged");
+        let before = self.runs.insert(run.clone(), Fate::Unknown);
+        ensure!(before.is_none(), "{run:?} is started for the second time");
+        Ok(())
+    }
+
+    /// A command is over: by itself, with this code after so many bytes, or not.
+    pub(crate) fn ended(&mut self, run: &Run, by_itself: Option<(i32, u64)>) {
+        let fate = by_itself.map_or(Fate::Ended, |(code, bytes)| Fate::Exited(code, bytes));
+        self.runs.insert(run.clone(), fate);
+    }
+
+    /// The user of a job is told something.
+    pub(crate) fn heard(&mut self, job: u64, news: News) -> Verdict {
+        match news {
+            News::Session(session) => drop(self.places.insert(job, Place::new(DEFAULT_PREFIX, session))),
+            News::Acknowledged(node) => {
+                let before = self.told.insert(Run { job, node: node.clone() }, Told::default());
+                ensure!(before.is_none(), "{node} has acknowledged it twice");
+            }
+            News::Wrote { node, output } => self.wrote(Run { job, node }, &output)?,
+            News::Ended { node, code } => self.exited(&Run { job, node }, code)?,
+            News::Finished(summary) => self.finished(job, &summary)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn told(&mut self, run: &Run) -> Result<&mut Told, String> {
+        let told = self.told.get_mut(run);
+        told.ok_or_else(|| format!("{} has something to tell, and has not acknowledged it", run.node))
+    }
+
+    fn wrote(&mut self, run: Run, output: &Bytes) -> Verdict {
+        let limit = self.limit;
+        let told = self.told(&run)?;
+        ensure!(told.code.is_none(), "{} writes after its end", run.node);
+        told.output.extend_from_slice(output);
+        let heard = told.output.len() as u64;
+        let expected = text(&run, 0, heard.min(limit));
+        let (own, rest) = told.output.split_at(expected.len());
+        ensure!(own == expected, "what {} writes is not what its command wrote, within {heard} bytes", run.node);
+        // What is beyond the limit is the sentence that says so.
+        ensure!(rest.is_empty() || rest.starts_with(b"\n[lictor"), "{} tells more than it may", run.node);
+        Ok(())
+    }
+
+    fn exited(&mut self, run: &Run, code: i32) -> Verdict {
+        let (limit, fate) = (self.limit, self.runs.get(run).copied());
+        let told = self.told(run)?;
+        ensure!(told.code.replace(code).is_none(), "{} ends twice", run.node);
+        let heard = told.output.len() as u64;
+        match fate {
+            Some(Fate::Exited(own, bytes)) => {
+                ensure!(code == own, "{} says that it ended with {code}, and it was {own}", run.node);
+                ensure!(heard >= bytes.min(limit), "of {bytes} bytes that {} wrote, {heard} were told", run.node);
+            }
+            Some(Fate::Ended) => {
+                ensure!(code == KILLED || code == NOT_RUN, "{} was ended, and says {code}", run.node);
+            }
+            Some(Fate::Unknown) | None => return Err(format!("{} says that it ended, and it did not", run.node)),
+        }
+        Ok(())
+    }
+
+    /// Of all who acknowledged it, it is said how it ended there, or that nobody knows.
+    fn finished(&self, job: u64, summary: &Summary) -> Verdict {
+        let of_job = || self.told.iter().filter(move |(run, _)| run.job == job);
+        let acknowledged: BTreeSet<&str> = of_job().map(|(run, _)| run.node.as_str()).collect();
+        let ended: BTreeSet<&str> =
+            of_job().filter(|(_, told)| told.code.is_some()).map(|(run, _)| run.node.as_str()).collect();
+        let unfinished: BTreeSet<&str> = summary.unfinished.iter().map(String::as_str).collect();
+        ensure!(
+            acknowledged == &ended | &unfinished && (&ended & &unfinished).is_empty(),
+            "acknowledged by {acknowledged:?}, ended on {ended:?}, and said to go on at {unfinished:?}"
+        );
+        ensure!(
+            (summary.completed, summary.acknowledged) == (ended.len(), acknowledged.len()),
+            "it counts {} and {} of {acknowledged:?}",
+            summary.completed,
+            summary.acknowledged
+        );
+        let silent = summary.silent.iter().find(|node| acknowledged.contains(node.as_str()));
+        ensure!(silent.is_none(), "{silent:?} acknowledged it, and is said to have been silent");
+        Ok(())
+    }
+
+    /// No key of any job is there any more.
+    pub(crate) fn left_no_keys(&self, model: &Model) -> Verdict {
+        let left = model.key_under(DEFAULT_PREFIX.as_bytes());
+        ensure!(left.is_none(), "the key {left:?} of a job is left");
+        Ok(())
+    }
+}
