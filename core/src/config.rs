@@ -226,11 +226,14 @@ pub struct Exec {
     pub jobs: usize,
     /// Bytes of output of one job that are told. What is beyond is thrown away, and a line says so in its place.
     pub output_bytes: u64,
+    /// How many bytes of output a job tells the servers in a second, once it has told the first mebibyte; not zero. Its command
+    /// waits meanwhile: all of it goes through the servers' log, which is there for others, too.
+    pub output_rate: u32,
 }
 
 impl Default for Exec {
     fn default() -> Self {
-        Self { enabled: false, jobs: 32, output_bytes: 64 << 20 }
+        Self { enabled: false, jobs: 32, output_bytes: 64 << 20, output_rate: 2 << 20 }
     }
 }
 

@@ -29,3 +29,7 @@ impl Agent {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "exec_tests.rs"]
+mod tests;

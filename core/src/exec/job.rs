@@ -20,11 +20,15 @@ use super::layout::{self, KILLED, NOT_RUN, Place, Spec};
 use super::news::Loss;
 use super::{Asked, Matter, News, Step, child};
 use crate::api::{Consistency, Error, ReadOptions, Reply, Response, kv};
+use crate::config;
 use crate::id::{Index, RunId};
 use crate::time::{Duration, Instant};
 
 /// How much of a command's output waits here for the servers, at most (sixteen pieces, as with Consul).
 pub(super) const CREDIT: usize = 16 * layout::CHUNK_BYTES;
+
+/// So much is told as fast as the servers take it; then at [`config::Exec::output_rate`].
+const BURST: u64 = 1 << 20;
 
 /// Who names no time for which nobody must be silent gets Consul's default; nobody gets less or more than the bounds.
 const DEFAULT_WAIT: Duration = Duration::from_secs(2);
@@ -53,8 +57,7 @@ pub(super) struct Around<'a> {
     pub(super) now: Instant,
     /// The name of this node.
     pub(super) node: &'a str,
-    /// The most bytes of output that are told.
-    pub(super) output_bytes: u64,
+    pub(super) options: &'a config::Exec,
     pub(super) steps: &'a mut VecDeque<Step>,
 }
 
@@ -139,6 +142,10 @@ pub(super) struct Job {
     /// For how long it may have nothing to tell.
     wait: Duration,
     heartbeat_at: Instant,
+    /// The next piece of output waits until then, as there was so much before.
+    paced_until: Instant,
+    /// As if output had been told evenly, it would be up to here by now.
+    told_evenly: Instant,
     /// When the command is killed that was asked to end.
     kill_at: Option<Instant>,
     /// It was asked to end.
@@ -162,6 +169,8 @@ impl Job {
             cut: false,
             wait: DEFAULT_WAIT,
             heartbeat_at: Instant::NEVER,
+            paced_until: Instant::ZERO,
+            told_evenly: Instant::ZERO,
             kill_at: None,
             stopped: false,
         };
@@ -177,7 +186,7 @@ impl Job {
     pub(super) fn due(&self) -> Option<Instant> {
         let work = match &self.work {
             Work::Idle if matches!(self.stage, Stage::Running) => {
-                Some(self.output.due().map_or(self.heartbeat_at, |due| due.min(self.heartbeat_at)))
+                Some(self.piece_due().map_or(self.heartbeat_at, |due| due.min(self.heartbeat_at)))
             }
             Work::Idle | Work::Away(_) => None,
             Work::Again(_, at) => Some(*at),
@@ -332,18 +341,32 @@ impl Job {
         if !matches!((&self.stage, &self.work), (Stage::Running, Work::Idle)) {
             return;
         }
-        let piece_due = self.output.due().is_some_and(|due| due <= around.now);
-        let ended = matches!(self.process, Process::Ended(_));
         if self.output.is_empty()
             && let Process::Ended(code) = self.process
         {
             self.stage = Stage::Closing(code);
             self.put(self.place.exit(around.node), layout::encode_exit(code), around);
-        } else if piece_due || ended || self.heartbeat_at <= around.now {
+        } else if self.heartbeat_at <= around.now || self.piece_due().is_some_and(|due| due <= around.now) {
             // Without any output it is a heartbeat.
             let piece = self.output.take();
+            self.pace(piece.len(), around);
             self.put(self.place.output(around.node, self.next), piece, around);
         }
+    }
+
+    /// When the next piece of output is to be told.
+    fn piece_due(&self) -> Option<Instant> {
+        let due = self.output.due()?;
+        let ended = matches!(self.process, Process::Ended(_));
+        Some(if ended { self.paced_until } else { due.max(self.paced_until) })
+    }
+
+    /// So much is told now: the next piece may have to wait (a bucket that leaks at the rate, and holds [`BURST`]).
+    fn pace(&mut self, bytes: usize, around: &Around<'_>) {
+        let rate = u64::from(around.options.output_rate.max(1));
+        let time_of = |bytes: u64| Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / rate);
+        self.told_evenly = self.told_evenly.max(around.now) + time_of(bytes as u64);
+        self.paced_until = self.told_evenly - time_of(BURST);
     }
 
     /// The command has written something, or is over.
@@ -371,13 +394,13 @@ impl Job {
         if !matches!(self.stage, Stage::Running) || self.process != Process::Runs || self.cut {
             return;
         }
-        let room = usize::try_from(around.output_bytes.saturating_sub(self.written)).unwrap_or(usize::MAX);
+        let limit = around.options.output_bytes;
+        let room = usize::try_from(limit.saturating_sub(self.written)).unwrap_or(usize::MAX);
         let told = &bytes[..bytes.len().min(room)];
         self.output.push(around.now, told);
         self.written += told.len() as u64;
         if told.len() < bytes.len() {
             self.cut = true;
-            let limit = around.output_bytes;
             self.output.push(around.now, marker(limit).as_bytes());
             around.child(child::Action::Discard { id: self.id });
             around.tell(News::Cut { place: self.place.clone(), limit });

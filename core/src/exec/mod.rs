@@ -203,7 +203,6 @@ impl Runner {
     }
 
     fn split(&mut self, now: Instant) -> (&mut BTreeMap<RunId, Job>, Around<'_>) {
-        let output_bytes = self.options.output_bytes;
-        (&mut self.jobs, Around { now, node: &self.node, output_bytes, steps: &mut self.steps })
+        (&mut self.jobs, Around { now, node: &self.node, options: &self.options, steps: &mut self.steps })
     }
 }

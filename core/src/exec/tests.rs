@@ -352,6 +352,30 @@ fn a_flood_waits_for_the_servers() {
 }
 
 #[test]
+fn a_lasting_flood_is_told_at_the_rate_that_the_servers_can_bear() {
+    let rate = 100 * CHUNK_BYTES;
+    let mut scene = Scene::running(config::Exec { output_rate: rate as u32, ..enabled() }, SECOND);
+    let (begun, mut told, mut credit) = (scene.now, 0, CREDIT);
+    while scene.now < begun + SECOND * 100 {
+        scene.write(&vec![b'x'; credit]);
+        credit = 0;
+        while scene.asked(Matter::Work).is_some() {
+            told += scene.accept().1.len();
+        }
+        for action in scene.take_actions() {
+            let Action::Read { bytes, .. } = action else { panic!("{action:?}") };
+            credit += bytes;
+        }
+        if credit == 0 {
+            scene.pass(Duration::from_millis(1));
+        }
+    }
+    let expected = (1 << 20) + 100 * rate;
+    assert!(told.abs_diff(expected) < rate, "{told} instead of {expected}");
+    assert!(scene.kv.iter().skip(1).all(|(_, value)| value.len() == CHUNK_BYTES), "in whole pieces");
+}
+
+#[test]
 fn output_beyond_the_limit_is_thrown_away_and_the_place_is_marked() {
     let mut scene = Scene::running(config::Exec { output_bytes: 10, ..enabled() }, SECOND);
     scene.write(b"0123456");

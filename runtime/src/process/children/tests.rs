@@ -41,7 +41,7 @@ impl Scene {
     }
 
     /// All that it writes, and how it ends.
-    fn to_the_end(&mut self) -> (Vec<u8>, Ended) {
+    fn follow_through(&mut self) -> (Vec<u8>, Ended) {
         let mut written = Vec::new();
         loop {
             match self.told(PATIENCE).expect("it goes on") {
@@ -80,7 +80,7 @@ fn exited(code: i32) -> Ended {
 async fn run(order: Order) -> (String, Ended) {
     let mut scene = Scene::new();
     scene.start(order, PLENTY);
-    let (written, ended) = scene.to_the_end();
+    let (written, ended) = scene.follow_through();
     scene.close().await;
     (String::from_utf8(written).unwrap(), ended)
 }
@@ -148,7 +148,7 @@ async fn what_nobody_wants_does_not_hold_a_command_up() {
     let Some(Event::Wrote(bytes)) = scene.told(PATIENCE) else { panic!("it has ended") };
     assert!(bytes.len() <= 1000);
     scene.children.carry_out(Action::Discard { id: ID });
-    let (written, ended) = scene.to_the_end();
+    let (written, ended) = scene.follow_through();
     assert_eq!((written.len() + bytes.len() <= 1000, ended), (true, exited(4)));
     scene.close().await;
 }
@@ -162,7 +162,7 @@ async fn a_polite_signal_reaches_the_whole_group() {
     scene.start(line(&format!("trap 'echo bye; exit 7' TERM; sleep 1000 & echo $! >{name}; wait")), PLENTY);
     let sleeper = numbers(&file, 1).await[0];
     scene.signal(Signal::Terminate);
-    assert_eq!(scene.to_the_end(), (b"bye\n".to_vec(), exited(7)));
+    assert_eq!(scene.follow_through(), (b"bye\n".to_vec(), exited(7)));
     gone(sleeper).await;
     scene.close().await;
 }
@@ -177,7 +177,7 @@ async fn who_minds_no_polite_signal_is_killed_with_all_offspring() {
     scene.signal(Signal::Terminate);
     assert_eq!(scene.told(Duration::from_millis(200)), None);
     scene.signal(Signal::Kill);
-    assert_eq!(scene.to_the_end().1, Ended::Exited { code: None });
+    assert_eq!(scene.follow_through().1, Ended::Exited { code: None });
     for number in found {
         gone(number).await;
     }
@@ -194,7 +194,7 @@ async fn one_that_has_run_away_with_the_output_keeps_nobody_waiting() {
     let runaway = numbers(&file, 1).await[0];
     let begun = Instant::now();
     scene.signal(Signal::Kill);
-    scene.to_the_end();
+    scene.follow_through();
     assert!(begun.elapsed() < PATIENCE);
     rustix::process::kill_process(rustix::process::Pid::from_raw(runaway).unwrap(), System::KILL).unwrap();
     gone(runaway).await;
