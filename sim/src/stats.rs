@@ -264,10 +264,10 @@ counts! {
         mishaps: "mishaps",
         /// Times that all accounts were read.
         counted: "counts of money",
-        /// Transactions that took place.
-        moved: "moves",
+        /// Transactions that wrote something.
+        moved: "transactions",
         /// Transactions that failed.
-        failed: "failed moves",
+        failed: "that failed",
     }
 }
 

@@ -108,6 +108,34 @@ fn clusters_that_found_themselves_are_deterministic_too() {
 }
 
 #[test]
+fn locks_are_deterministic_too() {
+    for seed in [2, 7] {
+        let plan = Plan::draw(seed, Scenario::Locks);
+        let first = run(&plan, Kernel::Madsim, false);
+        assert_eq!(first.failure, None, "seed {seed}");
+        assert_eq!(first.trace, run(&plan, Kernel::Plain, false).trace, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_few_dozen_seeds_of_locks_pass_and_exercise_what_they_should() {
+    let options = Options {
+        seeds: 0..40,
+        jobs: 2,
+        scenario: Scenario::Locks,
+        size: Size::default(),
+        check_determinism: false,
+        most_failures: 1,
+    };
+    let summary = swarm(&options, |_| {});
+    let failures: Vec<_> = summary.failures.iter().map(|report| (report.seed, report.failure.clone())).collect();
+    assert!(failures.is_empty(), "{failures:?}");
+    for (name, count) in summary.stats.locks.named() {
+        assert!(count > 0, "{name}: {}", summary.stats);
+    }
+}
+
+#[test]
 fn a_few_dozen_clusters_pass_and_exercise_what_they_should() {
     let options = Options {
         seeds: 0..60,

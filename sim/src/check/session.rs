@@ -158,6 +158,50 @@ impl Sessions {
         self.lives.values().filter(is_alive).map(|life| &life.session)
     }
 
+    /// The first change after an index and up to `until` for which one may be woken who waits for all sessions, or for this
+    /// one. If this one was not there at that index, that is any change.
+    pub(crate) fn may_wake(&self, of: Option<SessionId>, after: Index, until: Index) -> Option<Index> {
+        match of.and_then(|id| self.alive_one(id, after)) {
+            Some(life) => life.ended.map(|(ended, _)| ended).filter(|at| *at > after && *at <= until),
+            None => self.changed(after, until),
+        }
+    }
+
+    /// The first change after an index and up to `until` for which one must be woken who waits for all sessions, or for this
+    /// one, if it was there at that index.
+    pub(crate) fn must_wake(&self, of: Option<SessionId>, after: Index, until: Index) -> Option<Index> {
+        match of {
+            Some(id) => self.alive_one(id, after).and_then(|_| self.may_wake(of, after, until)),
+            None => self.changed(after, until),
+        }
+    }
+
+    fn alive_one(&self, id: SessionId, at: Index) -> Option<&Life> {
+        let life = self.lives.get(&id).filter(|life| life.session.create_index <= at)?;
+        life.ended.is_none_or(|(ended, _)| ended > at).then_some(life)
+    }
+
+    fn changed(&self, after: Index, until: Index) -> Option<Index> {
+        let changes = self.lives.values().flat_map(|life| [Some(life.session.create_index), life.ended.map(|at| at.0)]);
+        changes.flatten().filter(|at| *at > after && *at <= until).min()
+    }
+
+    /// Whether this is what could be said of one session at some index from `low` to `high`: itself or nothing.
+    pub(crate) fn find_one(&self, id: SessionId, found: &[std::sync::Arc<Session>], low: Index, high: Index) -> bool {
+        let life = self.lives.get(&id);
+        match found {
+            [] => life.is_none_or(|life| {
+                life.session.create_index > low || life.ended.is_some_and(|(ended, _)| ended <= high)
+            }),
+            [one] => life.is_some_and(|life| {
+                life.session == **one
+                    && life.session.create_index <= high
+                    && life.ended.is_none_or(|(ended, _)| ended > low)
+            }),
+            _ => false,
+        }
+    }
+
     /// Whether these are just the sessions that were alive at some index from `low` to `high`.
     pub(crate) fn find(&self, found: &[std::sync::Arc<Session>], low: Index, high: Index) -> Option<Index> {
         let changes = self.lives.values().flat_map(|life| [Some(life.session.create_index), life.ended.map(|at| at.0)]);

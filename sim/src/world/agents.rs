@@ -103,9 +103,12 @@ impl World {
         let agent = target.agent.as_mut().expect("only agents that are alive run");
         for input in inputs {
             if let Input::Call { id, .. } = &input
+                && lockers::is_lock_call(*id)
+            {
+                self.lockers.fed(*id);
+            } else if let Input::Call { id, .. } = &input
                 && !operator::is_order(*id)
                 && !registrar::is_errand(*id)
-                && !lockers::is_lock_call(*id)
             {
                 self.history[op_of(*id)].fed = Some(self.now);
             }
@@ -175,6 +178,7 @@ impl World {
     }
 
     fn check_blocked(&mut self, host: usize) -> Verdict {
+        self.nobody_sleeps(host)?;
         if self.blocked[host].is_empty() {
             return Ok(());
         }

@@ -89,6 +89,39 @@ fn a_list_is_of_one_index() {
 }
 
 #[test]
+fn who_waits_for_a_session_wakes_when_it_ends() {
+    let mut sessions = Sessions::default();
+    sessions.register(&registration(&[]));
+    sessions.create(Index(2), &session(1, &[]));
+    sessions.create(Index(4), &session(2, &[]));
+    sessions.end(Index(6), id(1), End::Destroyed);
+    let (one, other) = (Some(id(1)), Some(id(2)));
+    assert_eq!(sessions.must_wake(one, Index(2), Index(5)), None, "another one has come");
+    assert_eq!(sessions.must_wake(one, Index(2), Index(6)), Some(Index(6)));
+    assert_eq!(
+        (sessions.must_wake(other, Index(4), Index(9)), sessions.may_wake(other, Index(4), Index(9))),
+        (None, None)
+    );
+    assert_eq!(sessions.must_wake(other, Index(3), Index(9)), None, "it was not there");
+    assert_eq!(sessions.may_wake(other, Index(3), Index(9)), Some(Index(4)));
+    assert_eq!(sessions.must_wake(None, Index(2), Index(9)), Some(Index(4)));
+    assert_eq!(sessions.must_wake(None, Index(6), Index(9)), None);
+}
+
+#[test]
+fn one_session_is_there_or_not() {
+    let mut sessions = Sessions::default();
+    sessions.register(&registration(&[]));
+    sessions.create(Index(2), &session(1, &[]));
+    sessions.end(Index(6), id(1), End::Destroyed);
+    let found = [Arc::new(Session { create_index: Index(2), ..session(1, &[]) })];
+    assert!(sessions.find_one(id(1), &found, Index(5), Index(9)) && sessions.find_one(id(1), &[], Index(5), Index(9)));
+    assert!(!sessions.find_one(id(1), &found, Index(6), Index(9)), "it has ended by then");
+    assert!(!sessions.find_one(id(1), &[], Index(2), Index(5)), "it is there all the time");
+    assert!(sessions.find_one(id(2), &[], Index(2), Index(5)));
+}
+
+#[test]
 fn a_session_lives_as_long_as_was_promised() {
     let mut promises = Promises::default();
     promises.created(&session(1, &[]), seconds(1));

@@ -9,7 +9,7 @@ use lictor_core::io::Input;
 use lictor_core::time::{Duration, Instant};
 use lictor_core::wire;
 
-use super::{Locker, Step};
+use super::{Locker, Lockers, Step};
 use crate::check::Verdict;
 use crate::check::lock::Token;
 use crate::history::{self, OpId, Outcome};
@@ -23,6 +23,9 @@ pub(in crate::world) fn is_lock_call(id: CallId) -> bool {
     id.0 >= FIRST
 }
 
+/// What a transaction is to write: keys and values.
+pub(super) type Writes = Vec<(Bytes, Bytes)>;
+
 /// What is asked for, and what it is for.
 #[derive(Clone, Debug)]
 pub(super) enum Kind {
@@ -34,20 +37,20 @@ pub(super) enum Kind {
     Renew { id: SessionId },
     /// A session is to end.
     Destroy,
-    /// All sessions.
-    List,
+    /// All sessions, or this one: at once, or when they have changed.
+    List { of: Option<SessionId> },
     /// All accounts, in one transaction.
     Count,
     /// A transaction is to write all of this or nothing.
-    Move { writes: Vec<(Bytes, Bytes)> },
+    Move { writes: Writes },
     /// A lock, asked for when `floor` was the highest token of it that anybody knew.
-    Take { key: Bytes, session: SessionId, floor: Token },
+    Take { key: Bytes, session: SessionId, floor: Token, writes: Writes },
     /// Who holds a lock.
     Look { key: Bytes, has_taken: bool, floor: Token },
     /// To be told when something has happened to a key.
     Wait,
     /// A lock is given back.
-    Release { key: Bytes, session: SessionId },
+    Release { key: Bytes, session: SessionId, writes: Writes },
 }
 
 /// What a client waits for, renewals apart: it does one thing after the other.
@@ -70,6 +73,8 @@ pub(in crate::world) struct Open {
     pub(super) invoked: Instant,
     /// How much was known to be committed when this began.
     pub(super) floor: Index,
+    /// Whether the agent has taken it in, if no view answered it.
+    pub(super) is_fed: bool,
 }
 
 /// What a client was told.
@@ -78,6 +83,15 @@ pub(super) struct Heard {
     pub(super) kind: Kind,
     pub(super) outcome: Outcome,
     pub(super) invoked: Instant,
+}
+
+impl Lockers {
+    /// An agent has taken a call in.
+    pub(in crate::world) fn fed(&mut self, id: CallId) {
+        if let Some(open) = self.open.get_mut(&id.0) {
+            open.is_fed = true;
+        }
+    }
 }
 
 impl Locker {
@@ -128,7 +142,8 @@ impl World {
         self.note(26, id);
         self.trace.bytes(&wire::encode(&request));
         let (life, floor) = (self.hosts[host].life, self.reads.told());
-        let open = Open { locker: n, host, life, request: request.clone(), kind, invoked: self.now, floor };
+        let open =
+            Open { locker: n, host, life, request: request.clone(), kind, invoked: self.now, floor, is_fed: false };
         self.lockers.open.insert(id, open);
         let locker = &mut self.lockers.all[n];
         match renewed {
@@ -138,7 +153,8 @@ impl World {
             }
             None => locker.busy = Some(Busy::Call),
         }
-        let patience = self.lockers.all[n].patience();
+        let blocks = request.read_options().and_then(|read| read.wait).unwrap_or_default();
+        let patience = self.lockers.all[n].patience() + blocks * 9 / 8;
         self.after(patience, Event::LockLate(id));
         self.serve_call(host, CallId(id), Call::new(request))
     }

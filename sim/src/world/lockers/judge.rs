@@ -85,14 +85,57 @@ impl World {
                 );
             }
             (Kind::Count, Ok(Response::Txn(seen))) => return self.judge_count(open, seen),
-            (Kind::Move { writes }, Ok(Response::Txn(outcome))) => return self.judge_move(writes, outcome),
+            (
+                Kind::Move { writes } | Kind::Take { writes, .. } | Kind::Release { writes, .. },
+                Ok(Response::Txn(outcome)),
+            ) => return self.judge_move(writes, outcome),
             (Kind::Move { writes }, Err(error)) if is_final(error) => self.lockers.failed.push(writes.clone()),
-            (Kind::List, Ok(Response::Sessions(read))) => {
-                let low = open.low();
-                let found = sessions.find(&read.value, low, self.model.applied());
-                ensure!(found.is_some(), "a list of sessions is of no index from {low} on");
+            (Kind::List { of }, Ok(Response::Sessions(read))) => {
+                let (low, high) = (open.low(), self.model.applied());
+                let is_found = match of {
+                    None => sessions.find(&read.value, low, high).is_some(),
+                    Some(id) => sessions.find_one(*id, &read.value, low, high),
+                };
+                ensure!(is_found, "what was said of sessions is so at no index from {low} on");
+                self.was_woken_for_something(open, *of, read.meta.index)?;
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Somebody waited for sessions to change, and is answered.
+    fn was_woken_for_something(&mut self, open: &Open, of: Option<SessionId>, told: Index) -> Verdict {
+        let Some((index, wait)) = open.blocks() else { return Ok(()) };
+        let took = self.now.since(open.invoked);
+        if took < wait * (100 - DRIFT_PERCENT) / 100 {
+            let change = self.model.sessions.may_wake(of, index, self.model.applied());
+            ensure!(
+                change.is_some() && told > index,
+                "who waited for sessions to change after {index} was woken after {took:?} with {told}, and {change:?} changed"
+            );
+            self.stats.wakes += 1;
+        }
+        Ok(())
+    }
+
+    /// A server has taken a step: nobody on it sleeps who waits for sessions to change, and whom it must have told. In calm
+    /// times, nobody sleeps for long.
+    pub(in crate::world) fn nobody_sleeps(&self, host: usize) -> Verdict {
+        let Some(applied) = self.hosts[host].agent.as_ref().map(|agent| agent.store().index()) else { return Ok(()) };
+        let calm = self.lockers.calm_since.map(|since| since + self.settling_time());
+        for open in self.lockers.open.values().filter(|open| open.host == host && open.is_fed) {
+            let (Kind::List { of }, Some((index, _))) = (&open.kind, open.blocks()) else { continue };
+            let up_to = if open.is_stale() { applied } else { self.model.applied() };
+            let Some(change) = self.model.sessions.must_wake(*of, index, up_to) else { continue };
+            let may_sleep = !open.is_stale()
+                && calm.is_none_or(|calm| {
+                    self.now.since(calm.max(open.invoked).max(self.committed_at(change))) <= Duration::from_secs(3)
+                });
+            ensure!(
+                may_sleep,
+                "who waits on server {host} for sessions to change after {index} sleeps through the change of {change}"
+            );
         }
         Ok(())
     }
@@ -119,7 +162,7 @@ impl World {
                     "a lock was refused that nobody held, and whose delay was over at {over}"
                 );
             }
-            (Some(Kind::Release { key, session }), Outcome::Answer(Response::Done(false))) => {
+            (Some(Kind::Release { key, session, .. }), Outcome::Answer(Response::Done(false))) => {
                 let held = self.model.row(key).filter(|(since, _)| *since <= op.floor).and_then(|(_, row)| row.held());
                 ensure!(
                     held.is_none_or(|(holder, _)| holder != *session),
@@ -189,10 +232,19 @@ impl World {
 }
 
 impl Open {
+    fn is_stale(&self) -> bool {
+        self.request.read_options().is_some_and(|read| read.consistency == Consistency::Stale)
+    }
+
     /// The first index of which a read may show the state.
     pub(super) fn low(&self) -> Index {
-        let stale = self.request.read_options().is_some_and(|read| read.consistency == Consistency::Stale);
-        if stale { Index(0) } else { self.floor }
+        if self.is_stale() { Index(0) } else { self.floor }
+    }
+
+    /// What it waits for: something newer than this, for so long.
+    fn blocks(&self) -> Option<(Index, Duration)> {
+        let read = self.request.read_options().filter(|read| read.index > Index(0))?;
+        Some((read.index, read.wait?))
     }
 }
 

@@ -14,6 +14,7 @@ use lictor_core::api::catalog::{self, Check, Deregistration, Node, Registration}
 use lictor_core::api::health::{CRITICAL, PASSING};
 use lictor_core::api::kv::{PutMode, Request as Kv};
 use lictor_core::api::session::{self, Ttl, Wanted};
+use lictor_core::api::txn::Verb;
 use lictor_core::api::{Consistency, Error, ReadOptions, Response};
 use lictor_core::id::{Index, SessionId};
 use lictor_core::rng::Rng;
@@ -86,6 +87,8 @@ struct Locker {
     acts: u64,
     /// How many sessions it has asked for.
     sessions: u64,
+    /// The index that it was last told with a list of sessions.
+    listed: Index,
 }
 
 /// A session as its client knows it.
@@ -137,6 +140,7 @@ impl Lockers {
             heard: Vec::new(),
             acts: 0,
             sessions: 0,
+            listed: Index(0),
         };
         Self {
             plan: plan.lockers.clone(),
@@ -279,10 +283,14 @@ impl World {
 
     fn take(&mut self, n: usize, key: Bytes, session: SessionId) -> Verdict {
         let floor = self.lockers.locks.known(&key);
+        if self.lockers.all[n].dice.one_in(6) {
+            let (request, writes) = self.in_a_transaction(Verb::Lock, key.clone(), session);
+            return self.ask(n, request, Kind::Take { key, session, floor, writes });
+        }
         let mode = PutMode::Acquire(session.to_string());
         let value = value_of(self.history.len(), 8);
         let put = Kv::Put { key: key.clone(), value, flags: 0, mode };
-        self.ask_key(n, put, Kind::Take { key, session, floor })
+        self.ask_key(n, put, Kind::Take { key, session, floor, writes: Vec::new() })
     }
 
     fn look(&mut self, n: usize, key: Bytes, has_taken: bool) -> Verdict {
@@ -301,10 +309,14 @@ impl World {
     }
 
     fn release(&mut self, n: usize, key: Bytes, session: SessionId) -> Verdict {
+        if self.lockers.all[n].dice.one_in(6) {
+            let (request, writes) = self.in_a_transaction(Verb::Unlock, key.clone(), session);
+            return self.ask(n, request, Kind::Release { key, session, writes });
+        }
         let mode = PutMode::Release(session.to_string());
         let value = value_of(self.history.len(), 8);
         let put = Kv::Put { key: key.clone(), value, flags: 0, mode };
-        self.ask_key(n, put, Kind::Release { key, session })
+        self.ask_key(n, put, Kind::Release { key, session, writes: Vec::new() })
     }
 
     /// It holds the lock, and does something that nobody else must be doing.
@@ -386,12 +398,24 @@ impl World {
                 let id = locker.dice.pick(&others).to_string();
                 self.ask(n, session::Request::Destroy { id }, Kind::Destroy)
             }
-            _ => {
-                let read = ReadOptions { consistency: Consistency::Stale, ..locker.read() };
-                let read = if locker.dice.one_in(3) { read } else { locker.read() };
-                self.ask(n, session::Request::List { read }, Kind::List)
-            }
+            _ => self.look_at_sessions(n, &others),
         }
+    }
+
+    /// It looks at sessions, or waits for them to change.
+    fn look_at_sessions(&mut self, n: usize, sessions: &[SessionId]) -> Verdict {
+        let locker = &mut self.lockers.all[n];
+        let stale = ReadOptions { consistency: Consistency::Stale, ..locker.read() };
+        let mut read = if locker.dice.one_in(3) { stale } else { locker.read() };
+        if locker.listed > Index(0) && locker.dice.one_in(2) {
+            read.index = locker.listed;
+            read.wait = Some(Duration::from_millis(*locker.dice.pick(&[1_000, 5_000, 20_000])));
+        }
+        if !sessions.is_empty() && locker.dice.one_in(2) {
+            let id = *locker.dice.pick(sessions);
+            return self.ask(n, session::Request::Info { id: id.to_string(), read }, Kind::List { of: Some(id) });
+        }
+        self.ask(n, session::Request::List { read }, Kind::List { of: None })
     }
 
     fn renew_session(&mut self, n: usize, id: SessionId) -> Verdict {
@@ -418,7 +442,7 @@ impl World {
 
     /// It takes in what it was told.
     fn take_in(&mut self, n: usize, heard: Heard) -> Verdict {
-        let Heard { kind, outcome, invoked } = heard;
+        let Heard { kind, mut outcome, invoked } = heard;
         let is_renewal = matches!(kind, Kind::Renew { .. });
         if is_renewal {
             self.take_in_renewal(n, &kind, &outcome, invoked);
@@ -429,6 +453,9 @@ impl World {
         if matches!(outcome, Outcome::Unknown(_)) && locker.dice.one_in(2) {
             locker.host = locker.dice.below(self.hosts.len() as u64) as usize;
         }
+        if let (Kind::Take { .. } | Kind::Release { .. }, Outcome::Answer(Response::Txn(done))) = (&kind, &outcome) {
+            outcome = Outcome::Answer(Response::Done(done.faults.is_empty()));
+        }
         match (kind, outcome) {
             (Kind::Register { is_well }, outcome) => locker.is_registered = is_well && is_done(&outcome),
             (Kind::Create { .. }, Outcome::Answer(Response::SessionCreated(id))) => {
@@ -438,7 +465,8 @@ impl World {
             }
             // Its node or its check may have gone.
             (Kind::Create { .. }, Outcome::Refused(_)) => locker.is_registered = false,
-            (Kind::Take { key, session, floor }, outcome) => {
+            (Kind::List { .. }, Outcome::Answer(Response::Sessions(read))) => locker.listed = read.meta.index,
+            (Kind::Take { key, session, floor, .. }, outcome) => {
                 return self.has_asked_for_lock(n, key, session, floor, outcome);
             }
             (Kind::Look { key, has_taken, floor }, outcome) => {
@@ -456,7 +484,10 @@ impl World {
             }
             // What became of it is seen when the money is counted.
             (Kind::Count | Kind::Move { .. }, _) => {}
-            (Kind::Release { .. } | Kind::Create { .. } | Kind::Destroy | Kind::List | Kind::Renew { .. }, _) => {}
+            (
+                Kind::Release { .. } | Kind::Create { .. } | Kind::Destroy | Kind::List { .. } | Kind::Renew { .. },
+                _,
+            ) => {}
         }
         self.act_soon(n);
         Ok(())

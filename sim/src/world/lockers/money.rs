@@ -5,9 +5,10 @@ use bytes::Bytes;
 use lictor_core::api::kv::Entry;
 use lictor_core::api::txn::{Op, Outcome, Request, Verb};
 use lictor_core::api::{Consistency, ReadOptions};
-use lictor_core::id::Index;
+use lictor_core::id::{Index, SessionId};
 
-use super::calls::{Kind, Open};
+use super::Stage;
+use super::calls::{Kind, Open, Writes};
 use crate::check::{Verdict, txn};
 use crate::dice::Dice as _;
 use crate::plan::ACCOUNTS;
@@ -40,9 +41,14 @@ impl World {
     /// One of them has read all accounts, and moves money from one to another.
     pub(super) fn move_money(&mut self, n: usize, seen: &Outcome) -> Verdict {
         let accounts = self.accounts();
-        let first = WRITERS + usize::try_from(self.lockers.next - super::calls::FIRST).unwrap_or(0) * MOST_WRITES;
+        let first = self.first_writer();
         let entries: Vec<&Entry> = seen.results.iter().map(|told| &*told.entry).collect();
-        let dice = &mut self.lockers.all[n].dice;
+        let locker = &mut self.lockers.all[n];
+        let held = match (&locker.stage, &locker.session) {
+            (Stage::Holding { key, .. }, Some(mine)) => Some((key.clone(), mine.id)),
+            _ => None,
+        };
+        let dice = &mut locker.dice;
         let mut ops = Vec::new();
         let mut writes = Vec::new();
         let mut write = |ops: &mut Vec<Op>, verb, key: Bytes, balance, index| {
@@ -72,12 +78,29 @@ impl World {
             if dice.one_in(4) {
                 ops.push(op(Verb::Get, to.key.clone()));
             }
+            if let Some((key, session)) = held {
+                // Only as long as it holds its lock.
+                ops.push(Op { session: session.to_string(), ..op(Verb::CheckSession, key) });
+            }
             if dice.one_in(8) {
                 // There is no such account.
                 ops.push(op(Verb::Get, Bytes::from(format!("{ACCOUNTS}none"))));
             }
         }
         self.ask(n, Request { ops, read: ReadOptions::default() }, Kind::Move { writes })
+    }
+
+    /// A lock is taken or given back in a transaction.
+    pub(super) fn in_a_transaction(&self, verb: Verb, key: Bytes, session: SessionId) -> (Request, Writes) {
+        let value = txn::balance_of(self.first_writer(), 0);
+        let session = session.to_string();
+        let ops = vec![Op { value: value.clone(), session, ..op(verb, key.clone()) }];
+        (Request { ops, read: ReadOptions::default() }, vec![(key, value)])
+    }
+
+    /// The next call may write values of so many numbers from here on.
+    fn first_writer(&self) -> usize {
+        WRITERS + usize::try_from(self.lockers.next - super::calls::FIRST).unwrap_or(0) * MOST_WRITES
     }
 
     fn accounts(&self) -> usize {
