@@ -7,6 +7,12 @@ use clap::{Arg, Command};
 
 use crate::flags;
 
+mod classic;
+
+/// The titles of what Consul 0.7 does not have.
+const MORE_COMMANDS: &str = "Further commands";
+const MORE_OPTIONS: &str = "Further options, with one dash or two";
+
 /// Shows the help of the command at `path`. Like Consul, it ends with status 1, and the list of all
 /// commands goes to standard error.
 pub(crate) fn show(definition: &Command, path: &[String]) -> ExitCode {
@@ -41,40 +47,70 @@ fn text(program: &str, command: &Command, path: &[String]) -> String {
         let _ = write!(text, "\n{about}\n");
     }
     if command.has_subcommands() {
-        text.push_str("\nCommands:\n\n");
-        let mut names: Vec<_> = command.get_subcommands().map(|sub| (sub.get_name(), sub.get_about())).collect();
-        names.sort_unstable_by_key(|(name, _)| *name);
-        for (name, about) in names {
-            let _ = writeln!(text, "    {name:<12}  {}", about.map(ToString::to_string).unwrap_or_default());
-        }
+        write_commands(&mut text, command, path);
     }
-    let shown = |arg: &&Arg| arg.get_long().is_some() && !arg.is_hide_set();
-    let mut options: Vec<_> = command.get_arguments().filter(shown).collect();
-    if !options.is_empty() {
-        text.push_str("\nOptions:\n\n");
-        options.sort_unstable_by_key(|arg| arg.get_long());
-        for option in options {
-            write_option(&mut text, option);
-        }
-    }
+    write_options(&mut text, command, path);
     if let Some(more) = command.get_after_help() {
         let _ = write!(text, "\n{more}");
     }
     text
 }
 
-fn write_option(text: &mut String, option: &Arg) {
+/// The commands. Consul's users look for those that they know, and so do their programs, which take a list with four blanks for
+/// Consul's: all others have a list of their own.
+fn write_commands(text: &mut String, command: &Command, path: &[String]) {
+    let mut names: Vec<_> = command.get_subcommands().map(|sub| (sub.get_name(), sub.get_about())).collect();
+    names.sort_unstable_by_key(|(name, _)| *name);
+    let known = |name: &str| !path.is_empty() || classic::COMMANDS.contains(&name);
+    let (classic, more): (Vec<_>, Vec<_>) = names.into_iter().partition(|(name, _)| known(name));
+    for (title, indent, names) in [("Commands", "    ", classic), (MORE_COMMANDS, "  ", more)] {
+        if names.is_empty() {
+            continue;
+        }
+        let _ = write!(text, "\n{title}:\n\n");
+        for (name, about) in names {
+            let _ = writeln!(text, "{indent}{name:<12}  {}", about.map(ToString::to_string).unwrap_or_default());
+        }
+    }
+}
+
+/// The options, sorted. Of a command that Consul has, those that it does not know have a list of their own.
+fn write_options(text: &mut String, command: &Command, path: &[String]) {
+    let command_name = path.join(" ");
+    let shown = |arg: &&Arg| arg.get_long().is_some() && !arg.is_hide_set();
+    let mut options: Vec<_> = command.get_arguments().filter(shown).collect();
+    options.sort_unstable_by_key(|arg| arg.get_long());
+    let known = |arg: &&Arg| flags::names(arg).any(|name| classic::has(&command_name, name));
+    let (classic, more): (Vec<_>, Vec<_>) = options.into_iter().partition(known);
+    for (title, options) in [("Options", classic), (MORE_OPTIONS, more)] {
+        if options.is_empty() {
+            continue;
+        }
+        let _ = write!(text, "\n{title}:\n\n");
+        for option in options {
+            write_option(text, option, &command_name);
+        }
+    }
+}
+
+fn write_option(text: &mut String, option: &Arg, command_name: &str) {
     let value = match flags::takes_value(option) {
         true => format!("=<{}>", option.get_value_names().map_or("value", |names| &names[0]).to_lowercase()),
         false => String::new(),
     };
     let long = option.get_long().into_iter();
     for name in long.chain(option.get_visible_aliases().unwrap_or_default()) {
-        let _ = writeln!(text, "  -{name}{value}");
+        let _ = writeln!(text, "  {}{value}", dashed(command_name, name));
     }
     for line in option.get_long_help().or(option.get_help()).map(ToString::to_string).unwrap_or_default().lines() {
         let _ = writeln!(text, "      {line}");
     }
+}
+
+/// An option's name as it is listed: with two dashes if Consul has the command, and not this option, so that nobody takes it for
+/// one of Consul's. Either is understood with one dash or two.
+pub(crate) fn dashed(command_name: &str, name: &str) -> String {
+    if classic::has(command_name, name) { format!("-{name}") } else { format!("--{name}") }
 }
 
 #[cfg(test)]
@@ -90,6 +126,26 @@ mod tests {
         assert!(text.starts_with("Usage: lictor kv get [options] [KEY]\n"), "{text}");
         assert!(text.contains("\n  -http-addr=<address>\n      "), "{text}");
         assert!(text.contains("\n  -recurse\n      "), "{text}");
+    }
+
+    #[test]
+    fn what_consul_does_not_have_is_listed_apart() {
+        let definition = crate::definition();
+        let exec = text("lictor", definition.find_subcommand("exec").unwrap(), &["exec".to_owned()]);
+        let (classic, more) = exec.split_once("\nFurther options").unwrap();
+        assert!(classic.contains("\n  -wait-repl=<time>\n") && !classic.contains("canary=<"), "{exec}");
+        assert!(more.contains("\n  --canary=<number>\n"), "{exec}");
+        let all = text("lictor", &definition, &[]);
+        let (classic, more) = all.split_once("\nFurther commands").unwrap();
+        assert!(classic.contains("\n    exec    ") && more.contains("\n  catalog  "), "{all}");
+    }
+
+    #[test]
+    fn what_consul_has_is_there() {
+        let definition = crate::definition();
+        for name in classic::COMMANDS {
+            assert!(definition.find_subcommand(name).is_some() || *name == "watch" || *name == "lock", "{name}");
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The binary `lictor`: the agent, and the commands for its clients.
 
 mod agent;
+mod catalog;
+mod completion;
 mod configtest;
 mod event;
 mod exec;
@@ -11,10 +13,12 @@ mod help;
 mod info;
 mod join;
 mod keygen;
+mod keyring;
 mod kv;
 mod leave;
 mod lock;
 mod maint;
+mod man;
 mod members;
 mod monitor;
 mod operator;
@@ -48,6 +52,8 @@ struct Cli {
 #[command(disable_help_flag = true, disable_help_subcommand = true)]
 enum Commands {
     Agent(Box<agent::Args>),
+    Catalog(catalog::Args),
+    Completion(completion::Args),
     Configtest(configtest::Args),
     Event(event::Args),
     Exec(exec::Args),
@@ -55,10 +61,12 @@ enum Commands {
     Info(info::Args),
     Join(join::Args),
     Keygen(keygen::Args),
+    Keyring(keyring::Args),
     Kv(kv::Args),
     Leave(leave::Args),
     Lock(lock::Args),
     Maint(maint::Args),
+    Man(man::Args),
     Members(members::Args),
     Monitor(monitor::Args),
     Operator(operator::Args),
@@ -98,6 +106,8 @@ fn run(args: Vec<OsString>) -> ExitCode {
     };
     match cli.command {
         Commands::Agent(args) => agent::run(&args, &agent::ignored(&matches)),
+        Commands::Catalog(args) => catalog::run(args),
+        Commands::Completion(args) => completion::run(args),
         Commands::Configtest(args) => configtest::run(args),
         Commands::Event(args) => event::run(args),
         Commands::Exec(args) => exec::run(args),
@@ -105,10 +115,12 @@ fn run(args: Vec<OsString>) -> ExitCode {
         Commands::Info(args) => info::run(args),
         Commands::Join(args) => join::run(args),
         Commands::Keygen(_) => keygen::run(),
+        Commands::Keyring(args) => keyring::run(args),
         Commands::Kv(args) => kv::run(args),
         Commands::Leave(args) => leave::run(args),
         Commands::Lock(args) => lock::run(args),
         Commands::Maint(args) => maint::run(args),
+        Commands::Man(args) => man::run(args),
         Commands::Members(args) => members::run(args),
         Commands::Monitor(args) => monitor::run(args),
         Commands::Operator(args) => operator::run(args),

@@ -178,7 +178,7 @@ pub enum Output {
     },
     /// A state that nobody needs any more. To drop it takes time in proportion to what it alone still holds: for a large
     /// one that is better done on a thread that nobody waits for.
-    Discard(Store),
+    Discard(Box<Store>),
     /// A newer picture of the store, for reads that need not enter the core.
     Publish(Arc<View>),
     /// Something that an operator, a test or a checker may want to know. It asks for nothing.

@@ -18,6 +18,7 @@ use warp::http::{Method, Request, StatusCode, Uri};
 use crate::agent::process;
 use crate::ask::{Ask, Asked, Form, Shape};
 use crate::body::{self, Announced};
+use crate::exec;
 use crate::hooks::Hooks;
 use crate::operator::{self, Tool};
 use crate::options::Options;
@@ -61,6 +62,7 @@ struct Answerer<F> {
     /// Those of transactions.
     txn_limits: body::Limits,
     snapshots: snapshot::Limits,
+    jobs: exec::Jobs,
 }
 
 /// The service that answers every request by way of `call`.
@@ -77,7 +79,8 @@ where
     let txn_limits = body::Limits { bytes: options.txn_bytes, ..limits };
     let snapshots = snapshot::Limits::new(options.snapshot_bytes, options.body_stall, options.spool.clone());
     let datacenter = options.datacenter.clone();
-    let answerer = Arc::new(Answerer { call: Arc::new(call), hooks, datacenter, limits, txn_limits, snapshots });
+    let (call, jobs) = (Arc::new(call), exec::Jobs::new(options.remote_exec));
+    let answerer = Arc::new(Answerer { call, hooks, datacenter, limits, txn_limits, snapshots, jobs });
     let filter = warp::ext::get::<Arc<Head>>().and(warp::body::stream()).then(move |head: Arc<Head>, body| {
         let answerer = Arc::clone(&answerer);
         async move { answerer.answer_noted(&head, body).await }
@@ -132,6 +135,7 @@ where
             Endpoint::StatusPeers => self.simple(api::status::Request::Peers, head, &params).await,
             Endpoint::Operator(tool) => self.operator(head, tool, &params, body).await,
             Endpoint::Snapshot => self.snapshot(head, &params, body).await,
+            Endpoint::Exec => self.exec(head, &params, body).await,
             Endpoint::Agent(endpoint) => self.asked(|form| agent::ask(endpoint, form), head, &params, body).await,
             Endpoint::Catalog(endpoint) => self.asked(|form| catalog::ask(endpoint, form), head, &params, body).await,
             Endpoint::Health(endpoint) => self.asked(|form| health::ask(endpoint, form), head, &params, body).await,
@@ -245,6 +249,30 @@ where
             (Tool::TransferLeader, Ok(_)) => reply::json(&operator::transferred(), params.layout()),
             (_, reply) => respond(reply, View::json(params.layout())),
         }
+    }
+
+    async fn exec<S, B>(&self, head: &Head, params: &Params<'_>, body: S) -> HttpResponse
+    where
+        S: Stream<Item = Result<B, warp::Error>>,
+        B: Buf,
+    {
+        match head.method {
+            Method::GET => return reply::json(&self.jobs.ended(), params.layout()),
+            Method::PUT => {}
+            _ => return reply::wrong_method(&head.method, exec::METHODS),
+        }
+        let leave = match self.jobs.enter() {
+            Ok(leave) => leave,
+            Err(refusal) => return refusal.into_response(),
+        };
+        let body = match body::read(body, head.announced, self.limits).await {
+            Ok(body) => body,
+            Err(response) => return response,
+        };
+        let token = params.token(head.token.as_deref());
+        let form = Form { method: &head.method, params, token: token.as_deref() };
+        let begun = self.jobs.begin(&body, form, leave, Arc::clone(&self.call));
+        begun.unwrap_or_else(Refusal::into_response)
     }
 
     async fn snapshot<S, B>(&self, head: &Head, params: &Params<'_>, body: S) -> HttpResponse

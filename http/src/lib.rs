@@ -18,6 +18,7 @@
 //! | [`definition`] | services and checks as people define them |
 //! | `kv`, `txn`, `session`, `status`, `agent`, `catalog`, `health`, `event`, `coordinate`, `query`, `operator` | one subject each: request in, JSON out |
 //! | `shown` | nodes, services and checks as JSON |
+//! | [`exec`] | jobs on many nodes, and what the command line shares with them |
 //! | `snapshot` | the state as a whole, out and in |
 //! | [`archive`] | the form of a snapshot |
 //! | `json` | JSON as Go lays it out |

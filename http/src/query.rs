@@ -1,6 +1,8 @@
 //! `/v1/query*`: prepared queries.
 
 use lictor_core::api::Read;
+use std::sync::Arc;
+
 use lictor_core::api::prepared::{Failover, Found, Query, Request, Service, Template};
 use serde::Serialize;
 use uuid::Uuid;
@@ -254,8 +256,8 @@ struct ShownExplained<'q> {
 }
 
 /// What a query would ask.
-pub(crate) fn explained(read: &Read<Query>, layout: Layout) -> HttpResponse {
-    let shown = ShownExplained { query: (&read.value).into(), meta: reply::ShownMeta::from(&read.meta) };
+pub(crate) fn explained(read: &Read<Arc<Query>>, layout: Layout) -> HttpResponse {
+    let shown = ShownExplained { query: (&*read.value).into(), meta: reply::ShownMeta::from(&read.meta) };
     let mut response = reply::json(&shown, layout);
     reply::set_contact(&mut response, &read.meta);
     response

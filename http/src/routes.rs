@@ -18,6 +18,7 @@ pub(crate) enum Endpoint<'p> {
     Session(session::Endpoint<'p>),
     Operator(Tool),
     Snapshot,
+    Exec,
     Query(query::Endpoint<'p>),
     Txn,
     /// Access control, whatever is asked of it: no agent has it.
@@ -28,7 +29,7 @@ pub(crate) enum Endpoint<'p> {
 }
 
 /// The paths below `/v1/` that name nothing.
-const PLAIN: [(&str, Endpoint<'static>); 35] = [
+const PLAIN: [(&str, Endpoint<'static>); 36] = [
     ("status/leader", Endpoint::StatusLeader),
     ("status/peers", Endpoint::StatusPeers),
     ("agent/self", Endpoint::Agent(agent::Endpoint::Itself)),
@@ -58,6 +59,7 @@ const PLAIN: [(&str, Endpoint<'static>); 35] = [
     ("session/create", Endpoint::Session(session::Endpoint::Create)),
     ("session/list", Endpoint::Session(session::Endpoint::List)),
     ("snapshot", Endpoint::Snapshot),
+    ("exec", Endpoint::Exec),
     ("query", Endpoint::Query(query::Endpoint::All)),
     ("txn", Endpoint::Txn),
     ("acl/create", Endpoint::Acl),
@@ -159,6 +161,7 @@ mod tests {
             ("/v1/coordinate/nodes", Endpoint::Coordinate(coordinate::Endpoint::Nodes)),
             ("/v1/operator/raft/peer", Endpoint::Operator(Tool::RaftPeer)),
             ("/v1/snapshot", Endpoint::Snapshot),
+            ("/v1/exec", Endpoint::Exec),
             ("/v1/txn", Endpoint::Txn),
             ("/v1/query", Endpoint::Query(query::Endpoint::All)),
             ("/v1/query/a/execute", Endpoint::Query(query::Endpoint::One(b"a/execute"))),

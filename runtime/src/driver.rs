@@ -220,7 +220,7 @@ pub(crate) fn stop(shared: &Shared, events: &std::sync::mpsc::Sender<Event>, how
 }
 
 /// Drops a store where nobody waits for it. That is rare enough for a thread of its own each time.
-fn drop_elsewhere(store: Store) {
+fn drop_elsewhere(store: Box<Store>) {
     let dropping = std::thread::Builder::new().name("lictor-drop".to_owned()).spawn(move || drop(store));
     // Without a thread it is dropped here, which takes a moment.
     dropping.map_or_else(|error| tracing::debug!("no thread to free memory on: {error}"), drop);

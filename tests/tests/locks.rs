@@ -30,6 +30,8 @@ const SLACK: Duration = Duration::from_secs(4);
 struct Cluster {
     directory: tempfile::TempDir,
     servers: Vec<Agent>,
+    /// Where the servers are, whenever they are: those of raft and of gossip.
+    ports: Vec<[String; 2]>,
     clients: Vec<Agent>,
 }
 
@@ -38,9 +40,12 @@ impl Cluster {
         let directory = tempfile::tempdir().unwrap();
         let config = json!({ "session_ttl_min": "1s", "performance": { "raft_multiplier": 1 } });
         fs::write(directory.path().join("config.json"), config.to_string()).unwrap();
-        let mut cluster = Self { directory, servers: Vec::new(), clients: Vec::new() };
-        for name in ["s0", "s1", "s2"] {
-            let server = cluster.server(name);
+        let mut cluster = Self { directory, servers: Vec::new(), ports: Vec::new(), clients: Vec::new() };
+        for at in 0..3 {
+            let server = cluster.server(at);
+            let shown = server.get("/v1/agent/self").json();
+            let raft = shown["Member"]["Tags"]["port"].as_str().unwrap().to_owned();
+            cluster.ports.push([raft, server.gossip().port().to_string()]);
             cluster.servers.push(server);
         }
         for name in ["c0", "c1"] {
@@ -59,8 +64,11 @@ impl Cluster {
     }
 
     /// A server, new or back.
-    fn server(&self, name: &str) -> Agent {
-        let mut options = server_of(3, name, self.directory.path());
+    fn server(&self, at: usize) -> Agent {
+        let mut options = server_of(3, &format!("s{at}"), self.directory.path());
+        if let Some([raft, gossip]) = self.ports.get(at) {
+            options.extend([format!("-server-port={raft}"), format!("-serf-lan-port={gossip}")]);
+        }
         options.push(format!("-config-file={}", self.directory.path().join("config.json").display()));
         match self.clients.first().or(self.servers.first()) {
             Some(whom) => Agent::start(&joining(options, whom)),
@@ -75,7 +83,7 @@ impl Cluster {
         until("another one takes writes", || {
             (self.clients[0].ask("PUT", "/v1/kv/alive", b"").status == 200).then_some(())
         });
-        let back = self.server(&format!("s{at}"));
+        let back = self.server(at);
         self.servers.insert(at, back);
         wait_for_voters(&self.clients[0], &self.servers.iter().collect::<Vec<_>>());
     }

@@ -9,6 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use super::draft::Draft;
 use super::files;
 use super::plan::Plan;
+use crate::help;
 
 /// Runs an agent
 #[derive(Debug, clap::Args)]
@@ -157,7 +158,7 @@ pub(crate) fn with_ignored_options(command: Command) -> Command {
     let switches = IGNORED_SWITCHES.iter().map(|name| option(name).action(ArgAction::SetTrue));
     let mut names: Vec<_> = IGNORED.iter().chain(IGNORED_SWITCHES).copied().collect();
     names.sort_unstable();
-    let listed: String = names.iter().map(|name| format!("  -{name}\n")).collect();
+    let listed: String = names.iter().map(|name| format!("  {}\n", help::dashed("agent", name))).collect();
     let command = command.args(valued).args(switches);
     command.after_help(format!("Accepted, and without effect in this release:\n\n{listed}"))
 }

@@ -267,14 +267,12 @@ fn string(value: &Value) -> Option<String> {
 mod tests {
     use std::time::Duration;
 
-    use std::borrow::Cow;
-
     use super::*;
 
     fn shown(asked: impl Into<Request>) -> String {
         let http = request(&asked.into()).unwrap();
         let query: Vec<_> = http.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let body: Cow<'_, str> = String::from_utf8_lossy(&http.body);
+        let body = String::from_utf8_lossy(&http.body);
         format!("{} {}?{} {body}", http.method, http.path, query.join("&"))
     }
 

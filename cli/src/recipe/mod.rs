@@ -67,7 +67,7 @@ impl Default for Terms {
 /// it has lost the lock.
 ///
 /// A resource that can ask the cluster may instead read the key with `?consistent` and see whether `session` still holds it
-/// at the same `lock_index`, which counts the acquisitions since the key was created.
+/// at the same `lock_index`. That one is no fence by itself: it begins anew when the key is deleted or plainly put.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sequencer {
     /// The key.

@@ -134,7 +134,7 @@ impl Request {
         match self {
             Self::Session(session::Request::Create(wanted)) => wanted.node = Some(name.to_owned()),
             Self::Prepared(prepared::Request::Execute { agent, .. } | prepared::Request::Explain { agent, .. }) => {
-                name.clone_into(agent)
+                name.clone_into(agent);
             }
             Self::Catalog(catalog::Request::Nodes { filter, .. } | catalog::Request::Service { filter, .. })
             | Self::Health(
@@ -316,7 +316,7 @@ pub enum Response {
     /// To [`prepared::Request::Execute`].
     Executed(Read<prepared::Found>),
     /// To [`prepared::Request::Explain`]: the query with all its parts filled in.
-    Explained(Read<prepared::Query>),
+    Explained(Read<Arc<prepared::Query>>),
     /// To [`operator::Request::RaftConfiguration`].
     RaftConfiguration(operator::RaftConfiguration),
     /// To [`operator::Request::AutopilotConfiguration`].

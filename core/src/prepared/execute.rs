@@ -130,8 +130,8 @@ fn candidates<'a>(failover: &'a Failover, known: &'a [String]) -> Vec<&'a str> {
 ///
 /// # Errors
 /// As [`execute`].
-pub fn explain(store: &Store, name: &str) -> Result<Query, Error> {
-    resolve(store, name).map(Arc::unwrap_or_clone)
+pub fn explain(store: &Store, name: &str) -> Result<Arc<Query>, Error> {
+    resolve(store, name)
 }
 
 #[cfg(test)]

@@ -99,7 +99,7 @@ fn queries_are_found_by_id_by_name_and_by_the_longest_prefix() {
     keep(&mut s, "", prepared::Service { service: "caught-${name.full}".to_owned(), ..web() }, "name_prefix_match");
     keep(&mut s, "geo-", suffix, "name_prefix_match");
     let longest = keep(&mut s, "geo-db-", web(), "name_prefix_match");
-    let service = |name: &str| explain(&s, name).unwrap().service.service;
+    let service = |name: &str| explain(&s, name).unwrap().service.service.clone();
     assert_eq!([id.to_string(), "exact".to_owned()].map(|name| service(&name)), ["web", "web"]);
     assert_eq!(
         ["geo-web", "geo-", "geo-db-x", "ge", "exactly"].map(service),

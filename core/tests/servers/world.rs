@@ -9,6 +9,7 @@ use lictor_core::api::catalog::Check;
 use lictor_core::api::health::SERF_CHECK_ID;
 use lictor_core::api::{self, Call, Consistency, ReadOptions, Reply, Response, agent, kv};
 use lictor_core::config::Config;
+use lictor_core::exec::{self, child};
 use lictor_core::id::{CallId, Index, PeerId, SessionId};
 use lictor_core::io::{FileOp, Input, JobOutcome, Notice, Output, ServerNews};
 use lictor_core::raft::Payload;
@@ -43,6 +44,9 @@ pub(crate) struct World {
     rng: Rng,
     replies: BTreeMap<CallId, (Instant, Reply)>,
     pub(crate) news: Vec<(u64, ServerNews)>,
+    /// What is to be done about commands that are run for others.
+    pub(crate) children: Vec<(u64, child::Action)>,
+    pub(crate) exec_news: Vec<(u64, exec::News)>,
 }
 
 pub(crate) fn id(n: u64) -> PeerId {
@@ -82,6 +86,8 @@ impl World {
             rng: Rng::seeded(seed),
             replies: BTreeMap::new(),
             news: Vec::new(),
+            children: Vec::new(),
+            exec_news: Vec::new(),
         }
     }
 
@@ -168,6 +174,8 @@ impl World {
             Output::Datagram { to, bytes } => self.send(n, to, Input::Datagram { from: from(8301), bytes }),
             Output::Stream { to, bytes } => self.send(n, to, Input::Stream { from: from(9999), bytes }),
             Output::Notice(Notice::Servers(news)) => self.news.push((n, news)),
+            Output::Child(action) => self.children.push((n, action)),
+            Output::Notice(Notice::Exec(news)) => self.exec_news.push((n, news)),
             Output::Notice(Notice::Left) => host.ended = true,
             _ => {}
         }

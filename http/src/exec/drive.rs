@@ -14,15 +14,17 @@ use lictor_core::time::Instant;
 /// Brings a job to its end. Each question is asked by `ask`, whose future is dropped when its answer is no longer waited for; each
 /// piece of news goes to `tell`, and nothing goes on before it has been taken. Once `interrupted` comes, the job is broken off
 /// and tidied up.
-pub async fn drive<F, Fut>(
+pub async fn drive<F, Answering, G, Telling>(
     mut initiator: Initiator,
     ask: F,
-    mut tell: impl AsyncFnMut(News),
+    mut tell: G,
     interrupted: impl Future<Output = ()>,
 ) -> Outcome
 where
-    F: Fn(Call) -> Fut,
-    Fut: Future<Output = Answer>,
+    F: Fn(Call) -> Answering,
+    Answering: Future<Output = Answer>,
+    G: FnMut(News) -> Telling,
+    Telling: Future<Output = ()>,
 {
     let clock = Clock::now();
     let now = || Instant::from_nanos(u64::try_from(clock.elapsed().as_nanos()).unwrap_or(u64::MAX));

@@ -1,7 +1,10 @@
 //! Remote execution: `/v1/exec`, and what the command line shares with it.
 
 mod drive;
+mod jobs;
+mod order;
 mod told;
 
 pub use drive::drive;
+pub(crate) use jobs::{Jobs, METHODS};
 pub use told::{Narrator, over};

@@ -115,7 +115,7 @@ async fn queries_are_shown_as_consul_shows_them() {
     let server = Server::start(|_| ready(Ok(Response::Queries(read(vec![Arc::new(kept()), Arc::default()])))));
     let answer = server.client().get("/v1/query").await;
     assert_eq!((answer.text(), answer.header("x-consul-index")), (&*format!("[{SHOWN},{EMPTY}]"), Some("9")));
-    let server = Server::start(|_| ready(Ok(Response::Explained(read(kept())))));
+    let server = Server::start(|_| ready(Ok(Response::Explained(read(Arc::new(kept()))))));
     let answer = server.client().get("/v1/query/geo-x/explain").await;
     let meta = r#""Index":0,"LastContact":0,"KnownLeader":true"#;
     assert_eq!(answer.text(), format!(r#"{{"Query":{SHOWN},{meta}}}"#));

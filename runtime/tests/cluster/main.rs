@@ -1,5 +1,6 @@
 //! Real agents over real sockets and real disks, all in this process.
 
+mod exec;
 mod four;
 mod gossip;
 mod harness;

@@ -73,9 +73,14 @@ impl Plan {
             Scenario::Bench => false,
         };
         let mut snapshots = small.then(|| draw_snapshots(dice));
-        if let (Some(snapshots), Scenario::Locks) = (&mut snapshots, scenario) {
-            // There is more in the store: small pieces that get out of order would take too long.
-            snapshots.piece_bytes = snapshots.piece_bytes.max(2_000);
+        if let Some(snapshots) = &mut snapshots {
+            // Where there is more in the store, small pieces that get out of order would take too long.
+            let least = match scenario {
+                Scenario::Locks => 2_000,
+                Scenario::Exec => 32 << 10,
+                Scenario::Kv | Scenario::Members | Scenario::Cluster | Scenario::Bench => 0,
+            };
+            snapshots.piece_bytes = snapshots.piece_bytes.max(least);
         }
         let operator = operated.then(|| draw_operator(dice, election_ms));
         // An operator stands in for what agents do as they find each other.

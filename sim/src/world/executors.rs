@@ -276,9 +276,9 @@ impl World {
     }
 
     /// By then nothing is left of jobs: they are broken off, a session of 15 seconds ends after twice as long by a leader who may be new,
-    /// and whoever watches it looks again after up to five minutes.
+    /// and who does not listen when asked to end is killed.
     pub(super) fn time_to_finish_jobs(&self) -> Duration {
-        let finish = PATIENCE + Duration::from_secs(60 + 330);
+        let finish = PATIENCE + Duration::from_secs(90);
         if self.executors.is_some() { self.time_to_meet() + finish } else { Duration::ZERO }
     }
 

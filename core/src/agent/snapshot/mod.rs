@@ -111,7 +111,7 @@ impl Agent {
     /// Hands over the stores that nobody needs any more. To be called once the view of the current one is published, as
     /// the one before may hold what is handed over.
     pub(super) fn discard_needless(&mut self) {
-        self.outputs.extend(self.snapshots.needless.drain(..).map(Output::Discard));
+        self.outputs.extend(self.snapshots.needless.drain(..).map(|store| Output::Discard(Box::new(store))));
     }
 
     /// Forgets the log that the newest snapshot covers, a part in each batch: to free a million entries at once would take

@@ -9,6 +9,7 @@ use crate::id::Index;
 
 /// A row of the prepared queries.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart as soon as it is there")]
 pub(super) enum QueryRow<'a> {
     /// When any of them last changed.
     Changed(Index),

@@ -1,0 +1,176 @@
+//! Commands run on many nodes: five agents as processes, asked from the command line and by HTTP.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use lictor_tests::agent::{Process, Signal};
+use lictor_tests::cluster::{client, joining, server_of, wait_for_members};
+use lictor_tests::{Agent, binary, until};
+use serde_json::Value;
+
+const NAMES: [&str; 5] = ["s0", "s1", "s2", "c0", "c1"];
+
+/// Three servers and two clients that take part.
+fn five(directory: &Path) -> Vec<Agent> {
+    let file = directory.join("exec.json");
+    fs::write(&file, r#"{"disable_remote_exec": false}"#).unwrap();
+    let with_exec = |mut options: Vec<String>| {
+        options.push(format!("-config-file={}", file.display()));
+        options
+    };
+    let mut agents = vec![Agent::start(&with_exec(server_of(3, NAMES[0], directory)))];
+    for name in &NAMES[1..] {
+        let options = if name.starts_with('s') { server_of(3, name, directory) } else { client(name, directory) };
+        agents.push(Agent::start(&joining(with_exec(options), &agents[0])));
+    }
+    for agent in &agents {
+        wait_for_members(agent, &NAMES);
+        agent.wait_for_leader();
+    }
+    // Sessions need the node that they live on.
+    until("all nodes are in the catalog", || {
+        let nodes = agents[3].get("/v1/catalog/nodes").json();
+        let names: BTreeSet<&str> = nodes.as_array()?.iter().filter_map(|node| node["Node"].as_str()).collect();
+        (names == BTreeSet::from(NAMES)).then_some(())
+    });
+    agents
+}
+
+fn command(agent: &Agent, args: &[&str]) -> Command {
+    let mut command = Command::new(binary::lictor());
+    command.args(args).env("CONSUL_HTTP_ADDR", agent.address().to_string());
+    command
+}
+
+fn exec(agent: &Agent, args: &[&str]) -> Output {
+    command(agent, &[&["exec"], args].concat()).output().expect("lictor can be run")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn nothing_is_left(agent: &Agent) {
+    until("nothing is left in the store", || (agent.get("/v1/kv/_rexec?keys").status == 404).then_some(()));
+    until("no session is left", || (agent.get("/v1/session/list").text() == "[]").then_some(()));
+}
+
+#[test]
+fn commands_run_on_all_nodes_of_a_cluster() {
+    let directory = tempfile::tempdir().unwrap();
+    let agents = five(directory.path());
+    all_answer_and_nobody_is_waited_for(&agents[3]);
+    an_interruption_tidies_up(&agents[4]);
+    one_after_another_stops_at_the_first_failure(&agents[0]);
+    programs_get_json(&agents[1]);
+    it_goes_by_http(&agents[4]);
+    a_client_that_goes_away_breaks_it_off(&agents[0]);
+}
+
+fn all_answer_and_nobody_is_waited_for(agent: &Agent) {
+    let output = exec(agent, &["-wait=20s", "uptime > /dev/null; date +at=%s.%N"]);
+    let returned = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let text = out(&output);
+    assert!(output.status.success(), "{output:?}");
+    assert!(text.ends_with("5 / 5 node(s) completed / acknowledged\n"), "{text}");
+    for name in NAMES {
+        assert!(text.contains(&format!("    {name}: at=")), "{text}");
+        assert!(text.contains(&format!("==> {name}: finished with exit code 0")), "{text}");
+    }
+    let times = text.lines().filter_map(|line| line.split_once(": at=")?.1.parse::<f64>().ok());
+    let last = times.fold(0.0, f64::max);
+    let after = returned.as_secs_f64() - last;
+    println!("exec returned {after:.3} s after the last command had ended");
+    assert!(after < 5.0, "it waited for silence: {after} s");
+    nothing_is_left(agent);
+}
+
+fn an_interruption_tidies_up(agent: &Agent) {
+    let mut running = Process::run(command(agent, &["exec", "-wait=20s", "sleep 300"]));
+    until("all are at work", || {
+        let keys = agent.get("/v1/kv/_rexec?keys");
+        (keys.status == 200 && keys.text().matches("/ack\"").count() == NAMES.len()).then_some(())
+    });
+    running.signal(Signal::INT);
+    assert_eq!(running.wait().code(), Some(1));
+    nothing_is_left(agent);
+}
+
+fn one_after_another_stops_at_the_first_failure(agent: &Agent) {
+    let output = exec(agent, &["-max-parallel=1", "-json", "exit 3"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let events: Vec<Value> = out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let finished = events.iter().find(|event| event["Event"] == "finished").unwrap();
+    assert_eq!(finished["NotStarted"].as_array().unwrap().len(), 4, "{events:?}");
+    assert_eq!((&finished["Completed"], &finished["Failed"]), (&1.into(), &1.into()), "{events:?}");
+    let output = exec(agent, &["-canary=20%", "-max-parallel=3", "true"]);
+    assert!(output.status.success() && out(&output).contains("5 / 5 node(s)"), "{output:?}");
+    nothing_is_left(agent);
+}
+
+fn programs_get_json(agent: &Agent) {
+    let output = exec(agent, &["-json", "-node=^c", "printf 'one\\ntwo'"]);
+    assert!(output.status.success(), "{output:?}");
+    let events: Vec<Value> = out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |node: &str| {
+        let lines = events.iter().filter(|event| event["Event"] == "line" && event["Node"] == node);
+        lines.map(|event| event["Text"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (of("c0"), of("c1"), of("s0").len()),
+        (vec!["one".into(), "two".into()], vec!["one".into(), "two".into()], 0)
+    );
+    assert_eq!(events.last().unwrap()["Outcome"], "success");
+    assert_eq!(events[0]["Nodes"], serde_json::json!(["c0", "c1"]));
+}
+
+fn it_goes_by_http(agent: &Agent) {
+    let order = br#"{"Command": "echo by http", "Node": "^s", "Wait": "20s"}"#;
+    let answer = agent.ask("PUT", "/v1/exec", order);
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/x-ndjson")));
+    let events: Vec<Value> = answer.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines = events.iter().filter(|event| event["Event"] == "line" && event["Text"] == "by http");
+    assert_eq!(lines.count(), 3, "{events:?}");
+    let ended =
+        until("the job is listed", || agent.get("/v1/exec").json().as_array().filter(|jobs| !jobs.is_empty()).cloned());
+    assert_eq!((&ended[0]["Command"], &ended[0]["Outcome"]), (&"echo by http".into(), &"success".into()));
+    assert_eq!(ended[0]["Summary"]["Completed"], 3);
+    let refused = agent.ask("PUT", "/v1/exec", br#"{"Command": ""}"#);
+    assert_eq!((refused.status, refused.text()), (400, "Must specify a command to execute"));
+    nothing_is_left(agent);
+}
+
+fn a_client_that_goes_away_breaks_it_off(agent: &Agent) {
+    let mut http = agent.http();
+    http.send("PUT", "/v1/exec", br#"{"Command": "sleep 300", "Wait": "20s"}"#).unwrap();
+    until("somebody is at work", || {
+        let keys = agent.get("/v1/kv/_rexec?keys");
+        (keys.status == 200 && keys.text().contains("/ack\"")).then_some(())
+    });
+    drop(http);
+    nothing_is_left(agent);
+    assert_eq!(agent.get("/v1/exec").json()[0]["Outcome"], "interrupted");
+}
+
+#[test]
+fn an_agent_may_keep_out_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let agent = Agent::on(directory.path());
+    agent.wait_for_leader();
+    until("the node is in the catalog", || (agent.get("/v1/catalog/nodes").text() != "[]").then_some(()));
+    let refused = agent.ask("PUT", "/v1/exec", br#"{"Command": "uptime"}"#);
+    assert_eq!(refused.status, 403);
+    assert!(refused.text().contains("disable_remote_exec"), "{refused:?}");
+    let output = exec(&agent, &["-verbose", "-wait=200ms", "uptime"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(out(&output).contains("\n0 / 0 node(s) completed / acknowledged\n"), "{output:?}");
+    let notes = String::from_utf8_lossy(&output.stderr);
+    assert!(notes.contains("[INFO] exec: 1 live node(s) are meant: "), "{notes}");
+    assert!(notes.contains("never acknowledged: remote exec disabled?: "), "{notes}");
+    let output = exec(&agent, &["-wait=200ms", "uptime"]);
+    assert!(output.stderr.is_empty(), "{output:?}");
+    nothing_is_left(&agent);
+}
