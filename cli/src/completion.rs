@@ -18,7 +18,7 @@ pub(crate) struct Args {
     shell: Shell,
 }
 
-pub(crate) fn run(args: Args) -> ExitCode {
+pub(crate) fn run(args: &Args) -> ExitCode {
     let mut definition = crate::definition();
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut definition, "lictor", &mut script);

@@ -107,7 +107,7 @@ fn run(args: Vec<OsString>) -> ExitCode {
     match cli.command {
         Commands::Agent(args) => agent::run(&args, &agent::ignored(&matches)),
         Commands::Catalog(args) => catalog::run(args),
-        Commands::Completion(args) => completion::run(args),
+        Commands::Completion(args) => completion::run(&args),
         Commands::Configtest(args) => configtest::run(args),
         Commands::Event(args) => event::run(args),
         Commands::Exec(args) => exec::run(args),

@@ -4,6 +4,7 @@ mod agent;
 mod catalog;
 mod client;
 mod event;
+mod exec;
 mod operator;
 mod query;
 mod session;

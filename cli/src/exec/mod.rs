@@ -97,7 +97,10 @@ pub(crate) fn run(args: Args) -> ExitCode {
         async move { ask::ask(&client, call).await }
     };
     let outcome = runtime.block_on(async {
-        let tell = |news: News| std::future::ready(show.tell(&news));
+        let tell = |news: News| {
+            show.tell(&news);
+            std::future::ready(())
+        };
         drive(initiator, ask, tell, interrupted()).await
     });
     show.over(outcome);

@@ -47,9 +47,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "duration")]
     lock_delay: Option<String>,
     /// How many failures of the agent in a row are ridden out, a second each, before the lock is given up for lost.
+    /// [default: 3]
     #[arg(long, value_name = "number", default_value_t = 3, allow_negative_numbers = true)]
     monitor_retry: i64,
-    /// How many may hold it at a time.
+    /// How many may hold it at a time. [default: 1]
     #[arg(long, value_name = "number", default_value_t = 1, allow_negative_numbers = true)]
     n: i64,
     /// A name for the session, for people. [default: made up of the command]
@@ -64,7 +65,7 @@ pub(crate) struct Args {
     /// How long to wait for the lock at most. [default: as long as it takes]
     #[arg(long, value_name = "duration", default_value = "", visible_alias = "timeout")]
     r#try: String,
-    /// How long the lock stays ours at least if we fall silent.
+    /// How long the lock stays ours at least if we fall silent. [default: 15s]
     #[arg(long, value_name = "duration", default_value = "15s")]
     ttl: String,
     /// Say what is done.
@@ -72,7 +73,7 @@ pub(crate) struct Args {
     verbose: bool,
     /// The prefix, and the command.
     #[arg(value_names = ["PREFIX", "COMMAND"])]
-    words: Vec<String>,
+    prefix_command: Vec<String>,
 }
 
 /// How to hold it, once all is known to make sense.
@@ -109,7 +110,7 @@ fn plan(args: Args) -> Result<Plan, Failed> {
     let Ok(limit @ 1..) = u64::try_from(args.n) else {
         return Err(Failed("Lock holder limit must be positive".to_owned()));
     };
-    let mut words = args.words.into_iter();
+    let mut words = args.prefix_command.into_iter();
     let (prefix, command) = (words.next(), words.collect::<Vec<_>>());
     let Some(prefix) = prefix.filter(|_| !command.is_empty()) else {
         return Err(Failed("Key prefix and child command must be specified\n\nSee: lictor lock -h".to_owned()));

@@ -1,7 +1,7 @@
 //! Locks and semaphores, in the way that Consul's own clients make them of sessions and keys, so that they get along with
 //! those.
 //!
-//! Whoever wants something creates a [session](session) with a TTL, and renews it as long as it holds what it got. A
+//! Whoever wants something creates a session with a TTL, and renews it as long as it holds what it got. A
 //! [`Lock`] is a key that the session has acquired. A [`Semaphore`] is a record of its holders in one key, changed by
 //! check-and-set, beside a key for each contender, which shows by its session that the contender is alive.
 //!

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::time::Instant as Clock;
 
 use futures_util::StreamExt as _;
-use futures_util::future::{AbortHandle, Aborted, abortable};
+use futures_util::future::{AbortHandle, abortable};
 use futures_util::stream::FuturesUnordered;
 use lictor_core::api::Call;
 use lictor_core::exec::initiator::{Answer, AskId, Initiator, News, Outcome, Output};
@@ -63,13 +63,13 @@ where
                 is_interrupted = true;
                 initiator.interrupt(now());
             }
-            Some(answered) = asked.next(), if !asked.is_empty() => match answered {
-                Ok((id, answer)) => {
+            Some(answered) = asked.next(), if !asked.is_empty() => {
+                // Nobody waits for what was broken off.
+                if let Ok((id, answer)) = answered {
                     open.retain(|(other, _)| *other != id);
                     initiator.handle_answer(now(), id, answer);
                 }
-                Err(Aborted) => {}
-            },
+            }
             () = sleep, if wakes != Instant::NEVER => initiator.handle_timeout(now()),
         }
     }

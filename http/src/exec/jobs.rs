@@ -85,13 +85,15 @@ impl Jobs {
         let (lines, told) = mpsc::channel(WAITING_LINES);
         let ended = Arc::clone(&self.ended);
         tokio::spawn(async move {
+            // Whoever has read the last line finds the job among those that have ended.
+            let until_listed = lines.clone();
             let job = carry_out(initiator, shown, lines, call).await;
             let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
             if ended.len() == REMEMBERED {
                 ended.pop_front();
             }
             ended.push_back(job);
-            drop(leave);
+            drop((leave, until_listed));
         });
         let lines = stream::unfold(told, |mut told| async move {
             let line: Bytes = told.recv().await?;

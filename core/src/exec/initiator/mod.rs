@@ -16,7 +16,9 @@
 //!
 //! Trouble that may pass, such as an election, is waited out, and nobody's silence counts meanwhile.
 
+mod asking;
 mod closing;
+mod ending;
 mod expected;
 mod lines;
 mod news;
@@ -33,7 +35,7 @@ use bytes::Bytes;
 use crate::api::event::Event;
 use crate::api::kv::PutMode;
 use crate::api::session::{Behavior, Ttl, Wanted as WantedSession};
-use crate::api::{self, Call, Consistency, ReadOptions, Request, Response};
+use crate::api::{self, Consistency, ReadOptions, Request, Response};
 use crate::exec::layout::{EVENT, Order, Place, Spec};
 use crate::id::{Index, SessionId};
 use crate::time::{Duration, Instant};
@@ -459,145 +461,6 @@ impl Initiator {
         if rolled_out && self.can_hear() && now >= self.next_end() {
             self.finish(now);
         }
-    }
-
-    /// Of nodes that were told by their names, each has its own time to be silent in.
-    fn give_up_the_silent(&mut self, now: Instant) {
-        let Some(rollout) = &self.rollout else { return };
-        if !self.can_hear() {
-            return;
-        }
-        let silent: Vec<String> = rollout
-            .at_work()
-            .filter(|(name, told)| now >= self.patience_with(name, *told))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for node in silent {
-            self.node_ended(node, false);
-        }
-    }
-
-    /// When a node that was told at `told` has been silent for too long.
-    fn patience_with(&self, name: &str, told: Instant) -> Instant {
-        let since = self.nodes.heard(name).map_or(told, |heard| heard.max(told)).max(self.listening_since);
-        since + if self.nodes.has_acknowledged(name) { 2 * self.options.wait } else { self.options.wait }
-    }
-
-    fn tell_the_next(&mut self, now: Instant) {
-        loop {
-            let Some(rollout) = &mut self.rollout else { return };
-            let nodes = rollout.next(now);
-            if nodes.is_empty() {
-                return;
-            }
-            self.quiet_since = now;
-            self.fire(nodes);
-        }
-    }
-
-    /// Whether all have ended of whom anything can be expected.
-    fn have_all_ended(&self) -> bool {
-        if let Some(rollout) = &self.rollout {
-            return rollout.is_over();
-        }
-        let Expected { nodes, certain } = &self.expected;
-        let nobody_at_work = self.nodes.completed == self.nodes.acknowledged;
-        *certain && !nodes.is_empty() && nobody_at_work && nodes.iter().all(|node| self.nodes.ended(node).is_some())
-    }
-
-    /// When it is over, as far as is known now.
-    fn next_end(&self) -> Instant {
-        if let Some(settles) = self.settles {
-            return settles;
-        }
-        match &self.rollout {
-            Some(rollout) => {
-                let silent = rollout.at_work().map(|(name, told)| self.patience_with(name, told)).min();
-                silent.unwrap_or_else(|| self.quiet_end())
-            }
-            None => self.quiet_end(),
-        }
-    }
-
-    /// When all have been silent for too long.
-    fn quiet_end(&self) -> Instant {
-        let at_work = self.nodes.acknowledged > self.nodes.completed;
-        self.quiet_since + if at_work { 2 * self.options.wait } else { self.options.wait }
-    }
-
-    /// Whether silence means anything.
-    fn can_hear(&self) -> bool {
-        let firing = self.open.values().any(|purpose| matches!(purpose, Purpose::Fire(_)));
-        self.troubled.is_none() && self.nodes.is_idle() && !firing
-    }
-
-    fn finish(&mut self, now: Instant) {
-        let silent = |node: &&String| !self.nodes.has_acknowledged(node);
-        let not_started = self.rollout.as_ref().map(Rollout::not_started).unwrap_or_default();
-        let expected = self.expected.nodes.iter().filter(silent).filter(|node| !not_started.contains(node));
-        let summary = Summary {
-            completed: self.nodes.completed,
-            acknowledged: self.nodes.acknowledged,
-            failed: self.nodes.failed,
-            unfinished: self.nodes.unfinished(),
-            silent: expected.cloned().collect(),
-            not_started,
-            took: now.since(self.began),
-        };
-        let outcome = if summary.is_success() { Outcome::Success } else { Outcome::Unsuccessful };
-        self.tell(News::Finished(summary));
-        self.close(now, outcome);
-    }
-
-    fn fail(&mut self, now: Instant, why: String) {
-        self.tell(News::Failed(why));
-        self.close(now, Outcome::Failed);
-    }
-
-    /// Asks what a purpose means, once more perhaps.
-    fn ask_again(&mut self, purpose: Purpose) {
-        let Some(place) = &self.place else { return };
-        let id = place.session().to_string();
-        let request: Request = match &purpose {
-            Purpose::List => {
-                let wait = Some(LISTING_WAIT);
-                let read = ReadOptions { index: self.index, wait, ..self.read() };
-                api::kv::Request::Keys { prefix: place.root().into(), separator: Bytes::new(), read }.into()
-            }
-            Purpose::Read(wanted, consistency) => {
-                let key = match wanted {
-                    Wanted::Output { node, number } => place.output(node, *number),
-                    Wanted::Exit { node } => place.exit(node),
-                };
-                let read = ReadOptions { consistency: *consistency, ..ReadOptions::default() };
-                api::kv::Request::Get { key, read }.into()
-            }
-            Purpose::Renew => api::session::Request::Renew { id }.into(),
-            Purpose::Destroy => api::session::Request::Destroy { id }.into(),
-            Purpose::Sweep => api::kv::Request::DeleteTree { prefix: place.root().into() }.into(),
-            // All others are asked once.
-            _ => return,
-        };
-        self.ask(purpose, request);
-    }
-
-    /// Asks the datacenter that is meant.
-    fn ask(&mut self, purpose: Purpose, request: impl Into<Request>) {
-        let datacenter = self.options.datacenter.clone();
-        self.put(purpose, datacenter, request.into());
-    }
-
-    /// Asks the agent itself.
-    fn ask_here(&mut self, purpose: Purpose, request: impl Into<Request>) {
-        self.put(purpose, None, request.into());
-    }
-
-    fn put(&mut self, purpose: Purpose, datacenter: Option<String>, request: Request) {
-        self.last_id += 1;
-        let id = AskId(self.last_id);
-        let call = Call { datacenter, token: self.options.token.clone(), request };
-        self.open.insert(id, purpose);
-        self.out.push_back(Output::Ask { id, call: Box::new(call) });
     }
 
     fn tell(&mut self, news: News) {

@@ -9,8 +9,7 @@ use super::*;
 use crate::api::agent::{Itself, Member, MemberStatus, Settings};
 use crate::api::kv::{Entry, Request as Kv};
 use crate::api::session::{Request as Session, Session as Row};
-use crate::api::{Read, ReadMeta, agent, catalog, event, health};
-use crate::coordinate::Coordinate;
+use crate::api::{Call, Read, ReadMeta, agent, catalog, event, health};
 use crate::event::{Audience, Target};
 use crate::exec::layout::encode_exit;
 
@@ -238,7 +237,7 @@ impl World {
         Response::Itself(Box::new(Itself {
             config: Settings { node_name: "a".into(), datacenter: "dc1".into(), ..Settings::default() },
             member: member("a"),
-            coordinate: Coordinate::default(),
+            coordinate: Default::default(),
             stats: [("serf_lan".to_owned(), members)].into(),
         }))
     }

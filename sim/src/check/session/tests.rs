@@ -82,7 +82,7 @@ fn a_list_is_of_one_index() {
     sessions.end(Index(6), id(1), End::Destroyed);
     let created = |n, at| Arc::new(Session { create_index: Index(at), ..session(n, &[]) });
     let (first, second) = (created(1, 2), created(2, 4));
-    assert_eq!(sessions.find(&[first.clone()], Index(0), Index(9)), Some(Index(2)));
+    assert_eq!(sessions.find(std::slice::from_ref(&first), Index(0), Index(9)), Some(Index(2)));
     assert_eq!(sessions.find(&[first.clone(), second.clone()], Index(5), Index(9)), Some(Index(5)));
     assert_eq!(sessions.find(&[first], Index(4), Index(9)), None, "it is no more alone");
     assert_eq!(sessions.find(&[second], Index(0), Index(9)), Some(Index(6)));

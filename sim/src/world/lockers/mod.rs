@@ -2,16 +2,17 @@
 //! the cluster and knows only the tokens that come with a lock. Some stand still for longer than their session lives, lose
 //! their connections, forget to renew, have their check fail, end each other's sessions.
 //!
-//! `calls.rs` has what they ask for and how they are told, this file what they do with locks, `money.rs` what they do in
-//! transactions, `judge.rs` what they must never see.
+//! `calls.rs` has what they ask for and how they are told, this file what they do with locks, `mishaps.rs` what becomes
+//! of them, `money.rs` what they do in transactions, `judge.rs` what they must never see.
 
 mod calls;
 mod judge;
+mod mishaps;
 mod money;
 
 use bytes::Bytes;
-use lictor_core::api::catalog::{self, Check, Deregistration, Node, Registration};
-use lictor_core::api::health::{CRITICAL, PASSING};
+use lictor_core::api::catalog::{self, Check, Node, Registration};
+use lictor_core::api::health::PASSING;
 use lictor_core::api::kv::{PutMode, Request as Kv};
 use lictor_core::api::session::{self, Ttl, Wanted};
 use lictor_core::api::txn::Verb;
@@ -341,83 +342,6 @@ impl World {
         Ok(())
     }
 
-    /// Something becomes of it.
-    fn mishap(&mut self, n: usize) -> Verdict {
-        self.stats.locks.mishaps += 1;
-        let others: Vec<SessionId> =
-            self.lockers.all.iter().filter_map(|locker| locker.session.as_ref()).map(|mine| mine.id).collect();
-        let locks = self.lockers.plan.as_ref().map_or(1, |plan| plan.locks);
-        let locker = &mut self.lockers.all[n];
-        let own = locker.session.as_ref().map(|mine| mine.id);
-        let is_tied = locker.plan.tie == Tie::Own;
-        match (locker.dice.below(9), own) {
-            (0 | 1, _) => {
-                let ttl = locker.ttl().unwrap_or(Duration::from_secs(10));
-                let until = self.now + locker.dice.duration(ttl / 2, ttl * 3);
-                locker.paused_until = until;
-                locker.is_amid_work = matches!(locker.stage, Stage::Holding { left: 1.., .. });
-                tell!(self, "locker {n} stands still until {until}");
-                self.act_soon(n);
-                Ok(())
-            }
-            (2, _) => {
-                self.lose_connections(n);
-                self.act_soon(n);
-                Ok(())
-            }
-            (3, Some(_)) => {
-                tell!(self, "locker {n} forgets to renew");
-                if let Some(mine) = &mut self.lockers.all[n].session {
-                    mine.is_forgotten = true;
-                }
-                self.act_soon(n);
-                Ok(())
-            }
-            (4, _) if is_tied => {
-                locker.is_registered = false;
-                let registration = Box::new(locker.registration(CRITICAL));
-                self.ask(n, catalog::Request::Register(registration), Kind::Register { is_well: false })
-            }
-            (5, _) if is_tied => {
-                locker.is_registered = false;
-                let node = locker.node.clone();
-                let what = Deregistration { node, ..Deregistration::default() };
-                self.ask(n, catalog::Request::Deregister(what), Kind::Register { is_well: false })
-            }
-            (6, Some(id)) => {
-                locker.forget_session();
-                self.ask(n, session::Request::Destroy { id: id.to_string() }, Kind::Destroy)
-            }
-            (7, Some(id)) => {
-                // It gives back what it need not have.
-                let key = Bytes::from_static(locker.dice.pick(&LOCKS[..locks]).as_bytes());
-                locker.stage = Stage::Idle;
-                self.release(n, key, id)
-            }
-            (8, _) if !others.is_empty() => {
-                let id = locker.dice.pick(&others).to_string();
-                self.ask(n, session::Request::Destroy { id }, Kind::Destroy)
-            }
-            _ => self.look_at_sessions(n, &others),
-        }
-    }
-
-    /// It looks at sessions, or waits for them to change.
-    fn look_at_sessions(&mut self, n: usize, sessions: &[SessionId]) -> Verdict {
-        let locker = &mut self.lockers.all[n];
-        let stale = ReadOptions { consistency: Consistency::Stale, ..locker.read() };
-        let mut read = if locker.dice.one_in(3) { stale } else { locker.read() };
-        if locker.listed > Index(0) && locker.dice.one_in(2) {
-            read.index = locker.listed;
-            read.wait = Some(Duration::from_millis(*locker.dice.pick(&[1_000, 5_000, 20_000])));
-        }
-        if !sessions.is_empty() && locker.dice.one_in(2) {
-            let id = *locker.dice.pick(sessions);
-            return self.ask(n, session::Request::Info { id: id.to_string(), read }, Kind::List { of: Some(id) });
-        }
-        self.ask(n, session::Request::List { read }, Kind::List { of: None })
-    }
-
     fn renew_session(&mut self, n: usize, id: SessionId) -> Verdict {
         if !matches!(self.phase, Phase::Trouble | Phase::Calm { .. }) {
             return Ok(());
@@ -467,7 +391,7 @@ impl World {
             (Kind::Create { .. }, Outcome::Refused(_)) => locker.is_registered = false,
             (Kind::List { .. }, Outcome::Answer(Response::Sessions(read))) => locker.listed = read.meta.index,
             (Kind::Take { key, session, floor, .. }, outcome) => {
-                return self.has_asked_for_lock(n, key, session, floor, outcome);
+                return self.has_asked_for_lock(n, key, session, floor, &outcome);
             }
             (Kind::Look { key, has_taken, floor }, outcome) => {
                 return self.has_looked(n, key, has_taken, floor, &outcome);
@@ -514,7 +438,7 @@ impl World {
         key: Bytes,
         session: SessionId,
         floor: Token,
-        outcome: Outcome,
+        outcome: &Outcome,
     ) -> Verdict {
         let locker = &mut self.lockers.all[n];
         if locker.session.as_ref().is_none_or(|mine| mine.id != session) {
