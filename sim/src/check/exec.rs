@@ -104,7 +104,7 @@ impl Jobs {
                 let before = self.told.insert(Run { job, node: node.clone() }, Told::default());
                 ensure!(before.is_none(), "{node} has acknowledged it twice");
             }
-            News::Wrote { node, output } => self.wrote(Run { job, node }, &output)?,
+            News::Wrote { node, output } => self.wrote(&Run { job, node }, &output)?,
             News::Ended { node, code } => self.exited(&Run { job, node }, code)?,
             News::Finished(summary) => self.finished(job, &summary)?,
             _ => {}
@@ -117,13 +117,13 @@ impl Jobs {
         told.ok_or_else(|| format!("{} has something to tell, and has not acknowledged it", run.node))
     }
 
-    fn wrote(&mut self, run: Run, output: &Bytes) -> Verdict {
+    fn wrote(&mut self, run: &Run, output: &Bytes) -> Verdict {
         let limit = self.limit;
-        let told = self.told(&run)?;
+        let told = self.told(run)?;
         ensure!(told.code.is_none(), "{} writes after its end", run.node);
         told.output.extend_from_slice(output);
         let heard = told.output.len() as u64;
-        let expected = text(&run, 0, heard.min(limit));
+        let expected = text(run, 0, heard.min(limit));
         let (own, rest) = told.output.split_at(expected.len());
         ensure!(own == expected, "what {} writes is not what its command wrote, within {heard} bytes", run.node);
         // What is beyond the limit is the sentence that says so.
