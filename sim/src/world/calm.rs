@@ -18,6 +18,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long a calm cluster may take for what needs no election.
 const CALM_BOUND: Duration = Duration::from_secs(3);
 
+/// How long it may take until an agent asks a leader again that did not answer for as long as the longest cut lasts: it doubles
+/// its patience each time.
+const LONG_PATIENCE: Duration = Duration::from_secs(20);
+
 impl World {
     pub(super) fn on_heal(&mut self) -> Verdict {
         self.note(14, 0);
@@ -230,7 +234,9 @@ impl World {
             // Who is no member hears of no change.
             if op.is_open() && self.operator.is_none() && self.registrar.is_none() {
                 let committed = |index: Index| self.committed_at[index.0 as usize - 1];
-                watch::still_open_in_calm(op, self.now, since, CALM_BOUND, &self.model, committed)?;
+                let cuts_are_long = self.plan.lockers.is_some();
+                let bound = if cuts_are_long { CALM_BOUND + LONG_PATIENCE } else { CALM_BOUND };
+                watch::still_open_in_calm(op, self.now, since, bound, &self.model, committed)?;
             }
         }
         Ok(())

@@ -130,7 +130,7 @@ impl World {
             let Some(change) = self.model.sessions.must_wake(*of, index, up_to) else { continue };
             let may_sleep = !open.is_stale()
                 && calm.is_none_or(|calm| {
-                    self.now.since(calm.max(open.invoked).max(self.committed_at(change))) <= Duration::from_secs(3)
+                    self.now.since(calm.max(open.invoked).max(self.committed_at(change))) <= Duration::from_secs(23)
                 });
             ensure!(
                 may_sleep,
