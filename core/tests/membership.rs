@@ -178,6 +178,25 @@ fn who_restarts_finds_its_former_company() {
 }
 
 /// How many events an agent has heard in this life of its.
+/// Two of three find each other again, and a third one that knows of nobody any more is found by them.
+#[test]
+fn who_was_away_when_the_others_met_again_is_looked_for() {
+    let mut world = World::joined(3);
+    world.elapse(SECOND * 5);
+    (1..=3).for_each(|n| world.kill(n));
+    world.restart(1);
+    world.restart(2);
+    world.await_that("two meet again", SECOND * 60, |world| world.members(1).len() == 2 && world.members(2).len() == 2);
+    world.elapse(SECOND * 5);
+    // Nobody forgets it over another restart either.
+    world.kill(1);
+    world.restart(1);
+    world.elapse(SECOND * 5);
+    world.forget_everything(3);
+    world.restart(3);
+    world.await_that("all know each other", SECOND * 120, |world| (1..=3).all(|n| world.members(n).len() == 3));
+}
+
 fn listed(world: &mut World, n: u64) -> usize {
     let list = event::Request::List {
         name: String::new(),

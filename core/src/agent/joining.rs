@@ -70,8 +70,10 @@ pub(super) struct Joins {
     former: Vec<SocketAddr>,
     /// … and those that are being tried.
     trying: BTreeSet<SocketAddr>,
-    /// It was told that none of them answers.
+    /// It was told that none of them answers, …
     complained: bool,
+    /// … or that one does.
+    rejoined: bool,
 }
 
 /// An agent as a user names it.
@@ -276,12 +278,14 @@ impl Agent {
         self.pool.timers.set(Due::Retry, self.now + again_in);
     }
 
-    /// Joins members of an earlier life, a few at a time, until one answers.
+    /// Joins members of an earlier life that we have not met again, a few at a time, until one answers. The others are tried again
+    /// later, if it did not bring them along: it may have been the only one of another company, and nobody else knows of both.
     pub(super) fn rejoin(&mut self) {
-        if self.pool.leaving.is_some() || self.gossip.live() > 1 || self.pool.memory.former.is_empty() {
+        self.forget_former();
+        if self.pool.leaving.is_some() || self.pool.memory.former.is_empty() {
             return;
         }
-        self.pool.joins.former.clone_from(&self.pool.memory.former);
+        self.pool.joins.former = self.pool.memory.former.iter().map(|kept| kept.address).collect();
         self.try_former();
     }
 
@@ -305,7 +309,11 @@ impl Agent {
         if answered {
             joins.trying.clear();
             joins.former.clear();
-            return self.notice(PoolNews::Rejoined { address });
+            self.pool.timers.set(Due::Rejoin, self.now + self.config.gossip.retry_interval);
+            if !std::mem::replace(&mut self.pool.joins.rejoined, true) {
+                self.notice(PoolNews::Rejoined { address });
+            }
+            return;
         }
         if !joins.trying.is_empty() {
             return;
@@ -315,7 +323,7 @@ impl Agent {
         }
         let again_in = self.config.gossip.retry_interval;
         self.pool.timers.set(Due::Rejoin, self.now + again_in);
-        if !std::mem::replace(&mut self.pool.joins.complained, true) {
+        if self.gossip.live() == 1 && !std::mem::replace(&mut self.pool.joins.complained, true) {
             let asked = self.pool.memory.former.len();
             self.notice(PoolNews::RejoinFailed { asked, again_in });
         }

@@ -22,7 +22,7 @@ use crate::gossip::{Status, Tags, TimedEvent};
 use crate::id::LamportTime;
 use crate::io::PoolNews;
 use crate::keep::{self, FOLDER};
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 
 const MEMBERS: &str = "members";
 const CLOCKS: &str = "clocks";
@@ -45,10 +45,11 @@ struct KeptMembers {
     members: Vec<KeptMember>,
 }
 
+/// A member, as it is written down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct KeptMember {
+pub(super) struct KeptMember {
     name: String,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     tags: Tags,
     status: KeptStatus,
 }
@@ -70,8 +71,10 @@ struct KeptClocks {
 /// What is written down, and what waits for that.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// Where members of an earlier life were that are to be joined again.
-    pub(super) former: Vec<SocketAddr>,
+    /// Members of an earlier life that we have not met again.
+    pub(super) former: Vec<KeptMember>,
+    /// Until when they are looked for.
+    former_until: Instant,
     /// The clock of events, as far as the disk has it.
     durable: LamportTime,
     /// The clock of events that is being written down.
@@ -97,12 +100,19 @@ impl Agent {
             return;
         }
         let here = |kept: &KeptMember| kept.status == KeptStatus::Here && kept.address != self.config.gossip.address;
-        let former: Vec<SocketAddr> =
-            members.iter().flat_map(|kept| &kept.members).filter(|kept| here(kept)).map(|kept| kept.address).collect();
+        let former: Vec<KeptMember> = members.into_iter().flat_map(|kept| kept.members).filter(here).collect();
         if !former.is_empty() {
             self.pool.memory.former = former;
+            self.pool.memory.former_until = self.now + self.config.gossip.options.reconnect_timeout;
             self.pool.timers.set(Due::Rejoin, self.now);
         }
+    }
+
+    /// Forgets those members of an earlier life whom we have met again, whatever became of them: gossip looks after them. And the
+    /// others, too, when gossip would forget them.
+    pub(super) fn forget_former(&mut self) {
+        let (gossip, over) = (&self.gossip, self.pool.memory.former_until <= self.now);
+        self.pool.memory.former.retain(|kept| !over && gossip.member(&kept.name).is_none());
     }
 
     fn recall<T: serde::de::DeserializeOwned>(&mut self, files: &BTreeMap<FileName, Bytes>, name: &str) -> Option<T> {
@@ -141,7 +151,8 @@ impl Agent {
         self.keep(MEMBERS, &kept, Then::Left);
     }
 
-    fn members_to_keep(&self, left: bool) -> KeptMembers {
+    fn members_to_keep(&mut self, left: bool) -> KeptMembers {
+        self.forget_former();
         let others = self.gossip.members().filter(|member| member.name != *self.gossip.name());
         let members = others.map(|member| KeptMember {
             name: member.name.to_string(),
@@ -153,7 +164,8 @@ impl Agent {
                 Status::Left => KeptStatus::Left,
             },
         });
-        KeptMembers { left, members: members.collect() }
+        // Whom we have not met again we may meet in our next life.
+        KeptMembers { left, members: members.chain(self.pool.memory.former.iter().cloned()).collect() }
     }
 
     /// An event came, or was fired here. It is acted upon once a restart cannot bring it again.

@@ -93,6 +93,11 @@ impl World {
         self.start(n, config);
     }
 
+    /// Empties the disk of a machine that is off.
+    pub(crate) fn forget_everything(&mut self, n: u64) {
+        self.hosts.get_mut(&n).unwrap().files.clear();
+    }
+
     /// Pulls the plug.
     pub(crate) fn kill(&mut self, n: u64) {
         self.hosts.get_mut(&n).unwrap().agent = None;
