@@ -3,7 +3,28 @@
 use lictor_sim::faults::{NAMES, WITHOUT_OPERATOR};
 use lictor_sim::plan::{Plan, Scenario, Size};
 use lictor_sim::run::{Kernel, run};
+use lictor_sim::stats::Stats;
 use lictor_sim::swarm::{Options, swarm};
+
+/// The same seed is the same run, with and without madsim.
+fn assert_deterministic(scenario: Scenario, seeds: [u64; 2]) {
+    for seed in seeds {
+        let plan = Plan::draw(seed, scenario);
+        let first = run(&plan, Kernel::Madsim, false);
+        assert_eq!(first.failure, None, "seed {seed}");
+        assert_eq!(first.trace, run(&plan, Kernel::Plain, false).trace, "seed {seed}");
+    }
+}
+
+/// What these seeds exercise. All of them pass.
+fn passing(scenario: Scenario, seeds: std::ops::Range<u64>) -> Stats {
+    let size = Size::default();
+    let options = Options { seeds, jobs: 2, scenario, size, check_determinism: false, most_failures: 1 };
+    let summary = swarm(&options, |_| {});
+    let failures: Vec<_> = summary.failures.iter().map(|report| (report.seed, report.failure.clone())).collect();
+    assert!(failures.is_empty(), "{failures:?}");
+    summary.stats
+}
 
 #[test]
 fn the_same_seed_is_the_same_run_with_and_without_madsim() {
@@ -47,18 +68,7 @@ fn a_plan_read_back_from_its_text_is_the_same_run() {
 
 #[test]
 fn a_few_seeds_pass_and_exercise_what_they_should() {
-    let options = Options {
-        seeds: 0..24,
-        jobs: 2,
-        scenario: Scenario::Kv,
-        size: Size::default(),
-        check_determinism: false,
-        most_failures: 1,
-    };
-    let summary = swarm(&options, |_| {});
-    let failures: Vec<_> = summary.failures.iter().map(|report| (report.seed, report.failure.clone())).collect();
-    assert!(failures.is_empty(), "{failures:?}");
-    let stats = &summary.stats;
+    let stats = passing(Scenario::Kv, 0..24);
     assert_eq!(stats.runs, 24);
     assert!(stats.elections > 24 && stats.wakes > 100 && stats.views_asked > 1_000, "{stats}");
     assert!(stats.faults[..WITHOUT_OPERATOR].iter().all(|count| *count > 0), "{stats}");
@@ -67,28 +77,12 @@ fn a_few_seeds_pass_and_exercise_what_they_should() {
 
 #[test]
 fn members_and_snapshots_are_deterministic_too() {
-    for seed in [2, 5] {
-        let plan = Plan::draw(seed, Scenario::Members);
-        let first = run(&plan, Kernel::Madsim, false);
-        assert_eq!(first.failure, None, "seed {seed}");
-        assert_eq!(first.trace, run(&plan, Kernel::Plain, false).trace, "seed {seed}");
-    }
+    assert_deterministic(Scenario::Members, [2, 5]);
 }
 
 #[test]
 fn a_few_hundred_seeds_of_members_pass_and_exercise_what_they_should() {
-    let options = Options {
-        seeds: 0..200,
-        jobs: 2,
-        scenario: Scenario::Members,
-        size: Size::default(),
-        check_determinism: false,
-        most_failures: 1,
-    };
-    let summary = swarm(&options, |_| {});
-    let failures: Vec<_> = summary.failures.iter().map(|report| (report.seed, report.failure.clone())).collect();
-    assert!(failures.is_empty(), "{failures:?}");
-    let stats = &summary.stats;
+    let stats = passing(Scenario::Members, 0..200);
     // All but leaving, for which there must be a pool.
     assert!(stats.faults[..NAMES.len() - 1].iter().all(|count| *count > 0), "{stats}");
     let groups = [stats.snapshots.named(), stats.members.named(), stats.orders.named(), stats.damage.named()];
@@ -99,58 +93,40 @@ fn a_few_hundred_seeds_of_members_pass_and_exercise_what_they_should() {
 
 #[test]
 fn clusters_that_found_themselves_are_deterministic_too() {
-    for seed in [1, 4] {
-        let plan = Plan::draw(seed, Scenario::Cluster);
-        let first = run(&plan, Kernel::Madsim, false);
-        assert_eq!(first.failure, None, "seed {seed}");
-        assert_eq!(first.trace, run(&plan, Kernel::Plain, false).trace, "seed {seed}");
-    }
+    assert_deterministic(Scenario::Cluster, [1, 4]);
 }
 
 #[test]
 fn locks_are_deterministic_too() {
-    for seed in [2, 7] {
-        let plan = Plan::draw(seed, Scenario::Locks);
-        let first = run(&plan, Kernel::Madsim, false);
-        assert_eq!(first.failure, None, "seed {seed}");
-        assert_eq!(first.trace, run(&plan, Kernel::Plain, false).trace, "seed {seed}");
-    }
+    assert_deterministic(Scenario::Locks, [2, 7]);
 }
 
 #[test]
 fn a_few_dozen_seeds_of_locks_pass_and_exercise_what_they_should() {
-    let options = Options {
-        seeds: 0..40,
-        jobs: 2,
-        scenario: Scenario::Locks,
-        size: Size::default(),
-        check_determinism: false,
-        most_failures: 1,
-    };
-    let summary = swarm(&options, |_| {});
-    let failures: Vec<_> = summary.failures.iter().map(|report| (report.seed, report.failure.clone())).collect();
-    assert!(failures.is_empty(), "{failures:?}");
-    for (name, count) in summary.stats.locks.named() {
-        assert!(count > 0, "{name}: {}", summary.stats);
+    let stats = passing(Scenario::Locks, 0..40);
+    for (name, count) in stats.locks.named() {
+        assert!(count > 0, "{name}: {stats}");
     }
 }
 
 #[test]
 fn a_few_dozen_clusters_pass_and_exercise_what_they_should() {
-    let options = Options {
-        seeds: 0..60,
-        jobs: 2,
-        scenario: Scenario::Cluster,
-        size: Size::default(),
-        check_determinism: false,
-        most_failures: 1,
-    };
-    let summary = swarm(&options, |_| {});
-    let failures: Vec<_> = summary.failures.iter().map(|report| (report.seed, report.failure.clone())).collect();
-    assert!(failures.is_empty(), "{failures:?}");
-    let stats = &summary.stats;
+    let stats = passing(Scenario::Cluster, 0..60);
     for (name, count) in [stats.local.named(), stats.members.named()].concat() {
         assert!(count > 0, "{name}: {stats}");
     }
     assert!(stats.packets > 100_000 && stats.packets_lost > 0, "{stats}");
+}
+
+#[test]
+fn jobs_on_many_agents_are_deterministic_too() {
+    assert_deterministic(Scenario::Exec, [3, 6]);
+}
+
+#[test]
+fn a_few_dozen_seeds_of_jobs_pass_and_exercise_what_they_should() {
+    let stats = passing(Scenario::Exec, 0..40);
+    for (name, count) in stats.exec.named() {
+        assert!(count > 0, "{name}: {stats}");
+    }
 }

@@ -7,7 +7,7 @@
 //! | `<prefix>/<session>/<node>/out/00000` … | what it writes, up to [`CHUNK_BYTES`] at a time, numbered in five hexadecimal digits; an empty one is a heartbeat |
 //! | `<prefix>/<session>/<node>/exit` | how it ended, as a decimal number ([`encode_exit`]) |
 //!
-//! The event that tells the agents is named [`EVENT`]; its payload is JSON ([`Summons`]). What others wrote is never trusted: whatever
+//! The event that tells the agents is named [`EVENT`]; its payload is JSON (`Summons`). What others wrote is never trusted: whatever
 //! is not exactly of the form is refused.
 
 use std::fmt;

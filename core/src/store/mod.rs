@@ -39,6 +39,7 @@ pub mod image;
 pub mod kv;
 mod lock;
 pub mod prepared;
+mod question;
 mod restore;
 mod session;
 mod table;
@@ -59,6 +60,7 @@ use crate::id::{Index, SessionId};
 
 pub use command::Command;
 pub use lock::Delay;
+pub use question::{Question, Topic};
 pub use session::Scope;
 
 use catalog::{Catalog, Name, Subject};
@@ -106,111 +108,6 @@ pub enum Touch {
     Topic(Topic),
     /// All of it: the state was replaced by another.
     Everything,
-}
-
-/// What questions are about, keys apart.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Topic {
-    /// A part of the catalog.
-    Catalog(Subject),
-    /// A part of the sessions.
-    Sessions(Scope),
-    /// A part of the prepared queries.
-    Queries(Part),
-}
-
-impl Topic {
-    /// What could change the answer to a question; `None` if it is about keys, or a write.
-    #[must_use]
-    pub fn of(question: Question<'_>) -> Option<Self> {
-        match question {
-            Question::Session(request) => Scope::of(request).map(Self::Sessions),
-            Question::Prepared(request) => Part::of(request).map(Self::Queries),
-            question => Subject::of(question).map(Self::Catalog),
-        }
-    }
-}
-
-/// A request, by the table that it is about.
-#[derive(Clone, Copy, Debug)]
-pub enum Question<'a> {
-    /// The key-value store.
-    Kv(&'a api::kv::Request),
-    /// Nodes and services.
-    Catalog(&'a api::catalog::Request),
-    /// Checks.
-    Health(&'a api::health::Request),
-    /// Where nodes are.
-    Coordinate(&'a api::coordinate::Request),
-    /// Sessions.
-    Session(&'a api::session::Request),
-    /// Transactions.
-    Txn(&'a api::txn::Request),
-    /// Prepared queries themselves. What comes of asking them is no matter of the store alone.
-    Prepared(&'a api::prepared::Request),
-}
-
-impl<'a> Question<'a> {
-    /// The question in a request; `None` if it is not about what the store holds.
-    #[must_use]
-    pub fn of(request: &'a api::Request) -> Option<Self> {
-        match request {
-            api::Request::Kv(request) => Some(Self::Kv(request)),
-            api::Request::Catalog(request) => Some(Self::Catalog(request)),
-            api::Request::Health(request) => Some(Self::Health(request)),
-            api::Request::Coordinate(request) => Some(Self::Coordinate(request)),
-            api::Request::Session(request) => Some(Self::Session(request)),
-            api::Request::Txn(request) => Some(Self::Txn(request)),
-            api::Request::Prepared(request) => Some(Self::Prepared(request)),
-            api::Request::Status(_)
-            | api::Request::Agent(_)
-            | api::Request::Operator(_)
-            | api::Request::Snapshot(_)
-            | api::Request::Event(_) => None,
-        }
-    }
-}
-
-impl<'a> From<&'a api::kv::Request> for Question<'a> {
-    fn from(request: &'a api::kv::Request) -> Self {
-        Self::Kv(request)
-    }
-}
-
-impl<'a> From<&'a api::catalog::Request> for Question<'a> {
-    fn from(request: &'a api::catalog::Request) -> Self {
-        Self::Catalog(request)
-    }
-}
-
-impl<'a> From<&'a api::health::Request> for Question<'a> {
-    fn from(request: &'a api::health::Request) -> Self {
-        Self::Health(request)
-    }
-}
-
-impl<'a> From<&'a api::coordinate::Request> for Question<'a> {
-    fn from(request: &'a api::coordinate::Request) -> Self {
-        Self::Coordinate(request)
-    }
-}
-
-impl<'a> From<&'a api::session::Request> for Question<'a> {
-    fn from(request: &'a api::session::Request) -> Self {
-        Self::Session(request)
-    }
-}
-
-impl<'a> From<&'a api::prepared::Request> for Question<'a> {
-    fn from(request: &'a api::prepared::Request) -> Self {
-        Self::Prepared(request)
-    }
-}
-
-impl<'a> From<&'a api::txn::Request> for Question<'a> {
-    fn from(request: &'a api::txn::Request) -> Self {
-        Self::Txn(request)
-    }
 }
 
 /// What a query found.

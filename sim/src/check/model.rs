@@ -1,6 +1,8 @@
 //! What the key-value store should hold at each index, and the sessions that hold its locks: an implementation of our own, of
 //! the simplest kind, fed by the committed log. It keeps all versions of all keys.
 
+mod draft;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -16,9 +18,9 @@ use lictor_core::wire;
 
 use super::lock::Token;
 use super::session::{End, Sessions};
-use super::txn::{Changed, Draft};
 use super::{Verdict, ensure};
 use crate::history::writer_of;
+use draft::{Changed, Draft};
 
 /// A key from one index on.
 #[derive(Clone, Debug)]

@@ -1,15 +1,15 @@
 //! The initiator: who wants something run on many nodes, and hears what comes of it.
 //!
-//! It asks whatever agent it is given, in the terms of [`api`](crate::api), by HTTP or directly: it does not know. Its owner asks what
+//! It asks whatever agent it is given, in the terms of [`api`], by HTTP or directly: it does not know. Its owner asks what
 //! it wants asked ([`Output::Ask`]), brings the answers ([`Initiator::handle_answer`]), wakes it when it wants to be woken, and
 //! shows the user what there is to tell ([`Output::Tell`]). The steps are Consul's, so that agents of either kind take part:
 //!
-//! 1. Who is asked, and where is that? Who will answer ([`expected`])?
+//! 1. Who is asked, and where is that? Who will answer (`expected.rs`)?
 //! 2. A session with a time to live and the behaviour "delete": with it go all keys of the job. It lives on the asked agent's node, or,
 //!    if another datacenter is meant, on a server there. It is renewed as long as the job lasts.
 //! 3. The job is written under a key that is locked with the session, and gets a moment to reach all servers.
-//! 4. The event `_rexec` tells the agents of it: all at once, or some at a time ([`rollout`]).
-//! 5. The keys are watched, and what is new among them is read and told ([`nodes`]).
+//! 4. The event `_rexec` tells the agents of it: all at once, or some at a time (`rollout.rs`).
+//! 5. The keys are watched, and what is new among them is read and told (`nodes.rs`).
 //! 6. It is over when all who are expected have ended; or, if it is not certain that nobody else is to come, when nobody has said
 //!    anything for a while: for twice as long if somebody is known to be at work.
 //! 7. The session is destroyed, and what may be left is deleted. That is done in any case: after a failure, after an interruption.
