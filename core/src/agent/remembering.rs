@@ -8,7 +8,7 @@
 //! Members are written down at most twice a second, and less often the more there are. The clock of events is
 //! written *before* an event is acted upon: an agent that crashes in between has missed it, but none ever acts twice.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -108,11 +108,19 @@ impl Agent {
         }
     }
 
-    /// Forgets those members of an earlier life whom we have met again, whatever became of them: gossip looks after them. And the
-    /// others, too, when gossip would forget them.
+    /// Forgets those members of an earlier life whom we have met again, whatever became of them, and those in whose place we have met
+    /// another: gossip looks after them. And the others, too, when gossip would forget them.
     pub(super) fn forget_former(&mut self) {
-        let (gossip, over) = (&self.gossip, self.pool.memory.former_until <= self.now);
-        self.pool.memory.former.retain(|kept| !over && gossip.member(&kept.name).is_none());
+        if self.pool.memory.former.is_empty() {
+            return;
+        }
+        if self.pool.memory.former_until <= self.now {
+            return self.pool.memory.former.clear();
+        }
+        let gossip = &self.gossip;
+        let places: BTreeSet<SocketAddr> = gossip.members().map(|member| member.address).collect();
+        let is_met = |kept: &KeptMember| gossip.member(&kept.name).is_some() || places.contains(&kept.address);
+        self.pool.memory.former.retain(|kept| !is_met(kept));
     }
 
     fn recall<T: serde::de::DeserializeOwned>(&mut self, files: &BTreeMap<FileName, Bytes>, name: &str) -> Option<T> {

@@ -154,6 +154,10 @@ impl Servers {
     /// Somebody says who leads. Whether that is news.
     fn hear_of_leader(&mut self, from: PeerId, said: Leading) -> bool {
         let is_news = match (self.leader, self.former) {
+            // Where we look for it, nobody answers: it may have moved, and who told us of it first did not know that yet.
+            (Some(known), _) if self.doubted && (said.id, said.term) == (known.id, known.term) => {
+                said.address != known.address
+            }
             (Some(known), _) => said.term > known.term,
             // What is told by itself is no hearsay.
             (None, Some(former)) if said.id == from => said.term >= former.term,
@@ -408,6 +412,20 @@ mod tests {
         assert!(due >= Instant::ZERO + SHUFFLE_AFTER && due < Instant::ZERO + SHUFFLE_AFTER * 3 / 2);
         servers.plan_shuffle(Instant::ZERO, 192_000);
         assert_eq!(servers.next_shuffle, Some(Instant::from_millis(1_000_000)));
+    }
+
+    #[test]
+    fn a_leader_that_does_not_answer_is_looked_for_where_others_say_that_it_is() {
+        let mut servers = Servers::new(Rng::seeded(1));
+        servers.update(&[1, 2, 3].map(server));
+        let [one, two, three] = [1, 2, 3].map(PeerId::numbered);
+        let moved = Leading { address: "10.1.0.1:8300".parse().unwrap(), ..leading(1, 4) };
+        assert!(servers.hear_of_leader(two, leading(1, 4)));
+        assert!(!servers.hear_of_leader(three, moved), "it is found where it is");
+        servers.doubted = true;
+        assert!(!servers.hear_of_leader(two, leading(1, 4)));
+        assert!(servers.hear_of_leader(three, moved));
+        assert_eq!((servers.address(one), servers.doubted), (Some(moved.address), false));
     }
 
     #[test]

@@ -45,6 +45,9 @@ impl World {
                 // Whatever was put off until then happens now.
                 self.hosts[host].is_scheduled = false;
                 self.schedule_run(host);
+                let life = self.hosts[host].life;
+                self.at(self.now, Event::Synced { host, life });
+                self.at(self.now, Event::JobDone { host, life });
             }
             if self.hosts[host].leaving.is_some() {
                 self.stop_host(host, false)?;

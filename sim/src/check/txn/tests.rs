@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use lictor_core::api::txn::{Fault, Told};
+use lictor_core::store::{kv, txn::Op};
 
 use super::*;
 
