@@ -58,6 +58,8 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long to go on listening once all who were expected have ended: for somebody whom the list of members did not have yet.
 const SETTLE: Duration = Duration::from_millis(100);
+/// Why a job fails whose keys are gone: they are deleted with its session, and with nothing else.
+const GONE: &str = "The job's session has ended before the job: what it wrote is gone";
 /// How long a listing may block. Shorter than what proxies bear.
 const LISTING_WAIT: Duration = Duration::from_secs(30);
 
@@ -269,12 +271,13 @@ impl Initiator {
             }
             (Purpose::List, Response::KvKeys(read)) => self.listed(now, read.meta.index, &read.value),
             (Purpose::Read(wanted, consistency), Response::KvEntries(read)) => {
-                let value = read.value.first().map(|entry| &entry.value);
-                if value.is_none() && consistency != Consistency::Consistent {
+                let Some(entry) = read.value.first() else {
                     // It was listed: whoever does not have it may be behind.
-                    return self.ask_again(Purpose::Read(wanted, Consistency::Consistent));
-                }
-                let news = self.nodes.take(now, &wanted, value);
+                    let is_sure = consistency == Consistency::Consistent;
+                    let again = Purpose::Read(wanted, Consistency::Consistent);
+                    return if is_sure { self.fail(now, GONE.into()) } else { self.ask_again(again) };
+                };
+                let news = self.nodes.take(now, &wanted, &entry.value);
                 self.hear(now, news);
             }
             (Purpose::Renew, _) => {}
@@ -415,7 +418,7 @@ impl Initiator {
         // An index that ran backwards is another history's.
         self.index = if index < self.index { Index(0) } else { index };
         if !has_job && (self.has_seen_job || !self.options.stale) {
-            return self.fail(now, "The job's session has ended before the job: what it wrote is gone".into());
+            return self.fail(now, GONE.into());
         }
         self.has_seen_job |= has_job;
         self.hear(now, news);

@@ -149,8 +149,8 @@ impl Nodes {
         self.reading == 0
     }
 
-    /// Takes a key that was read; `None` if it is not there any more. Gives what is to be told.
-    pub(super) fn take(&mut self, now: Instant, wanted: &Wanted, value: Option<&Bytes>) -> Vec<News> {
+    /// Takes a key that was read. Gives what is to be told.
+    pub(super) fn take(&mut self, now: Instant, wanted: &Wanted, value: &Bytes) -> Vec<News> {
         self.reading = self.reading.saturating_sub(1);
         let (Wanted::Output { node: name, .. } | Wanted::Exit { node: name }) = wanted;
         let Some(node) = self.all.get_mut(name) else { return Vec::new() };
@@ -158,15 +158,11 @@ impl Nodes {
         match wanted {
             Wanted::Output { number, .. } => {
                 node.reading.remove(number);
-                // A piece that is gone is lost: what comes after it is not.
-                node.held.insert(*number, value.cloned().unwrap_or_default());
+                node.held.insert(*number, value.clone());
             }
             Wanted::Exit { .. } => {
-                node.exit = match value.map(|value| decode_exit(value)) {
-                    Some(Ok(code)) => Exit::Known(code),
-                    // Whatever it says, it is no success.
-                    Some(Err(_)) | None => Exit::Known(crate::exec::layout::NOT_RUN),
-                };
+                // If it says anything else, it is no success.
+                node.exit = Exit::Known(decode_exit(value).unwrap_or(crate::exec::layout::NOT_RUN));
             }
         }
         self.tell(name)
@@ -245,7 +241,7 @@ mod tests {
     fn read_all(nodes: &mut Nodes, value: impl Fn(&Wanted) -> Bytes) -> Vec<News> {
         let mut news = Vec::new();
         while let Some(wanted) = nodes.next_to_read() {
-            news.extend(nodes.take(Instant::ZERO, &wanted, Some(&value(&wanted))));
+            news.extend(nodes.take(Instant::ZERO, &wanted, &value(&wanted)));
         }
         news
     }
@@ -342,7 +338,7 @@ mod tests {
                 prop_assert!(open.len() <= WINDOW);
                 if !open.is_empty() {
                     let wanted = open.swap_remove(pick % open.len());
-                    note(nodes.take(Instant::ZERO, &wanted, Some(&value(&wanted))));
+                    note(nodes.take(Instant::ZERO, &wanted, &value(&wanted)));
                 }
             }
             for (which, name) in names.iter().enumerate().take(counts.len()) {
