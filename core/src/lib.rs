@@ -1,5 +1,6 @@
 //! Lictor's engine: one pure, sans-IO state machine for every role of an agent.
 
+pub mod acl;
 pub mod agent;
 pub mod api;
 pub mod config;

@@ -109,7 +109,8 @@ impl View {
             | Request::Coordinate(_)
             | Request::Session(_)
             | Request::Txn(_)
-            | Request::Prepared(_) => self.read(now, call),
+            | Request::Prepared(_)
+            | Request::Acl(_) => self.read(now, call),
         }
     }
 

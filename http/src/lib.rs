@@ -27,6 +27,7 @@
 //! | `time` | the wall clock's time as text |
 //! | [`server`] | connections |
 
+mod acl;
 mod agent;
 mod answer;
 pub mod archive;

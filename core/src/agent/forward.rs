@@ -312,6 +312,7 @@ pub(super) fn fitting(reply: Reply) -> Reply {
             | Response::Sessions(_)
             | Response::Txn(_)
             | Response::Queries(_)
+            | Response::Tokens(_)
             | Response::Executed(_),
         ) => wire::size(&reply),
         Ok(_) | Err(_) => 0,

@@ -3,8 +3,8 @@
 use super::Agent;
 use super::calls::{Caller, Stage};
 use crate::api::{
-    Call, Consistency, Error, Reply, Request, agent, catalog, coordinate, health, kv, operator, prepared, session,
-    snapshot, status,
+    Call, Consistency, Error, Reply, Request, Response, acl, agent, catalog, coordinate, health, kv, operator,
+    prepared, session, snapshot, status,
 };
 use crate::error::Busy;
 use crate::id::{Term, Ticket};
@@ -25,7 +25,9 @@ pub(super) enum Place {
 pub(super) fn place(request: &Request) -> Place {
     match request {
         // A server knows the answer itself.
-        Request::Status(status::Request::Leader | status::Request::Peers) => Place::AnyServer,
+        Request::Status(status::Request::Leader | status::Request::Peers) | Request::Acl(acl::Request::Permit(_)) => {
+            Place::AnyServer
+        }
         Request::Agent(_)
         | Request::Event(_)
         | Request::Catalog(catalog::Request::Datacenters)
@@ -61,7 +63,8 @@ pub(super) fn place(request: &Request) -> Place {
             | prepared::Request::List { read }
             | prepared::Request::Execute { read, .. }
             | prepared::Request::Explain { read, .. },
-        ) => match read.consistency {
+        )
+        | Request::Acl(acl::Request::Info { read, .. } | acl::Request::List { read }) => match read.consistency {
             Consistency::Stale => Place::AnyServer,
             Consistency::Default | Consistency::Consistent => Place::Leader,
         },
@@ -83,7 +86,10 @@ pub(super) fn place(request: &Request) -> Place {
         )
         | Request::Prepared(
             prepared::Request::Create(_) | prepared::Request::Update { .. } | prepared::Request::Delete { .. },
-        ) => Place::Leader,
+        )
+        | Request::Acl(acl::Request::Set(_) | acl::Request::Clone { .. } | acl::Request::Destroy { .. }) => {
+            Place::Leader
+        }
     }
 }
 
@@ -111,6 +117,12 @@ impl Agent {
     fn answer_at_once(&self, call: &Call) -> Option<Reply> {
         if call.datacenter.as_ref().is_some_and(|dc| *dc != self.config.datacenter) {
             return Some(Err(Error::NoPathToDatacenter));
+        }
+        if let Request::Acl(request) = &call.request
+            && !self.config.acl.is_on()
+        {
+            let permits = matches!(request, acl::Request::Permit(_));
+            return Some(if permits { Ok(Response::Done(true)) } else { Err(Error::AclDisabled) });
         }
         let knows = self.config.server && matches!(call.request, Request::Status(_));
         if knows || place(&call.request) == Place::Here {

@@ -63,6 +63,7 @@ impl<'a> Question<'a> {
             | api::Request::Agent(_)
             | api::Request::Operator(_)
             | api::Request::Snapshot(_)
+            | api::Request::Acl(_)
             | api::Request::Event(_) => None,
         }
     }
