@@ -10,7 +10,7 @@
 //! | `parse.rs` | rules, as they are written |
 //! | `authority.rs` | a policy together with the default: what may be done |
 //!
-//! Tokens are replicated (`store/acl.rs`). What each request needs of a token is decided in one place, `agent/authorize.rs`.
+//! Tokens are replicated (`store/acl.rs`). What each request needs of a token is decided in one place, `authorize/`.
 
 mod authority;
 mod parse;

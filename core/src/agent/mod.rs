@@ -6,6 +6,7 @@
 //! `calls.rs` knows each open call and the one stage it is in.
 
 mod apply;
+mod authorize;
 mod calls;
 mod errands;
 mod events;
@@ -39,7 +40,7 @@ use std::sync::Arc;
 
 use calls::{Caller, Calls};
 use errands::Errands;
-use forward::Taken;
+use forward::{Recent, Taken};
 use founding::Founder;
 use jobs::Jobs;
 use lock_delay::LockDelays;
@@ -90,6 +91,8 @@ pub struct Agent {
     calls: Calls,
     /// Writes of other agents that we have taken on.
     taken: Taken,
+    /// What clients' agents have handed to us as they might have to any server, and must not happen twice.
+    taken_by_any: Recent,
     snapshots: Snapshots,
     jobs: Jobs,
     errands: Errands,
@@ -185,6 +188,7 @@ impl Agent {
             watches: Watches::default(),
             calls: Calls::default(),
             taken: Taken::default(),
+            taken_by_any: Recent::default(),
             snapshots,
             jobs: Jobs::default(),
             errands: Errands::default(),
