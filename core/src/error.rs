@@ -124,6 +124,9 @@ pub enum Error {
     /// The token of those who give none cannot be destroyed (403).
     #[error("Permission denied: Cannot delete anonymous token")]
     AnonymousStays,
+    /// The names of Consul's built-in policies can be no tokens (403).
+    #[error("Permission denied: Cannot modify root ACL")]
+    RootStays,
     /// There is no such token to be copied (404).
     #[error("Target ACL not found")]
     NoTokenToClone,

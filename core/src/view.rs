@@ -320,6 +320,7 @@ pub(crate) fn respond(answer: Answer, known_leader: bool, last_contact: Duration
         Body::Sessions(value) => Response::Sessions(Read { meta, value }),
         Body::Txn(outcome) => Response::Txn(Outcome { read: Some(meta), ..outcome }),
         Body::Queries(value) => Response::Queries(Read { meta, value }),
+        Body::Tokens(value) => Response::Tokens(Read { meta, value }),
         Body::NoSuchQuery => return Err(Error::NoSuchQuery),
     })
 }

@@ -82,7 +82,7 @@ fn status_of(error: &Error) -> StatusCode {
             StatusCode::NOT_FOUND
         }
         Error::AclDisabled => StatusCode::UNAUTHORIZED,
-        Error::PermissionDenied | Error::UnknownToken | Error::RootToken | Error::AnonymousStays => {
+        Error::PermissionDenied | Error::UnknownToken | Error::RootToken | Error::RootStays | Error::AnonymousStays => {
             StatusCode::FORBIDDEN
         }
         Error::ValueTooLarge { .. }

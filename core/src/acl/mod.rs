@@ -8,14 +8,16 @@
 //! |---|---|
 //! | `policy.rs` | rules, as they are looked up: the longest prefix decides |
 //! | `parse.rs` | rules, as they are written |
+//! | `hcl.rs` | HCL as Consul reads it |
 //! | `authority.rs` | a policy together with the default: what may be done |
 //!
 //! Tokens are replicated (`store/acl.rs`). What each request needs of a token is decided in one place, `agent/authorize.rs`.
 
 mod authority;
+mod hcl;
 mod parse;
 mod policy;
 
 pub use authority::Authority;
-pub use parse::BadRules;
+pub use parse::{BadRules, MAX_RULES_BYTES};
 pub use policy::{Access, Policy, Prefixes};

@@ -14,6 +14,19 @@ pub enum Access {
     Write,
 }
 
+impl Access {
+    /// The access of this name; `None` if there is none.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "deny" => Some(Self::Deny),
+            "read" => Some(Self::Read),
+            "write" => Some(Self::Write),
+            _ => None,
+        }
+    }
+}
+
 /// Rules by prefix: the one with the longest prefix of a name decides about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prefixes(BTreeMap<Vec<u8>, Access>);

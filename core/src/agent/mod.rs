@@ -5,6 +5,7 @@
 //! writes or `query.rs` for reads; `apply.rs` brings what raft has committed to the store and to those who wait.
 //! `calls.rs` knows each open call and the one stage it is in.
 
+mod acl;
 mod apply;
 mod calls;
 mod errands;
@@ -511,7 +512,7 @@ impl Agent {
         }
         // Even if we did not lead when the last batch was closed: an office may be won and lost in one.
         self.leave_office();
-        self.duties = office.led.then(|| Duties::new(&self.config.limits, self.now));
+        self.duties = office.led.then(|| Duties::new(&self.config, self.now));
         if office.leader.is_some() {
             self.meet_leader();
         }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::Agent;
+use super::acl::{check_token, draws_id};
 use super::calls::Stage;
 use super::prepared::check_query;
 use super::sessions::{Judge, check_session};
@@ -52,6 +53,9 @@ impl Agent {
                 return Err(Error::RegistrationTooLarge { limit: REGISTRATION_BYTES });
             }
             return check_query(request);
+        }
+        if let Request::Acl(request) = request {
+            return check_token(request);
         }
         if let Request::Txn(txn) = request {
             return limits.check_txn(txn);
@@ -109,7 +113,7 @@ impl Agent {
         let creates = matches!(
             request,
             Request::Session(session::Request::Create(_)) | Request::Prepared(prepared::Request::Create(_))
-        );
+        ) || matches!(request, Request::Acl(request) if draws_id(request));
         let judge = Judge {
             now: self.now,
             limits: &self.config.limits,
@@ -161,6 +165,7 @@ fn command_for(request: &Request, judge: Judge<'_>) -> Result<Command, crate::ap
         Request::Session(request) => return judge.session(request).map_err(Err),
         Request::Txn(request) => return judge.txn(request),
         Request::Prepared(request) => return judge.prepared(request).map_err(Err),
+        Request::Acl(request) => return judge.acl(request).map_err(Err),
         // A leader that has no duties yet gathers nothing.
         Request::Coordinate(coordinate::Request::Update(place)) => {
             return Ok(Command::UpdateCoordinates(vec![place.clone()]));

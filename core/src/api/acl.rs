@@ -10,6 +10,12 @@ use crate::id::Index;
 /// The token of those who give none.
 pub const ANONYMOUS: &str = "anonymous";
 
+/// Whether this is the name of one of Consul's built-in policies. No token may have it.
+#[must_use]
+pub fn is_built_in(id: &str) -> bool {
+    matches!(id, "allow" | "deny" | "manage")
+}
+
 /// A token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {
