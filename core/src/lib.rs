@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod agent;
 pub mod api;
+mod authorize;
 pub mod config;
 pub mod coordinate;
 pub mod duration;

@@ -110,13 +110,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("wal", &["file", "id", "raft", "time", "wire"]),
     ("recovery", &["file", "id", "keep", "raft", "snapshot", "store", "wal", "wire"]),
     ("config", &["api", "gossip", "id", "raft", "time", "wal"]),
-    ("view", &["acl", "api", "config", "id", "local", "raft", "sight", "snapshot", "store", "time"]),
+    ("authorize", &["acl", "api", "config", "id", "prepared", "store"]),
+    ("view", &["api", "authorize", "config", "id", "local", "raft", "sight", "snapshot", "store", "time"]),
     ("io", &["api", "exec", "file", "id", "local", "peer", "probe", "raft", "store", "time", "view", "wire"]),
     (
         "agent",
         &[
-            "acl", "api", "config", "error", "event", "exec", "file", "gossip", "id", "io", "keep", "leader", "local",
-            "peer", "prepared", "raft", "recovery", "rng", "server", "sight", "snapshot", "store", "time", "view",
+            "acl", "api", "authorize", "config", "error", "event", "exec", "file", "gossip", "id", "io", "keep",
+            "leader", "local", "peer", "prepared", "raft", "recovery", "rng", "server", "sight", "snapshot", "store", "time", "view",
             "wal", "watch", "wire",
         ],
     ),

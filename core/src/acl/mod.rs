@@ -11,7 +11,7 @@
 //! | `hcl.rs` | HCL as Consul reads it |
 //! | `authority.rs` | a policy together with the default: what may be done |
 //!
-//! Tokens are replicated (`store/acl.rs`). What each request needs of a token is decided in one place, `agent/authorize.rs`.
+//! Tokens are replicated (`store/acl.rs`). What each request needs of a token is decided in one place, `authorize/`.
 
 mod authority;
 mod hcl;

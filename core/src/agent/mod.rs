@@ -7,6 +7,7 @@
 
 mod acl;
 mod apply;
+mod authorize;
 mod calls;
 mod errands;
 mod events;
@@ -40,7 +41,7 @@ use std::sync::Arc;
 
 use calls::{Caller, Calls};
 use errands::Errands;
-use forward::Taken;
+use forward::{Recent, Taken};
 use founding::Founder;
 use jobs::Jobs;
 use lock_delay::LockDelays;
@@ -91,6 +92,8 @@ pub struct Agent {
     calls: Calls,
     /// Writes of other agents that we have taken on.
     taken: Taken,
+    /// What clients' agents have handed to us as they might have to any server, and must not happen twice.
+    taken_by_any: Recent,
     snapshots: Snapshots,
     jobs: Jobs,
     errands: Errands,
@@ -186,6 +189,7 @@ impl Agent {
             watches: Watches::default(),
             calls: Calls::default(),
             taken: Taken::default(),
+            taken_by_any: Recent::default(),
             snapshots,
             jobs: Jobs::default(),
             errands: Errands::default(),
