@@ -357,6 +357,7 @@ where
         S: Stream<Item = Result<B, warp::Error>>,
         B: Buf,
     {
+        self.permit(Permission::Snapshot, head, params).await.map_err(|error| reply::failed(&error))?;
         let leave = self.snapshots.restore().map_err(Refusal::into_response)?;
         let file = snapshot::spool(body, head.announced, &self.snapshots).await?;
         // Every step has a request of its own in place of this one.
