@@ -68,6 +68,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::acl::Authority;
     use crate::agent::lock_delay::LockDelays;
     use crate::config::Limits;
     use crate::store::Store;
@@ -77,7 +78,14 @@ mod tests {
         check_token(request)?;
         let (limits, store, lock_delays) = (Limits::default(), Store::default(), LockDelays::default());
         let fresh = Uuid::from_u128(7);
-        let judge = Judge { now: Instant::ZERO, limits: &limits, store: &store, lock_delays: &lock_delays, fresh };
+        let judge = Judge {
+            now: Instant::ZERO,
+            limits: &limits,
+            store: &store,
+            lock_delays: &lock_delays,
+            authority: &Authority::everything(),
+            fresh,
+        };
         judge.acl(request)
     }
 

@@ -37,8 +37,10 @@ pub(crate) fn judge(
         return Ok(Authority::everything());
     }
     let need = Need::of(request);
-    if need.is_waived(store) {
-        return Ok(Authority::everything());
+    match need {
+        Need::Nothing => return Ok(Authority::everything()),
+        Need::CopyToken(id) if store.token(id).is_none() => return Err(Error::NoTokenToClone),
+        _ => {}
     }
     let authority = authority(config, store, token)?;
     if need.is_met(&authority, store) { Ok(authority) } else { Err(Error::PermissionDenied) }
@@ -53,7 +55,7 @@ pub(crate) fn authority(config: &Config, store: &Store, token: Option<&str>) -> 
         return Ok(Authority::everything());
     }
     if keeps_tokens(config) {
-        return of_store(store, token, config.acl.by_default == DefaultPolicy::Allow);
+        return store.authority(token, config.acl.by_default == DefaultPolicy::Allow);
     }
     // Of a token of another datacenter nothing was ever learnt that could be held on to.
     let allows = match config.acl.when_down {
@@ -61,13 +63,6 @@ pub(crate) fn authority(config: &Config, store: &Store, token: Option<&str>) -> 
         DownPolicy::Deny | DownPolicy::ExtendCache => false,
     };
     Ok(Authority::limited(Arc::default(), allows))
-}
-
-fn of_store(_store: &Store, token: Option<&str>, allow_by_default: bool) -> Result<Authority, Error> {
-    match token {
-        None | Some(acl::ANONYMOUS) => Ok(Authority::limited(Arc::default(), allow_by_default)),
-        Some(_) => Err(Error::UnknownToken),
-    }
 }
 
 /// Whether the servers of this datacenter keep the tokens.

@@ -93,23 +93,6 @@ impl<'a> Need<'a> {
         }
     }
 
-    /// Whether the token does not matter, not even whether there is one.
-    pub(super) fn is_waived(&self, store: &Store) -> bool {
-        match self {
-            Self::Nothing => true,
-            Self::CopyToken(id) => !token_exists(store, id),
-            Self::Token
-            | Self::WriteKey(_)
-            | Self::WriteKeysBelow(_)
-            | Self::WriteService(_)
-            | Self::FireEvent(_)
-            | Self::WriteQuery { .. }
-            | Self::ReadOperator
-            | Self::WriteOperator
-            | Self::Manage => false,
-        }
-    }
-
     /// Whether this will do.
     pub(super) fn is_met(&self, authority: &Authority, store: &Store) -> bool {
         match *self {
@@ -192,8 +175,4 @@ fn of_acl(request: &acl::Request) -> Need<'_> {
         // Whether it is allowed is the answer.
         acl::Request::Permit(_) => Need::Token,
     }
-}
-
-fn token_exists(_store: &Store, _id: &str) -> bool {
-    true
 }
