@@ -78,7 +78,9 @@ pub(crate) struct Layout {
 fn status_of(error: &Error) -> StatusCode {
     match error {
         Error::BadDefinition(_) | Error::BadCheckStatus(_) | Error::NoServiceNamed => StatusCode::BAD_REQUEST,
-        Error::ServiceNotRegistered(_) | Error::NoSuchSession(_) | Error::NoSuchQuery => StatusCode::NOT_FOUND,
+        Error::ServiceNotRegistered(_) | Error::NoSuchSession(_) | Error::NoSuchQuery | Error::NotCollected => {
+            StatusCode::NOT_FOUND
+        }
         Error::ValueTooLarge { .. }
         | Error::RegistrationTooLarge { .. }
         | Error::TxnTooLong { .. }

@@ -103,7 +103,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("server", &["gossip", "id"]),
     ("leader", &["api", "config", "coordinate", "gossip", "id", "raft", "server", "sight", "store", "time"]),
     ("local", &["api", "config", "error", "file", "id", "keep", "probe", "rng", "time", "wire"]),
-    ("exec", &["api", "config", "coordinate", "event", "id", "time"]),
+    ("exec", &["api", "config", "coordinate", "error", "event", "id", "peer", "time"]),
     ("peer", &["api", "id", "raft"]),
     ("wire", &["peer"]),
     ("wal", &["file", "id", "raft", "time", "wire"]),

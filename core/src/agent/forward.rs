@@ -312,7 +312,8 @@ pub(super) fn fitting(reply: Reply) -> Reply {
             | Response::Sessions(_)
             | Response::Txn(_)
             | Response::Queries(_)
-            | Response::Executed(_),
+            | Response::Executed(_)
+            | Response::Collected(_),
         ) => wire::size(&reply),
         Ok(_) | Err(_) => 0,
     };

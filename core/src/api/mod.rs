@@ -8,6 +8,7 @@ pub mod agent;
 pub mod catalog;
 pub mod coordinate;
 pub mod event;
+pub mod exec;
 pub mod health;
 pub mod kv;
 pub mod operator;
@@ -73,6 +74,8 @@ pub enum Request {
     Txn(txn::Request),
     /// Questions that are kept.
     Prepared(prepared::Request),
+    /// What commands on many nodes write.
+    Exec(exec::Request),
 }
 
 /// Each subject's requests are requests.
@@ -99,6 +102,7 @@ requests_of! {
     session => Session,
     txn => Txn,
     prepared => Prepared,
+    exec => Exec,
 }
 
 impl Request {
@@ -202,6 +206,7 @@ impl Request {
                 prepared::Request::Create(_) | prepared::Request::Update { .. } | prepared::Request::Delete { .. },
             )
             | Self::Event(_)
+            | Self::Exec(_)
             | Self::Status(_)
             | Self::Agent(_) => None,
         }
@@ -329,4 +334,8 @@ pub enum Response {
     /// To [`snapshot::Request::Save`], of another server: when it has applied the log up to here, its own state is as
     /// recent as the question.
     CaughtUpAt(Index),
+    /// To [`exec::Request::Open`].
+    Inbox(exec::Inbox),
+    /// To [`exec::Request::Collect`]: of each node in their order; none if nothing came in time.
+    Collected(Vec<exec::Piece>),
 }
