@@ -157,6 +157,7 @@ where
             Endpoint::Operator(tool) => self.operator(head, tool, &params, body).await,
             Endpoint::Snapshot => self.snapshot(head, &params, body).await,
             Endpoint::Exec => self.exec(head, &params, body).await,
+            Endpoint::Output(session) => self.asked(|form| exec::output::ask(session, form), head, &params, body).await,
             Endpoint::Agent(endpoint) => self.asked(|form| agent::ask(endpoint, form), head, &params, body).await,
             Endpoint::Catalog(endpoint) => self.asked(|form| catalog::ask(endpoint, form), head, &params, body).await,
             Endpoint::Health(endpoint) => self.asked(|form| health::ask(endpoint, form), head, &params, body).await,
@@ -282,8 +283,8 @@ where
             }
             Ok(operator::Operation::Keyring { has_body }) => {
                 let permission = if has_body { Permission::WriteKeyring } else { Permission::ReadKeyring };
-                if let Err(error) = self.permit(permission, head, params).await {
-                    return operator::keyring_denied(permission, &error).into_response();
+                if let Err(error) = self.permit(permission.clone(), head, params).await {
+                    return operator::keyring_denied(&permission, &error).into_response();
                 }
                 let body = match body::read(body, head.announced, self.limits).await {
                     Ok(body) => has_body.then_some(body),

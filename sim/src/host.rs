@@ -294,6 +294,9 @@ fn config(plan: &Plan, number: usize, bootstrap: Option<Configuration>) -> Confi
             enabled: plan.exec.as_ref().is_some_and(|exec| !exec.disabled.contains(&number)),
             jobs: plan.exec.as_ref().map_or(0, |exec| exec.jobs),
             output_bytes: plan.exec.as_ref().map_or(0, |exec| exec.output_bytes),
+            direct_after: plan.exec.as_ref().map_or(0, |exec| exec.direct_after),
+            direct_rate: plan.exec.as_ref().map_or(1, |exec| exec.direct_rate),
+            inbox_bytes: plan.exec.as_ref().map_or(0, |exec| exec.inbox_bytes),
             ..config::Exec::default()
         },
         ..Config::new(peer(number), format!("n{}", number + 1), address(number, 0))

@@ -198,6 +198,12 @@ pub struct ExecPlan {
     pub pause_ms: (u64, u64),
     /// How many bytes of a command's output are told.
     pub output_bytes: u64,
+    /// After how many bytes output goes past the log, and how many in a second.
+    pub direct_after: u64,
+    /// As above.
+    pub direct_rate: u32,
+    /// How much of a job's output waits for its user.
+    pub inbox_bytes: usize,
     /// How many jobs an agent carries out at a time.
     pub jobs: usize,
     /// The hosts whose agents run nothing for others.

@@ -154,6 +154,12 @@ counts! {
         killed: "killed",
         /// Bytes that commands wrote.
         bytes: "bytes",
+        /// Bytes that came to users past the log, …
+        collected: "bytes collected",
+        /// … and by way of the store.
+        read: "bytes read",
+        /// Commands whose output went past the log, and then into the store after all.
+        turned_back: "turned back",
         /// Jobs that were told to be over.
         finished: "jobs finished",
         /// Jobs that failed.

@@ -349,7 +349,8 @@ pub(super) fn fitting(reply: Reply) -> Reply {
             | Response::Txn(_)
             | Response::Queries(_)
             | Response::Tokens(_)
-            | Response::Executed(_),
+            | Response::Executed(_)
+            | Response::Collected(_),
         ) => wire::size(&reply),
         Ok(_) | Err(_) => 0,
     };

@@ -14,6 +14,8 @@ pub(crate) enum Need<'a> {
     Nothing,
     /// That it exists. What it may not see is left out of the answer; what it may not do of several things is told of each.
     Token,
+    /// To read this key.
+    ReadKey(&'a [u8]),
     /// To write this key.
     WriteKey(&'a [u8]),
     /// To write every key that begins with this.
@@ -48,6 +50,8 @@ impl<'a> Need<'a> {
             Request::Catalog(request) => of_catalog(request),
             Request::Prepared(request) => of_prepared(request),
             Request::Acl(request) => of_acl(request),
+            // It is what else would be read from the keys.
+            Request::Exec(request) => Self::ReadKey(request.prefix().as_bytes()),
             // It says which of its operations are not allowed.
             Request::Txn(txn::Request { .. }) => Self::Token,
             Request::Status(status::Request::Leader | status::Request::Peers) => Self::Nothing,
@@ -97,6 +101,7 @@ impl<'a> Need<'a> {
     pub(super) fn is_met(&self, authority: &Authority, store: &Store) -> bool {
         match *self {
             Self::Nothing | Self::Token => true,
+            Self::ReadKey(key) => authority.may_read_key(key),
             Self::WriteKey(key) => authority.may_write_key(key),
             Self::WriteKeysBelow(prefix) => authority.may_write_keys_below(prefix),
             Self::WriteService(name) => authority.may_write_service(name),

@@ -268,6 +268,12 @@ impl Model {
         self.keys.contains_key(key)
     }
 
+    /// How long the longest value was that a key has or had; `None` if it never was.
+    pub(crate) fn longest_ever(&self, key: &Bytes) -> Option<u64> {
+        let rows = self.keys.get(key)?.iter().filter_map(|version| version.row.as_ref());
+        rows.map(|row| row.value.len() as u64).max()
+    }
+
     /// A key with this prefix that is there.
     pub(crate) fn key_under(&self, prefix: &[u8]) -> Option<&Bytes> {
         self.keys().find(|key| key.starts_with(prefix))

@@ -112,6 +112,9 @@ fn draw_exec(dice: &mut Rng, agents: usize) -> ExecPlan {
     ExecPlan {
         pause_ms: (200, dice.between(500, 6_000)),
         output_bytes: *dice.pick(&[10_000, 1 << 20, 64 << 20]),
+        direct_after: *dice.pick(&[0, 4_096, 64 << 10, 64 << 10, u64::MAX]),
+        direct_rate: *dice.pick(&[1 << 20, 8 << 20]),
+        inbox_bytes: *dice.pick(&[64 << 10, 256 << 10, 4 << 20]),
         jobs: dice.between(1, 4) as usize,
         disabled: (0..agents).filter(|_| dice.one_in(8)).collect(),
     }

@@ -1,6 +1,7 @@
 //! Agents at work: what reaches them, when they run, and what becomes of what they want done.
 
 use bytes::Bytes;
+use lictor_core::exec;
 use lictor_core::id::Index;
 use lictor_core::io::{Input, Notice, Output, SnapshotNews};
 use lictor_core::peer::{Body, Envelope};
@@ -132,6 +133,7 @@ impl World {
             return self.farewell(host);
         }
         self.check_blocked(host)?;
+        self.check_collected(host)?;
         self.arm_timer(host);
         if rest {
             self.schedule_run(host);
@@ -297,6 +299,7 @@ impl World {
             ending if ending.ends_the_agent() => return Err(format!("agent {host} ends: {ending:?}")),
             Notice::DiskFull => self.stats.disks_full += 1,
             Notice::Dropped { .. } => self.stats.messages_dropped += 1,
+            Notice::Exec(exec::News::Uncollected { .. }) => self.stats.exec.turned_back += 1,
             Notice::Raft(News::BecameLeader { .. } | News::LeaderChanged { .. })
             | Notice::DiskHasRoom { .. }
             | Notice::Pool(_)

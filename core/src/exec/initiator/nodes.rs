@@ -1,16 +1,18 @@
 //! What is known of every node: what it has written into the store, what of it has been read, and what has been told.
 //!
 //! A listing of the keys says what there is. What is new in it is read, a limited number of pieces at a time, and told in order: the
-//! acknowledgement, the output without gaps, the end. Listings repeat all that was there before; nothing is told twice.
+//! acknowledgement, the output without gaps, the end. Listings repeat all that was there before; nothing is told twice. Pieces may also
+//! come past the store; one that comes both ways is the same.
 //!
 //! Invariants: of a node's pieces, those below `told` have been told; each other one that was listed is either in `todo`, or
-//! being read, or in `held`. No more than [`WINDOW`] are being read.
+//! being read, or in `held`, where those are that came past the store, too. No more than [`WINDOW`] are being read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use super::news::News;
+use crate::api::exec::{Piece, Progress};
 use crate::exec::layout::{Place, Track, decode_exit};
 use crate::time::Instant;
 
@@ -52,6 +54,8 @@ struct Node {
     held: BTreeMap<u32, Bytes>,
     /// The next piece to be told.
     told: u32,
+    /// The next one to come past the store, if any came.
+    collected: Option<u32>,
     exit: Exit,
     /// When it was last heard of.
     heard: Instant,
@@ -74,6 +78,7 @@ impl Node {
             reading: BTreeSet::new(),
             held: BTreeMap::new(),
             told: 0,
+            collected: None,
             exit: Exit::Unknown,
             heard: now,
         }
@@ -84,6 +89,14 @@ impl Node {
             || self.todo.contains(&number)
             || self.reading.contains(&number)
             || self.held.contains_key(&number)
+    }
+
+    /// Keeps a piece until it can be told, unless that has been done.
+    fn hold(&mut self, number: u32, output: Bytes) {
+        self.todo.remove(&number);
+        if number >= self.told && !matches!(self.exit, Exit::Told(_)) {
+            self.held.entry(number).or_insert(output);
+        }
     }
 }
 
@@ -158,7 +171,7 @@ impl Nodes {
         match wanted {
             Wanted::Output { number, .. } => {
                 node.reading.remove(number);
-                node.held.insert(*number, value.clone());
+                node.hold(*number, value.clone());
             }
             Wanted::Exit { .. } => {
                 // If it says anything else, it is no success.
@@ -166,6 +179,28 @@ impl Nodes {
             }
         }
         self.tell(name)
+    }
+
+    /// Takes a piece that came past the store. Gives what is to be told.
+    pub(super) fn collect(&mut self, now: Instant, piece: Piece) -> Vec<News> {
+        let Piece { node: name, number, output } = piece;
+        if !self.all.contains_key(&name) && self.all.len() >= MOST_NODES {
+            return Vec::new();
+        }
+        let node = self.all.entry(name.clone()).or_insert_with(|| Node::new(now));
+        node.heard = now;
+        node.collected = node.collected.max(Some(number.saturating_add(1)));
+        node.hold(number, output);
+        self.tell(&name)
+    }
+
+    /// How far those nodes are whose pieces come past the store: what has been told of them counts as taken.
+    pub(super) fn progress(&self) -> BTreeMap<String, Progress> {
+        let collected = self.all.iter().filter_map(|(name, node)| {
+            let have = node.collected?;
+            Some((name.clone(), Progress { taken: node.told, have: have.max(node.told) }))
+        });
+        collected.collect()
     }
 
     /// What can be told of a node by now.
@@ -180,6 +215,12 @@ impl Nodes {
                 break;
             }
             node.told = number.saturating_add(1);
+            if !node.acknowledged {
+                // It is known by its output before its keys have been listed.
+                node.acknowledged = true;
+                self.acknowledged += 1;
+                news.push(News::Acknowledged(name.to_owned()));
+            }
             news.push(match output.is_empty() {
                 true => News::Heartbeat(name.to_owned()),
                 false => News::Wrote { node: name.to_owned(), output },
@@ -193,7 +234,7 @@ impl Nodes {
                 // It has no more to say, and counts all the same.
                 node.acknowledged = true;
                 self.acknowledged += 1;
-                news.insert(0, News::Acknowledged(name.to_owned()));
+                news.push(News::Acknowledged(name.to_owned()));
             }
             news.push(News::Ended { node: name.to_owned(), code });
         }
