@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use lictor_core::api::{Reply, Response};
 use warp::http::StatusCode;
 
+use crate::acl::{ShownToken, ShownTokenId};
 use crate::agent::check::ShownLocalChecks;
 use crate::agent::service::ShownServices;
 use crate::agent::{itself, members};
@@ -52,6 +53,11 @@ pub(crate) fn respond(reply: Reply, view: View<'_>) -> HttpResponse {
         }
         Response::Executed(read) => query::executed(&read, layout),
         Response::Explained(read) => query::explained(&read, layout),
+        Response::TokenSet(id) => reply::json(&ShownTokenId { id: &id }, layout),
+        Response::Tokens(read) => {
+            let shown: Vec<ShownToken<'_>> = read.value.iter().map(|token| ShownToken::from(&**token)).collect();
+            reply::read(&read.meta, &shown, layout)
+        }
         Response::SessionCreated(id) => reply::json(&session::created(id), layout),
         Response::Renewed(renewed) => reply::json(&session::sessions(&[renewed]), layout),
         Response::Sessions(read) => reply::read(&read.meta, &session::sessions(&read.value), layout),

@@ -82,6 +82,7 @@ fn the_agent_is_built_without_the_simulator() {
 
 /// Which modules of the core each of them may use. `agent` alone knows all.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("acl", &[]),
     ("id", &[]),
     ("time", &[]),
     ("rng", &["time"]),
@@ -95,7 +96,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("raft", &["id", "rng", "time"]),
     ("gossip", &["coordinate", "id", "rng", "time"]),
     ("event", &["api", "gossip", "id", "wire"]),
-    ("store", &["api", "coordinate", "id", "time"]),
+    ("store", &["acl", "api", "coordinate", "id", "time"]),
     ("snapshot", &["api", "file", "id", "raft", "store", "wire"]),
     ("prepared", &["api", "coordinate", "duration", "event", "id", "rng", "store", "time"]),
     ("watch", &["api", "id", "store"]),
@@ -109,14 +110,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("wal", &["file", "id", "raft", "time", "wire"]),
     ("recovery", &["file", "id", "keep", "raft", "snapshot", "store", "wal", "wire"]),
     ("config", &["api", "gossip", "id", "raft", "time", "wal"]),
-    ("view", &["api", "config", "id", "local", "raft", "sight", "snapshot", "store", "time"]),
+    ("authorize", &["acl", "api", "config", "id", "prepared", "store"]),
+    ("view", &["api", "authorize", "config", "id", "local", "raft", "sight", "snapshot", "store", "time"]),
     ("io", &["api", "exec", "file", "id", "local", "peer", "probe", "raft", "store", "time", "view", "wire"]),
     (
         "agent",
         &[
-            "api", "config", "error", "event", "exec", "file", "gossip", "id", "io", "keep", "leader", "local", "peer",
-            "prepared", "raft", "recovery", "rng", "server", "sight", "snapshot", "store", "time", "view", "wal",
-            "watch", "wire",
+            "acl", "api", "authorize", "config", "error", "event", "exec", "file", "gossip", "id", "io", "keep",
+            "leader", "local", "peer", "prepared", "raft", "recovery", "rng", "server", "sight", "snapshot", "store", "time", "view",
+            "wal", "watch", "wire",
         ],
     ),
 ];

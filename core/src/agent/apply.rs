@@ -15,7 +15,8 @@ impl Agent {
             let reply = self.apply(&entry);
             for (term, ticket) in self.calls.proposed_at(entry.index) {
                 if term == entry.term {
-                    self.reply(ticket, reply.clone());
+                    let reply = self.conceal(ticket, reply.clone());
+                    self.reply(ticket, reply);
                 } else {
                     // Another leader's entry took this place: ours never happened, and may be tried again.
                     self.start_over(ticket);
@@ -28,7 +29,12 @@ impl Agent {
     /// Answers the calls that waited for our store to get as far as the leader's was.
     pub(super) fn answer_caught_up(&mut self) {
         for ticket in self.calls.caught_up_by(self.store.index()) {
-            self.evaluate(ticket);
+            // A write waited until we know all tokens.
+            if self.calls.get(ticket).is_some_and(|open| open.call.request.read_options().is_none()) {
+                self.route(ticket);
+            } else {
+                self.evaluate(ticket);
+            }
         }
     }
 

@@ -79,27 +79,31 @@ impl Agent {
 
     /// Carries out what is asked of the output of a job.
     pub(super) fn serve_collecting(&mut self, ticket: Ticket) {
-        let Some(Request::Exec(request)) = self.calls.get(ticket).map(|open| &open.call.request) else { return };
-        let place = Place::new(request.prefix(), request.session());
+        let Some(Call { request: Request::Exec(request), token, .. }) = self.calls.get(ticket).map(|open| &open.call)
+        else {
+            return;
+        };
+        let (place, owner) = (Place::new(request.prefix(), request.session()), token.clone());
+        let owner = owner.as_deref();
         match request {
             Collecting::Open { .. } => {
                 let id = self.rng.uuid();
                 let (peer, address) = (self.config.id, self.config.address);
-                let opened = self.collector.open(self.now, place, id);
+                let opened = self.collector.open(self.now, place, owner, id);
                 self.reply(ticket, opened.map(|id| Response::Inbox(Inbox { id, peer, address })));
             }
             Collecting::Collect { progress, wait, .. } => {
                 let (progress, wait) = (progress.clone(), *wait);
                 let until = self.now + self.longest_block(wait);
-                match self.collector.collect(&place, ticket, progress, until) {
+                match self.collector.collect(&place, owner, ticket, progress, until) {
                     Ok(Some(pieces)) => self.reply(ticket, Ok(Response::Collected(pieces))),
                     Ok(None) => self.calls.enter(ticket, Stage::Pending, Some(until)),
                     Err(error) => self.reply(ticket, Err(error)),
                 }
             }
             Collecting::Close { .. } => {
-                self.collector.close(&place);
-                self.reply(ticket, Ok(Response::Done(true)));
+                let ended = self.collector.end(&place, owner);
+                self.reply(ticket, ended.map(|()| Response::Done(true)));
             }
         }
     }

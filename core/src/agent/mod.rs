@@ -5,7 +5,9 @@
 //! writes or `query.rs` for reads; `apply.rs` brings what raft has committed to the store and to those who wait.
 //! `calls.rs` knows each open call and the one stage it is in.
 
+mod acl;
 mod apply;
+mod authorize;
 mod calls;
 mod errands;
 mod events;
@@ -39,7 +41,7 @@ use std::sync::Arc;
 
 use calls::{Caller, Calls};
 use errands::Errands;
-use forward::Taken;
+use forward::{Recent, Taken};
 use founding::Founder;
 use jobs::Jobs;
 use lock_delay::LockDelays;
@@ -91,6 +93,8 @@ pub struct Agent {
     calls: Calls,
     /// Writes of other agents that we have taken on.
     taken: Taken,
+    /// What clients' agents have handed to us as they might have to any server, and must not happen twice.
+    taken_by_any: Recent,
     snapshots: Snapshots,
     jobs: Jobs,
     errands: Errands,
@@ -188,6 +192,7 @@ impl Agent {
             watches: Watches::default(),
             calls: Calls::default(),
             taken: Taken::default(),
+            taken_by_any: Recent::default(),
             snapshots,
             jobs: Jobs::default(),
             errands: Errands::default(),
@@ -524,7 +529,7 @@ impl Agent {
         }
         // Even if we did not lead when the last batch was closed: an office may be won and lost in one.
         self.leave_office();
-        self.duties = office.led.then(|| Duties::new(&self.config.limits, self.now));
+        self.duties = office.led.then(|| Duties::new(&self.config, self.now));
         if office.leader.is_some() {
             self.meet_leader();
         }

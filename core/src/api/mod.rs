@@ -4,6 +4,7 @@
 //! forward calls to each other in this form too, so everything here is plain data that
 //! [`wire`](crate::wire) can carry.
 
+pub mod acl;
 pub mod agent;
 pub mod catalog;
 pub mod coordinate;
@@ -74,6 +75,8 @@ pub enum Request {
     Txn(txn::Request),
     /// Questions that are kept.
     Prepared(prepared::Request),
+    /// Tokens.
+    Acl(acl::Request),
     /// What commands on many nodes write.
     Exec(exec::Request),
 }
@@ -102,6 +105,7 @@ requests_of! {
     session => Session,
     txn => Txn,
     prepared => Prepared,
+    acl => Acl,
     exec => Exec,
 }
 
@@ -184,7 +188,8 @@ impl Request {
                 | prepared::Request::List { read }
                 | prepared::Request::Execute { read, .. }
                 | prepared::Request::Explain { read, .. },
-            ) => Some(read),
+            )
+            | Self::Acl(acl::Request::Info { read, .. } | acl::Request::List { read }) => Some(read),
             Self::Txn(txn) => txn.is_read_only().then_some(&txn.read),
             Self::Kv(kv::Request::Put { .. } | kv::Request::Delete { .. } | kv::Request::DeleteTree { .. })
             | Self::Operator(
@@ -204,6 +209,12 @@ impl Request {
             )
             | Self::Prepared(
                 prepared::Request::Create(_) | prepared::Request::Update { .. } | prepared::Request::Delete { .. },
+            )
+            | Self::Acl(
+                acl::Request::Set(_)
+                | acl::Request::Clone { .. }
+                | acl::Request::Destroy { .. }
+                | acl::Request::Permit(_),
             )
             | Self::Event(_)
             | Self::Exec(_)
@@ -322,6 +333,10 @@ pub enum Response {
     Executed(Read<prepared::Found>),
     /// To [`prepared::Request::Explain`]: the query with all its parts filled in.
     Explained(Read<Arc<prepared::Query>>),
+    /// To [`acl::Request::Set`] and `Clone`: the token's ID.
+    TokenSet(String),
+    /// To [`acl::Request::Info`] and `List`, by ID.
+    Tokens(Read<Vec<Arc<acl::Token>>>),
     /// To [`operator::Request::RaftConfiguration`].
     RaftConfiguration(operator::RaftConfiguration),
     /// To [`operator::Request::AutopilotConfiguration`].

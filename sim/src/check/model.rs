@@ -141,7 +141,8 @@ impl Model {
             Command::ReapTombstones { .. }
             | Command::Restore { .. }
             | Command::UpdateCoordinates(_)
-            | Command::Prepared(_) => {}
+            | Command::Prepared(_)
+            | Command::Acl(_) => {}
         }
         Ok(())
     }
