@@ -283,8 +283,8 @@ where
             }
             Ok(operator::Operation::Keyring { has_body }) => {
                 let permission = if has_body { Permission::WriteKeyring } else { Permission::ReadKeyring };
-                if let Err(error) = self.permit(permission.clone(), head, params).await {
-                    return operator::keyring_denied(&permission, &error).into_response();
+                if let Err(error) = self.permit(permission, head, params).await {
+                    return operator::keyring_denied(permission, &error).into_response();
                 }
                 let body = match body::read(body, head.announced, self.limits).await {
                     Ok(body) => has_body.then_some(body),

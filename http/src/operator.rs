@@ -144,7 +144,7 @@ pub(crate) fn transferred() -> Value {
 }
 
 /// What is said to those whose token does not allow it, in Consul's words and with its status.
-pub(crate) fn keyring_denied(permission: &Permission, error: &Error) -> Refusal {
+pub(crate) fn keyring_denied(permission: Permission, error: &Error) -> Refusal {
     let text = match (error, permission) {
         (Error::PermissionDenied, Permission::WriteKeyring) => "Modifying keyring denied due to ACLs",
         (Error::PermissionDenied, _) => "Reading keyring denied by ACLs",

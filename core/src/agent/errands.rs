@@ -6,7 +6,7 @@ use super::Agent;
 use super::calls::Caller;
 use crate::api::{Call, Reply};
 use crate::exec::Asked;
-use crate::id::{ErrandId, Term, Ticket};
+use crate::id::{ErrandId, Term};
 
 /// What an errand is for. What comes of it is told to whoever sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +17,6 @@ pub(super) enum Errand {
     Local(u64),
     /// What a job of remote execution has asked.
     Exec(Asked),
-    /// Whether the caller may see what is collected here of a job's output.
-    MayCollect(Ticket),
 }
 
 /// The errands that have not come back.
@@ -65,7 +63,6 @@ impl Agent {
                 Errand::Place => {}
                 Errand::Local(number) => self.local.handle_answer(self.now, number, reply),
                 Errand::Exec(asked) => self.exec.handle_answer(self.now, asked, reply),
-                Errand::MayCollect(ticket) => self.may_collect(ticket, reply),
             }
         }
     }

@@ -7,7 +7,7 @@ use super::Agent;
 use super::calls::Stage;
 use super::errands::Errand;
 use crate::api::exec::{Inbox, Request as Collecting};
-use crate::api::{Call, Error, Reply, Request, Response, acl};
+use crate::api::{Call, Error, Request, Response};
 use crate::exec::layout::Place;
 use crate::exec::{Step, collector};
 use crate::id::{PeerId, Ticket};
@@ -77,55 +77,33 @@ impl Agent {
         }
     }
 
-    /// Carries out what is asked of the output of a job, if the caller may read the job's keys. Servers know that.
+    /// Carries out what is asked of the output of a job.
     pub(super) fn serve_collecting(&mut self, ticket: Ticket) {
-        let Some(open) = self.calls.get(ticket) else { return };
-        let Request::Exec(request) = &open.call.request else { return };
-        if self.config.server || !self.config.acl.is_on() {
-            return match self.judge(&open.call) {
-                Ok(_) => self.collect(ticket),
-                Err(error) => self.reply(ticket, Err(error)),
-            };
-        }
-        // Not with our own token, if the caller has none.
-        let token = open.call.token.clone().unwrap_or_else(|| acl::ANONYMOUS.to_owned());
-        let asked = acl::Request::Permit(acl::Permission::ReadKey(request.prefix().to_owned()));
-        let call = Call { token: Some(token), ..Call::new(asked) };
-        self.calls.enter(ticket, Stage::Pending, None);
-        self.send_errand(Errand::MayCollect(ticket), call);
-    }
-
-    /// A server has said whether the caller may read the job's keys.
-    pub(super) fn may_collect(&mut self, ticket: Ticket, reply: Reply) {
-        match reply {
-            Ok(Response::Done(true)) => self.collect(ticket),
-            Ok(_) => self.reply(ticket, Err(Error::PermissionDenied)),
-            Err(error) => self.reply(ticket, Err(error)),
-        }
-    }
-
-    fn collect(&mut self, ticket: Ticket) {
-        let Some(Request::Exec(request)) = self.calls.get(ticket).map(|open| &open.call.request) else { return };
-        let place = Place::new(request.prefix(), request.session());
+        let Some(Call { request: Request::Exec(request), token, .. }) = self.calls.get(ticket).map(|open| &open.call)
+        else {
+            return;
+        };
+        let (place, owner) = (Place::new(request.prefix(), request.session()), token.clone());
+        let owner = owner.as_deref();
         match request {
             Collecting::Open { .. } => {
                 let id = self.rng.uuid();
                 let (peer, address) = (self.config.id, self.config.address);
-                let opened = self.collector.open(self.now, place, id);
+                let opened = self.collector.open(self.now, place, owner, id);
                 self.reply(ticket, opened.map(|id| Response::Inbox(Inbox { id, peer, address })));
             }
             Collecting::Collect { progress, wait, .. } => {
                 let (progress, wait) = (progress.clone(), *wait);
                 let until = self.now + self.longest_block(wait);
-                match self.collector.collect(&place, ticket, progress, until) {
+                match self.collector.collect(&place, owner, ticket, progress, until) {
                     Ok(Some(pieces)) => self.reply(ticket, Ok(Response::Collected(pieces))),
                     Ok(None) => self.calls.enter(ticket, Stage::Pending, Some(until)),
                     Err(error) => self.reply(ticket, Err(error)),
                 }
             }
             Collecting::Close { .. } => {
-                self.collector.close(&place);
-                self.reply(ticket, Ok(Response::Done(true)));
+                let ended = self.collector.end(&place, owner);
+                self.reply(ticket, ended.map(|()| Response::Done(true)));
             }
         }
     }

@@ -61,11 +61,10 @@ impl Agent {
             Ok(authority) => authority,
             Err(error) => return self.reply(ticket, Err(error)),
         };
-        match &open.call.request {
+        match open.call.request {
             Request::Session(session::Request::Renew { .. }) => return self.renew(ticket),
             Request::Acl(acl::Request::Permit(permission)) => {
-                let permits = authorize::permits(&authority, permission);
-                return self.reply(ticket, Ok(Response::Done(permits)));
+                return self.reply(ticket, Ok(Response::Done(authorize::permits(&authority, permission))));
             }
             _ => {}
         }

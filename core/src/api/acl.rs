@@ -109,10 +109,8 @@ pub enum Request {
 }
 
 /// Something that a token may allow.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Permission {
-    /// To read this key, or what is read from keys that begin with it.
-    ReadKey(String),
     /// To list the jobs of remote execution that an agent carried out for its clients.
     ReadExec,
     /// To have an agent carry out such a job.

@@ -81,9 +81,8 @@ pub(crate) fn without_tokens(config: &Config, request: &acl::Request) -> Option<
 }
 
 /// Whether something is allowed that no request stands for.
-pub(crate) fn permits(authority: &Authority, permission: &Permission) -> bool {
+pub(crate) fn permits(authority: &Authority, permission: Permission) -> bool {
     match permission {
-        Permission::ReadKey(key) => authority.may_read_key(key.as_bytes()),
         Permission::ReadExec => authority.over_exec() >= Access::Read,
         Permission::WriteExec => authority.over_exec() >= Access::Write,
         Permission::ReadKeyring => authority.over_keyring() >= Access::Read,

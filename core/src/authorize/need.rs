@@ -2,7 +2,8 @@
 
 use crate::acl::{Access, Authority};
 use crate::api::{
-    Request, acl, agent, catalog, coordinate, event, health, kv, operator, prepared, session, snapshot, status, txn,
+    Request, acl, agent, catalog, coordinate, event, exec, health, kv, operator, prepared, session, snapshot, status,
+    txn,
 };
 use crate::store::Store;
 use crate::store::prepared::parse;
@@ -14,8 +15,6 @@ pub(crate) enum Need<'a> {
     Nothing,
     /// That it exists. What it may not see is left out of the answer; what it may not do of several things is told of each.
     Token,
-    /// To read this key.
-    ReadKey(&'a [u8]),
     /// To write this key.
     WriteKey(&'a [u8]),
     /// To write every key that begins with this.
@@ -50,8 +49,6 @@ impl<'a> Need<'a> {
             Request::Catalog(request) => of_catalog(request),
             Request::Prepared(request) => of_prepared(request),
             Request::Acl(request) => of_acl(request),
-            // It is what else would be read from the keys.
-            Request::Exec(request) => Self::ReadKey(request.prefix().as_bytes()),
             // It says which of its operations are not allowed.
             Request::Txn(txn::Request { .. }) => Self::Token,
             Request::Status(status::Request::Leader | status::Request::Peers) => Self::Nothing,
@@ -84,6 +81,11 @@ impl<'a> Need<'a> {
             Request::Event(event::Request::Fire(event)) => Self::FireEvent(&event.name),
             // What an agent has heard it tells anybody.
             Request::Event(event::Request::List { .. }) => Self::Nothing,
+            // What is collected is what a job's writer has directed here, and it is shown to nobody but the token that has it
+            // collected: see `exec/collector.rs`.
+            Request::Exec(exec::Request::Open { .. } | exec::Request::Collect { .. } | exec::Request::Close { .. }) => {
+                Self::Nothing
+            }
             Request::Coordinate(coordinate::Request::Datacenters) => Self::Nothing,
             Request::Coordinate(coordinate::Request::Nodes { .. } | coordinate::Request::Update(_)) => Self::Token,
             Request::Session(
@@ -101,7 +103,6 @@ impl<'a> Need<'a> {
     pub(super) fn is_met(&self, authority: &Authority, store: &Store) -> bool {
         match *self {
             Self::Nothing | Self::Token => true,
-            Self::ReadKey(key) => authority.may_read_key(key),
             Self::WriteKey(key) => authority.may_write_key(key),
             Self::WriteKeysBelow(prefix) => authority.may_write_keys_below(prefix),
             Self::WriteService(name) => authority.may_write_service(name),

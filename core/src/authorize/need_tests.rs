@@ -280,10 +280,10 @@ fn where_tokens_are_kept_elsewhere_the_down_policy_decides() {
 fn permissions_are_rules_of_their_own() {
     let policy = Policy { exec: Some(Access::Read), keyring: Some(Access::Write), ..Policy::default() };
     let authority = limited(policy);
-    assert!(permits(&authority, &Permission::ReadExec) && !permits(&authority, &Permission::WriteExec));
-    assert!(permits(&authority, &Permission::ReadKeyring) && permits(&authority, &Permission::WriteKeyring));
+    assert!(permits(&authority, Permission::ReadExec) && !permits(&authority, Permission::WriteExec));
+    assert!(permits(&authority, Permission::ReadKeyring) && permits(&authority, Permission::WriteKeyring));
     let nothing = limited(Policy::default());
     for permission in [Permission::ReadExec, Permission::WriteExec, Permission::ReadKeyring, Permission::WriteKeyring] {
-        assert!(!permits(&nothing, &permission) && permits(&Authority::everything(), &permission), "{permission:?}");
+        assert!(!permits(&nothing, permission) && permits(&Authority::everything(), permission), "{permission:?}");
     }
 }

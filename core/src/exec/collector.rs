@@ -8,6 +8,8 @@
 //! All of it is bounded. An inbox holds [`config::Exec::inbox_bytes`](crate::config::Exec::inbox_bytes); each node is told of its share of that as the room that it has. There are
 //! at most [`INBOXES`] at a time, and one that is not asked for anything for [`IDLE`] goes. A node that is not taken in, or not any more,
 //! hears that its piece is not collected here, and goes the way through the store.
+//!
+//! What is in an inbox was directed there by whoever wrote the job. It is shown to no other token than the one that had the inbox made.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -77,6 +79,8 @@ pub struct Collector {
 #[derive(Debug)]
 struct Inbox {
     id: Uuid,
+    /// The token that had it made.
+    owner: Option<String>,
     /// The most that all nodes may hold.
     limit: usize,
     nodes: BTreeMap<String, Node>,
@@ -121,9 +125,10 @@ impl Collector {
     /// Makes an inbox for a job, with this ID unless it has one already. Gives the one that it has.
     ///
     /// # Errors
-    /// [`Error::Busy`] if there are too many.
-    pub fn open(&mut self, now: Instant, place: Place, id: Uuid) -> Result<Uuid, Error> {
+    /// [`Error::Busy`] if there are too many, [`Error::PermissionDenied`] if another token has it.
+    pub fn open(&mut self, now: Instant, place: Place, owner: Option<&str>, id: Uuid) -> Result<Uuid, Error> {
         if let Some(inbox) = self.inboxes.get_mut(&place) {
+            inbox.is_of(owner)?;
             inbox.idle_at = now + IDLE;
             return Ok(inbox.id);
         }
@@ -133,7 +138,8 @@ impl Collector {
         self.by_id.insert(id, place.clone());
         let idle_at = now + IDLE;
         let (limit, nodes, last) = (self.inbox_bytes, BTreeMap::new(), String::new());
-        let inbox = Inbox { id, limit, nodes, bytes: 0, waiting: None, idle_at, last };
+        let owner = owner.map(str::to_owned);
+        let inbox = Inbox { id, owner, limit, nodes, bytes: 0, waiting: None, idle_at, last };
         self.inboxes.insert(place, inbox);
         Ok(id)
     }
@@ -142,15 +148,17 @@ impl Collector {
     /// then the question waits in place of the one that waited before ([`Step::Answer`]).
     ///
     /// # Errors
-    /// [`Error::NotCollected`] if there is no inbox for this job.
+    /// [`Error::NotCollected`] if there is no inbox for this job, [`Error::PermissionDenied`] if it is another token's.
     pub fn collect(
         &mut self,
         place: &Place,
+        owner: Option<&str>,
         ticket: Ticket,
         progress: BTreeMap<String, Progress>,
         until: Instant,
     ) -> Result<Option<Vec<Piece>>, Error> {
         let inbox = self.inboxes.get_mut(place).ok_or(Error::NotCollected)?;
+        inbox.is_of(owner)?;
         inbox.idle_at = until + IDLE;
         if let Some(Waiting { ticket, .. }) = inbox.waiting.take() {
             self.steps.push_back(Step::Answer { ticket, pieces: Vec::new() });
@@ -175,8 +183,18 @@ impl Collector {
         }
     }
 
+    /// Nothing of a job is wanted any more. If there is no inbox for it, that is just as well.
+    ///
+    /// # Errors
+    /// [`Error::PermissionDenied`] if it is another token's.
+    pub fn end(&mut self, place: &Place, owner: Option<&str>) -> Result<(), Error> {
+        self.inboxes.get(place).map_or(Ok(()), |inbox| inbox.is_of(owner))?;
+        self.close(place);
+        Ok(())
+    }
+
     /// Nothing of a job is collected any more; its agents are told.
-    pub fn close(&mut self, place: &Place) {
+    fn close(&mut self, place: &Place) {
         let Some(inbox) = self.inboxes.remove(place) else { return };
         self.by_id.remove(&inbox.id);
         if let Some(Waiting { ticket, .. }) = inbox.waiting {
@@ -249,6 +267,11 @@ impl Collector {
 }
 
 impl Inbox {
+    /// Whether it is this token's.
+    fn is_of(&self, owner: Option<&str>) -> Result<(), Error> {
+        if self.owner.as_deref() == owner { Ok(()) } else { Err(Error::PermissionDenied) }
+    }
+
     /// Whether this is a node that takes part. A new one does if there is a share for it; no other agent takes its place.
     fn admit(&mut self, peer: PeerId, address: SocketAddr, source: &Source) -> bool {
         if let Some(node) = self.nodes.get_mut(&source.node) {

@@ -30,7 +30,7 @@ fn at(millis: u64) -> Instant {
 /// One inbox, whose ID and session are 1.
 fn opened() -> Collector {
     let mut collector = Collector::new(INBOX_BYTES);
-    assert_eq!(collector.open(at(0), place(1), Uuid::from_u128(1)), Ok(Uuid::from_u128(1)));
+    assert_eq!(collector.open(at(0), place(1), None, Uuid::from_u128(1)), Ok(Uuid::from_u128(1)));
     collector
 }
 
@@ -53,7 +53,7 @@ fn collect(
     ticket: u64,
     of: &[(u64, u32, u32)],
 ) -> Result<Option<Vec<(String, u32)>>, Error> {
-    let found = collector.collect(&place(1), Ticket(ticket), known(of), at(30_000))?;
+    let found = collector.collect(&place(1), None, Ticket(ticket), known(of), at(30_000))?;
     Ok(found.map(numbers))
 }
 
@@ -175,7 +175,7 @@ fn nobody_is_starved_by_those_who_come_first() {
         for agent in 0..40 {
             piece(&mut collector, agent, next[agent as usize], PIECE);
         }
-        let pieces = collector.collect(&place(1), Ticket(1), done.clone(), at(9)).unwrap().unwrap();
+        let pieces = collector.collect(&place(1), None, Ticket(1), done.clone(), at(9)).unwrap().unwrap();
         assert!(pieces.len() * PIECE <= ANSWER_BYTES);
         for piece in pieces {
             let number = piece.number + 1;
@@ -208,17 +208,37 @@ fn who_is_not_collected_here_is_told_so() {
 }
 
 #[test]
+fn nobody_sees_what_another_token_has_collected() {
+    let mut collector = opened();
+    piece(&mut collector, 1, 0, 1);
+    for other in [Some("other"), Some("")] {
+        assert_eq!(collector.open(at(0), place(1), other, Uuid::from_u128(2)), Err(Error::PermissionDenied));
+        let seen = collector.collect(&place(1), other, Ticket(1), BTreeMap::new(), at(0));
+        assert_eq!(seen, Err(Error::PermissionDenied));
+        assert_eq!(collector.end(&place(1), other), Err(Error::PermissionDenied));
+        assert_eq!(collector.end(&place(2), other), Ok(()));
+    }
+    assert_eq!(collect(&mut collector, 2, &[]), Ok(Some(vec![("n1".to_owned(), 0)])));
+    assert_eq!(collector.end(&place(1), None), Ok(()));
+    assert_eq!(collector.holds().count(), 0);
+}
+
+#[test]
 fn what_nobody_asks_for_is_closed_in_time_and_there_is_a_limit() {
     let mut collector = opened();
-    assert_eq!(collector.open(at(1000), place(1), Uuid::from_u128(5)), Ok(Uuid::from_u128(1)), "it is there already");
+    assert_eq!(
+        collector.open(at(1000), place(1), None, Uuid::from_u128(5)),
+        Ok(Uuid::from_u128(1)),
+        "it is there already"
+    );
     for number in 2..=INBOXES as u128 {
-        assert!(collector.open(at(2000), place(number), Uuid::from_u128(number)).is_ok());
+        assert!(collector.open(at(2000), place(number), None, Uuid::from_u128(number)).is_ok());
     }
-    let one_more = collector.open(at(2000), place(0), Uuid::from_u128(0));
+    let one_more = collector.open(at(2000), place(0), None, Uuid::from_u128(0));
     assert!(matches!(one_more, Err(Error::Busy { what: Busy::Inboxes, .. })));
     let idle = at(1000) + IDLE;
     assert_eq!(collector.poll_timeout(), Some(idle));
-    assert_eq!(collector.collect(&place(2), Ticket(1), BTreeMap::new(), at(30_000)), Ok(None));
+    assert_eq!(collector.collect(&place(2), None, Ticket(1), BTreeMap::new(), at(30_000)), Ok(None));
     collector.tick(idle);
     assert_eq!(collect(&mut collector, 2, &[]), Err(Error::NotCollected));
     collector.tick(at(2000) + IDLE);

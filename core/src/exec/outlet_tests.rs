@@ -120,7 +120,7 @@ impl Play {
     fn new(totals: &[usize]) -> Self {
         let mut collector = Collector::new(INBOX_BYTES);
         let place = Place::new("p", SessionId(Uuid::from_u128(9)));
-        collector.open(at(0), place.clone(), ID).unwrap();
+        collector.open(at(0), place.clone(), None, ID).unwrap();
         let command = |(number, total): (usize, &usize)| Command {
             outlet: outlet(number as u64 + 1, &options(), Duration::from_secs(3)),
             credit: CREDIT,
@@ -198,7 +198,7 @@ impl Play {
         let progress =
             all.map(|(who, command)| (format!("n{}", who + 1), Progress { taken: command.next, have: command.have }));
         let progress = progress.collect();
-        if let Some(pieces) = self.collector.collect(&self.place, Ticket(1), progress, self.now).unwrap() {
+        if let Some(pieces) = self.collector.collect(&self.place, None, Ticket(1), progress, self.now).unwrap() {
             self.bring(pieces);
         }
     }

@@ -513,7 +513,7 @@ fn what_is_not_governed_by_rules_needs_a_token_that_exists_and_some_not_even_tha
             (ROOT, Permission::WriteKeyring, Ok(Response::Done(true))),
             ("nosuch", Permission::ReadExec, Err(Error::UnknownToken)),
         ] {
-            assert_eq!(world.ask_as(at, token, Acl::Permit(permission.clone())), allowed, "{permission:?} for {token}");
+            assert_eq!(world.ask_as(at, token, Acl::Permit(permission)), allowed, "{permission:?} for {token}");
         }
         let saved = world.ask_as(at, "operator", snapshot::Request::Save { read: read() });
         assert!(matches!(saved, Err(Error::PermissionDenied)), "{saved:?}");
