@@ -9,7 +9,7 @@ use lictor_core::raft::News;
 use lictor_core::time::Instant;
 use lictor_core::wire::{self, Frame, HEADER_BYTES, Malformed};
 
-use super::{Event, Packet, World, executors, lockers, operator, registrar, tell};
+use super::{Event, Packet, World, executors, lockers, operator, registrar, tell, tokens};
 use crate::check::{Verdict, snapshot, watch};
 use crate::history::op_of;
 use crate::host::{Host, host_at, host_named, peer};
@@ -198,6 +198,7 @@ impl World {
 
     fn carry_out(&mut self, host: usize, output: Output) -> Verdict {
         match output {
+            Output::Reply { id, reply } if tokens::is_token_call(id) => self.holder_answered(id, &reply)?,
             Output::Reply { id, reply } if executors::is_exec_call(id) => self.exec_answered(id, Ok(reply))?,
             Output::Reply { id, reply } if lockers::is_lock_call(id) => self.lock_call_answered(id, reply)?,
             Output::Reply { id, reply } if registrar::is_errand(id) => self.errand_answered(id, &reply)?,
