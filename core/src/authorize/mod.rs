@@ -87,5 +87,6 @@ pub(crate) fn permits(authority: &Authority, permission: Permission) -> bool {
         Permission::WriteExec => authority.over_exec() >= Access::Write,
         Permission::ReadKeyring => authority.over_keyring() >= Access::Read,
         Permission::WriteKeyring => authority.over_keyring() >= Access::Write,
+        Permission::Snapshot => authority.may_manage(),
     }
 }
