@@ -383,6 +383,19 @@ mod tests {
     }
 
     #[test]
+    fn what_any_server_may_do_it_does_once_and_the_latest_are_remembered() {
+        let (mut recent, peer) = (Recent::default(), PeerId::numbered(1));
+        assert!(recent.is_new(peer, 7, CallId(1)) && !recent.is_new(peer, 7, CallId(1)));
+        assert!(recent.is_new(peer, 8, CallId(1)), "another life of the same agent");
+        assert!(recent.is_new(PeerId::numbered(2), 7, CallId(1)), "another agent");
+        for id in 2..=2 * MEMORY as u64 {
+            assert!(recent.is_new(peer, 7, CallId(id)));
+            assert!(!recent.is_new(peer, 7, CallId(id)));
+        }
+        assert_eq!((recent.known.len(), recent.order.len()), (MEMORY, MEMORY));
+    }
+
+    #[test]
     fn an_answer_that_no_message_can_hold_is_an_error_and_not_silence() {
         let entry = Arc::new(kv::Entry {
             key: "big".into(),
