@@ -11,8 +11,11 @@ use crate::peer::{Body, Forward, Outcome};
 use crate::time::{Duration, Instant};
 use crate::wire;
 
-/// After how long without an answer a read is asked again, at first; the time doubles.
+/// After how long without an answer a read is asked again, at first; the time doubles …
 const RESEND: Duration = Duration::from_millis(500);
+
+/// … up to this: for so long a query may sleep, at most, once whoever was cut off can be reached again.
+const LONGEST_RESEND: Duration = Duration::from_secs(4);
 
 /// How many writes of one agent are remembered, …
 const MEMORY: usize = 1 << 16;
@@ -214,7 +217,7 @@ impl Agent {
         if !self.config.server && !once && self.is_suspect(ticket, to, term, resend) {
             return;
         }
-        let resend = resend * 2;
+        let resend = (resend * 2).min(LONGEST_RESEND);
         let next = (self.now + resend).min(give_up);
         self.calls.enter(ticket, Stage::Forwarded { to, term, give_up, resend }, Some(next));
         if self.calls.get(ticket).is_some_and(|open| may_repeat(&open.call.request)) {

@@ -373,6 +373,25 @@ fn a_call_is_not_held_while_the_leader_is_heard_again() {
     assert_eq!(server.drain(), [PeerId::numbered(2)]);
 }
 
+#[test]
+fn a_query_that_nobody_answers_is_asked_again_every_few_seconds_however_long_that_lasts() {
+    let mut server = OneOfThree::new();
+    server.hear(2, 2, heartbeat());
+    let call = Call::new(get("a", Index(9), Consistency::Default));
+    server.agent.handle_input(server.now, Input::Call { id: CallId(1), call });
+    let mut asked = Vec::new();
+    while server.now < Instant::ZERO + Duration::from_secs(30) {
+        if !server.drain().is_empty() {
+            asked.push(server.now);
+        }
+        server.now = server.now + Duration::from_millis(100);
+        server.hear(2, 2, heartbeat());
+        server.agent.handle_input(server.now, Input::Timeout);
+    }
+    let pauses: Vec<u64> = asked.windows(2).map(|two| two[1].since(two[0]).as_millis() as u64).collect();
+    assert_eq!(pauses, [500, 1000, 2000, 4000, 4000, 4000, 4000, 4000, 4000]);
+}
+
 /// Found by simulation: what an earlier life had acknowledged was missing from a read that arrived together with
 /// the confirmation that the new term's first entry is on disk.
 #[test]

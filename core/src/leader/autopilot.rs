@@ -49,6 +49,8 @@ struct Condition {
     contact: Duration,
     last: Index,
     healthy: bool,
+    /// It does not speak: it may turn out to be dead.
+    silent: bool,
     dead: bool,
 }
 
@@ -102,6 +104,7 @@ impl Autopilot {
                 config.limits.dead_after
             };
             condition.dead &= settings.cleanup_dead_servers && awake >= known;
+            condition.silent &= settings.cleanup_dead_servers;
         }
         let is_stable = |id: &PeerId| {
             self.seen
@@ -121,7 +124,7 @@ impl Autopilot {
             .servers
             .iter()
             .map(|(id, server)| {
-                let Condition { contact, last, healthy, dead } = condition(*id, scene);
+                let Condition { contact, last, healthy, dead, .. } = condition(*id, scene);
                 let since = self.seen.get(id).filter(|seen| seen.healthy == healthy).map_or(now, |seen| seen.since);
                 ServerHealth {
                     id: *id,
@@ -152,10 +155,11 @@ fn condition(id: PeerId, scene: &Scene<'_>) -> Condition {
     let Scene { now, config, raft, settings, sight } = *scene;
     let log = raft.log();
     let Role::Leader(leader) = raft.role() else {
-        return Condition { contact: Duration::ZERO, last: Index(0), healthy: false, dead: false };
+        return Condition { contact: Duration::ZERO, last: Index(0), healthy: false, silent: false, dead: false };
     };
     if id == config.id {
-        return Condition { contact: Duration::ZERO, last: log.last().index, healthy: true, dead: false };
+        let last = log.last().index;
+        return Condition { contact: Duration::ZERO, last, healthy: true, silent: false, dead: false };
     }
     let progress = leader.progress.get(&id);
     let contact = progress.map_or(Duration::MAX, |progress| now.since(progress.heard));
@@ -168,6 +172,7 @@ fn condition(id: PeerId, scene: &Scene<'_>) -> Condition {
         last,
         // Who has said nothing at all yet may not even exist.
         healthy: last > Index(0) && contact <= patience && trailing <= settings.max_trailing_logs,
+        silent: last == Index(0) || contact > patience,
         // Gossip knows sooner. But one that it has lost sight of and we still hear lives.
         dead: contact >= config.limits.dead_after || (sight.failed.contains(&id) && contact > patience),
     }
@@ -175,6 +180,10 @@ fn condition(id: PeerId, scene: &Scene<'_>) -> Condition {
 
 /// The change that is due: the number of seats with a vote is kept odd if there is a choice, as an even one tolerates no more
 /// failures than one less. Seats beyond the `expected` ones, if that is known, are not kept for the dead.
+///
+/// If it is not known, nothing tells two dead servers whose places were taken from two that are still waited for, once there is
+/// an odd number of seats. So a newcomer does not make them odd while a server is silent that may be dead: that is settled
+/// first, and from an even number the dead always go.
 fn due(
     members: &Configuration,
     conditions: &BTreeMap<PeerId, Condition>,
@@ -187,22 +196,25 @@ fn due(
     if let Some(gone) = members.servers.keys().find(|id| !members.is_voter(**id) && is_dead(id)) {
         return Some(Change::Remove(*gone));
     }
-    let dead = voters.iter().copied().find(is_dead).filter(|_| healthy >= quorum::majority(voters.len() - 1));
-    let replaces = if voters.len().is_multiple_of(2) { healthy == voters.len() - 1 } else { waiting.is_some() };
+    let is_even = voters.len().is_multiple_of(2);
     let is_spare = (1..voters.len()).contains(&expected);
-    match (dead, waiting) {
-        (Some(dead), _) if replaces || is_spare => Some(Change::Remove(dead)),
-        (_, Some(waiting)) => Some(Change::Promote(waiting)),
-        _ => None,
+    let goes = voters.iter().copied().find(is_dead).filter(|_| healthy >= quorum::majority(voters.len() - 1));
+    if let Some(dead) = goes.filter(|_| is_even || waiting.is_some() || is_spare) {
+        return Some(Change::Remove(dead));
     }
+    let unsettled = is_even && expected == 0 && voters.iter().any(|id| conditions[id].silent || conditions[id].dead);
+    waiting.filter(|_| !unsettled).map(Change::Promote)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::raft::Server;
 
-    /// Servers by letters: `v` a healthy voter, `d` a dead one, `s` a slow one, `n` a healthy server without a vote, `x` a dead one.
+    /// Servers by letters: `v` a healthy voter, `d` a dead one, `s` a slow one, `q` one that is quiet, `n` a healthy server without
+    /// a vote, `x` a dead one.
     fn decide(servers: &str, waiting: bool) -> Option<Change> {
         decide_for(servers, waiting, 0)
     }
@@ -211,14 +223,17 @@ mod tests {
         let ids = (1..).map(PeerId::numbered).zip(servers.chars());
         let address = "127.0.0.1:8300".parse().unwrap();
         let members = Configuration {
-            servers: ids.clone().map(|(id, kind)| (id, Server { address, voter: "vds".contains(kind) })).collect(),
+            servers: ids.clone().map(|(id, kind)| (id, Server { address, voter: "vdsq".contains(kind) })).collect(),
         };
         let conditions = ids.clone().map(|(id, kind)| {
-            let (healthy, dead) = ("vn".contains(kind), "dx".contains(kind));
-            (id, Condition { contact: Duration::ZERO, last: Index(0), healthy, dead })
+            (id, condition_of("vn".contains(kind), "dxq".contains(kind), "dx".contains(kind)))
         });
         let waiting = ids.clone().find(|(_, kind)| waiting && *kind == 'n').map(|(id, _)| id);
         due(&members, &conditions.collect(), waiting, expected)
+    }
+
+    fn condition_of(healthy: bool, silent: bool, dead: bool) -> Condition {
+        Condition { contact: Duration::ZERO, last: Index(0), healthy, silent, dead }
     }
 
     #[test]
@@ -235,7 +250,8 @@ mod tests {
         assert_eq!(decide("vvvddn", true), remove(4));
         assert_eq!(decide("vvvdn", true), remove(4), "four seats with one dead are worth three");
         assert_eq!(decide("vvvd", false), remove(4));
-        assert_eq!(decide("vvsd", false), None, "three of four are not healthy");
+        assert_eq!(decide("vvsd", false), remove(4), "two of three are healthy");
+        assert_eq!(decide("vssd", false), None, "one of three is no majority");
         assert_eq!(decide("vvvx", false), remove(4), "no vote, no seat");
         assert_eq!(decide("vsdn", true), promote(4), "one of two healthy is no majority without the dead");
         assert_eq!(decide("v", false), None);
@@ -243,4 +259,60 @@ mod tests {
         assert_eq!(decide_for("vvvvvdd", false, 5), remove(6), "there are to be five");
         assert_eq!(decide_for("vvvdd", false, 5), None);
     }
+
+    #[test]
+    fn newcomers_do_not_get_seats_beside_the_dead_whose_places_they_take() {
+        let promote = |n| Some(Change::Promote(PeerId::numbered(n)));
+        let remove = |n| Some(Change::Remove(PeerId::numbered(n)));
+        assert_eq!(decide("vvvddv", false), remove(4), "six seats with two dead are worth less than five with one");
+        assert_eq!(decide("vvvddvn", true), remove(4), "or there would be seven, and nobody knows that five were meant");
+        assert_eq!(decide("vssddvn", true), None, "that goes for a moment of weakness, too");
+        assert_eq!(decide("vvvqqvn", true), None, "they may be dead, which is known before long");
+        assert_eq!(decide("vvvssvn", true), promote(7), "they speak");
+        assert_eq!(decide("vvvqqn", true), promote(6), "an even number is mended in any case");
+        assert_eq!(decide_for("vvvqqvn", true, 5), promote(7), "it is known that there are to be five");
+    }
+
+    proptest! {
+        /// Servers lose their disks and come back as others, one after the other, while it is noticed sooner or later who is gone and
+        /// who has caught up, and some are slow for a while. In the end there are as many seats as before, all of the living.
+        #[test]
+        fn as_many_seats_are_left_as_there_were(
+            seats in 3_u64..8,
+            gone in 1_u64..4,
+            looks in proptest::collection::vec((any::<u8>(), any::<u8>(), any::<u8>()), 0..60),
+        ) {
+            let gone = gone.min((seats - 1) / 2);
+            let address = |n: u64| ([127, 0, 0, 1], 8000 + u16::try_from(n).unwrap()).into();
+            let mut members = Configuration::new((0..seats).map(|n| (PeerId::numbered(n), address(n))));
+            for n in seats..seats + gone {
+                members.servers.insert(PeerId::numbered(n), Server { address: address(n), voter: false });
+            }
+            let calm = std::iter::repeat_n((0, u8::MAX, u8::MAX), 60);
+            for (slow, noticed, stable) in looks.into_iter().chain(calm) {
+                let bit = |mask: u8, n: u64| mask >> (n % 8) & 1 == 1;
+                let condition = |n: u64| match n {
+                    n if n < gone => condition_of(false, true, bit(noticed, n)),
+                    // We ourselves are always well.
+                    n => condition_of(n == gone || !bit(slow, n), false, false),
+                };
+                let conditions: BTreeMap<PeerId, Condition> =
+                    (0..seats + gone).map(|n| (PeerId::numbered(n), condition(n))).collect();
+                let mut newcomers = (seats..seats + gone).map(PeerId::numbered);
+                let waiting = newcomers.find(|id| !members.is_voter(*id) && conditions[id].healthy);
+                let waiting = waiting.filter(|_| bit(stable, 0));
+                match due(&members, &conditions, waiting, 0) {
+                    Some(Change::Promote(id)) => members.servers.get_mut(&id).unwrap().voter = true,
+                    Some(Change::Remove(id)) => {
+                        prop_assert!(id < PeerId::numbered(gone), "one was removed that lives");
+                        members.servers.remove(&id);
+                    }
+                    _ => {}
+                }
+            }
+            prop_assert_eq!(members.voter_count() as u64, seats, "{}", members);
+            prop_assert!((gone..seats + gone).all(|n| members.is_voter(PeerId::numbered(n))), "{}", members);
+        }
+    }
+
 }

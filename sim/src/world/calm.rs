@@ -18,9 +18,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long a calm cluster may take for what needs no election.
 const CALM_BOUND: Duration = Duration::from_secs(3);
 
-/// How long it may take until an agent asks a leader again that did not answer for as long as the longest cut lasts: it doubles
-/// its patience each time.
-const LONG_PATIENCE: Duration = Duration::from_secs(20);
+/// How long it may take until an agent asks a leader again that has not answered for long: it doubles its patience each time, up to
+/// this.
+const LONG_PATIENCE: Duration = Duration::from_secs(4);
 
 impl World {
     pub(super) fn on_heal(&mut self) -> Verdict {
