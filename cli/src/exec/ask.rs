@@ -147,9 +147,8 @@ fn request(request: &Request) -> Option<Http> {
 
 /// How far the nodes are, in the form of the endpoint.
 fn known(progress: &BTreeMap<String, exec::Progress>) -> Value {
-    let nodes = progress.iter().map(|(node, progress)| {
-        json!({ "Node": node, "Taken": progress.taken, "Have": progress.have })
-    });
+    let nodes =
+        progress.iter().map(|(node, progress)| json!({ "Node": node, "Taken": progress.taken, "Have": progress.have }));
     json!({ "Nodes": nodes.collect::<Vec<_>>() })
 }
 
@@ -369,7 +368,8 @@ mod tests {
         let id = Uuid::from_u128(7).to_string();
         let inbox = answer(open.into(), json!({ "ID": id, "Peer": id, "Address": "10.0.0.1:8300" }));
         assert!(matches!(inbox, Some(Response::Inbox(inbox)) if inbox.address.port() == 8300), "{inbox:?}");
-        let collect = || exec::Request::Collect { prefix: prefix.clone(), session, progress: BTreeMap::new(), wait: None };
+        let collect =
+            || exec::Request::Collect { prefix: prefix.clone(), session, progress: BTreeMap::new(), wait: None };
         let pieces = answer(collect().into(), json!([{ "Node": "n", "Number": 3, "Output": "aGk=" }]));
         let piece = exec::Piece { node: "n".into(), number: 3, output: "hi".into() };
         assert_eq!(pieces, Some(Response::Collected(vec![piece])));

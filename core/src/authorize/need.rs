@@ -2,7 +2,8 @@
 
 use crate::acl::{Access, Authority};
 use crate::api::{
-    Request, acl, agent, catalog, coordinate, event, exec, health, kv, operator, prepared, session, snapshot, status, txn,
+    Request, acl, agent, catalog, coordinate, event, exec, health, kv, operator, prepared, session, snapshot, status,
+    txn,
 };
 use crate::store::Store;
 use crate::store::prepared::parse;

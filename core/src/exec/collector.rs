@@ -207,13 +207,7 @@ impl Collector {
     }
 
     /// A piece has come from an agent.
-    pub fn handle_piece(
-        &mut self,
-        (peer, address): (PeerId, SocketAddr),
-        source: &Source,
-        number: u32,
-        bytes: &Bytes,
-    ) {
+    pub fn handle_piece(&mut self, (peer, address): (PeerId, SocketAddr), source: &Source, number: u32, bytes: &Bytes) {
         let Some((inbox, name)) = self.source(peer, address, source) else { return };
         if bytes.len() <= MAX_PIECE_BYTES {
             inbox.keep(name, number, bytes);
@@ -231,7 +225,12 @@ impl Collector {
     }
 
     /// The inbox that is meant, in which the node has its place then. If it cannot, it is told.
-    fn source<'a>(&'a mut self, peer: PeerId, address: SocketAddr, source: &'a Source) -> Option<(&'a mut Inbox, &'a str)> {
+    fn source<'a>(
+        &'a mut self,
+        peer: PeerId,
+        address: SocketAddr,
+        source: &'a Source,
+    ) -> Option<(&'a mut Inbox, &'a str)> {
         let inbox = self.by_id.get(&source.inbox).and_then(|place| self.inboxes.get_mut(place));
         let inbox = inbox.and_then(|inbox| inbox.admit(peer, address, source).then_some(inbox));
         if inbox.is_none() {

@@ -48,7 +48,11 @@ fn known(of: &[(u64, u32, u32)]) -> BTreeMap<String, Progress> {
     of.iter().map(|(agent, taken, have)| (format!("n{agent}"), Progress { taken: *taken, have: *have })).collect()
 }
 
-fn collect(collector: &mut Collector, ticket: u64, of: &[(u64, u32, u32)]) -> Result<Option<Vec<(String, u32)>>, Error> {
+fn collect(
+    collector: &mut Collector,
+    ticket: u64,
+    of: &[(u64, u32, u32)],
+) -> Result<Option<Vec<(String, u32)>>, Error> {
     let found = collector.collect(&place(1), None, Ticket(ticket), known(of), at(30_000))?;
     Ok(found.map(numbers))
 }
@@ -96,7 +100,10 @@ fn pieces_come_in_any_order_and_leave_in_theirs() {
     }
     assert_eq!(collect(&mut collector, 1, &[]), Ok(None), "none of them is the next one");
     assert_eq!(told(&piece(&mut collector, 1, 0, 5)), [(true, 0, 3, MOST_ROOM as u32)]);
-    assert_eq!(collect(&mut collector, 2, &[(1, 0, 1)]).unwrap().unwrap(), [("n1".to_owned(), 1), ("n1".to_owned(), 2)]);
+    assert_eq!(
+        collect(&mut collector, 2, &[(1, 0, 1)]).unwrap().unwrap(),
+        [("n1".to_owned(), 1), ("n1".to_owned(), 2)]
+    );
     assert_eq!(told(&piece(&mut collector, 1, PIECES, 5)), [(true, 0, 3, MOST_ROOM as u32)], "that is too far ahead");
     assert_eq!(collector.holds().sum::<usize>(), 20);
 }
@@ -219,7 +226,11 @@ fn nobody_sees_what_another_token_has_collected() {
 #[test]
 fn what_nobody_asks_for_is_closed_in_time_and_there_is_a_limit() {
     let mut collector = opened();
-    assert_eq!(collector.open(at(1000), place(1), None, Uuid::from_u128(5)), Ok(Uuid::from_u128(1)), "it is there already");
+    assert_eq!(
+        collector.open(at(1000), place(1), None, Uuid::from_u128(5)),
+        Ok(Uuid::from_u128(1)),
+        "it is there already"
+    );
     for number in 2..=INBOXES as u128 {
         assert!(collector.open(at(2000), place(number), None, Uuid::from_u128(number)).is_ok());
     }

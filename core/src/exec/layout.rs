@@ -465,7 +465,8 @@ mod tests {
 
     #[test]
     fn a_job_may_say_where_its_output_is_collected() {
-        let inbox = Inbox { id: Uuid::from_u128(1), peer: PeerId::numbered(2), address: "127.0.0.1:8300".parse().unwrap() };
+        let inbox =
+            Inbox { id: Uuid::from_u128(1), peer: PeerId::numbered(2), address: "127.0.0.1:8300".parse().unwrap() };
         let spec = Spec { order: Order::Command("x".to_owned()), wait: Duration::ZERO, inbox: Some(inbox) };
         let json = spec.encode();
         assert_eq!(text(&json), {

@@ -133,7 +133,10 @@ impl Jobs {
         let Some(place) = self.places.get(&run.job) else { return Ok(()) };
         let keys = (0..PIECES).map(|number| place.output(&run.node, number));
         let stored: u64 = keys.filter_map(|key| model.longest_ever(&key)).sum();
-        ensure!(written <= told + stored + AHEAD, "{run:?} has written {written} bytes: {told} are told, {stored} in the store");
+        ensure!(
+            written <= told + stored + AHEAD,
+            "{run:?} has written {written} bytes: {told} are told, {stored} in the store"
+        );
         Ok(())
     }
 

@@ -55,7 +55,12 @@ impl Initiator {
         let place = self.place.as_ref()?;
         let (prefix, session) = (self.options.prefix.clone(), place.session());
         if self.owed == 0 {
-            return Some(Request::Collect { prefix, session, progress: self.nodes.progress(), wait: Some(LISTING_WAIT) });
+            return Some(Request::Collect {
+                prefix,
+                session,
+                progress: self.nodes.progress(),
+                wait: Some(LISTING_WAIT),
+            });
         }
         // Nothing is wanted: all of it is known, and none of it taken.
         let all = |(name, _)| (name, Progress { taken: 0, have: u32::MAX });

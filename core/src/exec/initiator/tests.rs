@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::api::agent::{Itself, Member, MemberStatus, Settings};
-use crate::api::kv::{Entry, Request as Kv};
 use crate::api::exec::{Inbox, Piece, Progress, Request as Exec};
+use crate::api::kv::{Entry, Request as Kv};
 use crate::api::session::{Request as Session, Session as Row};
 use crate::api::{Call, Read, ReadMeta, agent, catalog, event, health};
 use crate::event::{Audience, Target};
