@@ -21,8 +21,12 @@ fn agent() -> (Asked, impl Fn(Call) -> Ready<Reply> + Send + Sync) {
         let reply = match (call.token.as_deref(), &call.request) {
             (None | Some("known"), api::Request::Acl(Request::Permit(_))) => Ok(Response::Done(false)),
             (None | Some("known"), _) => Err(Error::PermissionDenied),
-            (Some("good"), api::Request::Acl(Request::Set(wanted))) => Ok(Response::TokenSet { id: wanted.id.clone(), index: Index(7) }),
-            (Some("good"), api::Request::Acl(Request::Clone { id })) => Ok(Response::TokenSet { id: format!("{id}-copy"), index: Index(7) }),
+            (Some("good"), api::Request::Acl(Request::Set(wanted))) => {
+                Ok(Response::TokenSet { id: wanted.id.clone(), index: Index(7) })
+            }
+            (Some("good"), api::Request::Acl(Request::Clone { id })) => {
+                Ok(Response::TokenSet { id: format!("{id}-copy"), index: Index(7) })
+            }
             (Some("good"), _) => Ok(Response::Done(true)),
             (Some(_), _) => Err(Error::UnknownToken),
         };
