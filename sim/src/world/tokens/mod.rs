@@ -282,7 +282,7 @@ impl World {
             let Open { holder, host, token, request, floor, .. } = &open;
             format!("{why}\n    holder {holder} at host {host} with {token:?}, told {floor}: {request:?} -> {reply:?}")
         })?;
-        if let Ok(Response::TokenSet(fresh)) = reply
+        if let Ok(Response::TokenSet { id: fresh, .. }) = reply
             && fresh != ANONYMOUS
         {
             let place = self.holders.all[open.holder].dice.below(self.holders.known.len() as u64) as usize;
