@@ -174,7 +174,7 @@ impl Config {
         let common = [
             ("role", if self.server { "consul" } else { "node" }),
             ("dc", self.datacenter.as_str()),
-            ("id", id.as_str()),
+            (gossip::ID_TAG, id.as_str()),
             ("vsn", "2"),
             ("vsn_min", "2"),
             ("vsn_max", "3"),
@@ -279,11 +279,27 @@ pub struct Exec {
     /// How many bytes of output a job tells the servers in a second, once it has told the first mebibyte; not zero. Its command
     /// waits meanwhile: all of it goes through the servers' log, which is there for others, too.
     pub output_rate: u32,
+    /// After so many bytes the output of a job goes past the log to the agent that its initiator asks, if it says so in the job.
+    pub direct_after: u64,
+    /// How many bytes of output go that way in a second, of one job; not zero. Its command waits meanwhile: the agents have other
+    /// things to do, too.
+    pub direct_rate: u32,
+    /// What is collected of one job's output for a client of this agent, and not asked for yet: all nodes share so many bytes. At least
+    /// 64 KiB.
+    pub inbox_bytes: usize,
 }
 
 impl Default for Exec {
     fn default() -> Self {
-        Self { enabled: false, jobs: 32, output_bytes: 64 << 20, output_rate: 2 << 20 }
+        Self {
+            enabled: false,
+            jobs: 32,
+            output_bytes: 64 << 20,
+            output_rate: 2 << 20,
+            direct_after: 64 << 10,
+            direct_rate: 8 << 20,
+            inbox_bytes: 4 << 20,
+        }
     }
 }
 

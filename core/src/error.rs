@@ -263,6 +263,9 @@ pub enum Error {
     /// The agent is shutting down.
     #[error("the agent is shutting down")]
     ShuttingDown,
+    /// The output of a job is not collected on this agent (any more) (404).
+    #[error("the output of this job is not collected here")]
+    NotCollected,
 }
 
 /// Several errors in one text, as Consul lists them.
@@ -308,6 +311,8 @@ pub enum Busy {
     Services,
     /// Checks registered with one agent.
     Checks,
+    /// Jobs whose output is collected on one agent.
+    Inboxes,
 }
 
 impl std::fmt::Display for Busy {
@@ -319,6 +324,7 @@ impl std::fmt::Display for Busy {
             Self::Joins => "agents to join",
             Self::Services => "services on this agent",
             Self::Checks => "checks on this agent",
+            Self::Inboxes => "jobs whose output is collected on this agent",
         })
     }
 }

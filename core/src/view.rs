@@ -102,7 +102,7 @@ impl View {
             }
             Request::Agent(agent::Request::Itself) => Some(Ok(Response::Itself(Box::new(self.itself())))),
             // What else is asked of the agent itself changes something, or is known inside only.
-            Request::Agent(_) | Request::Event(_) => None,
+            Request::Agent(_) | Request::Event(_) | Request::Exec(_) => None,
             Request::Kv(_)
             | Request::Operator(_)
             | Request::Snapshot(_)
@@ -252,6 +252,8 @@ impl View {
             ("agent".to_owned(), section(&agent)),
             ("peers".to_owned(), section(&[("dropped_messages", self.figures.dropped.to_string())])),
             ("build".to_owned(), section(&build)),
+            // That it can collect what commands on other nodes write: see `exec/collector.rs`.
+            ("exec".to_owned(), section(&[("collects", "true".to_owned())])),
             ("serf_lan".to_owned(), self.sight.lan.clone()),
         ]);
         stats.extend(self.sight.wan.clone().map(|wan| ("serf_wan".to_owned(), wan)));

@@ -10,7 +10,7 @@ use lictor_core::api::{Error, ReadOptions, Response};
 use lictor_core::id::Index;
 use lictor_core::store::acl::Command as Change;
 use lictor_core::store::image::{Decoder, Encoder};
-use lictor_core::store::{Body, Command, Question, Store, Topic, Touch};
+use lictor_core::store::{Command, Question, Store, Topic, Touch};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -88,12 +88,13 @@ fn access(authority: &Authority, key: &str) -> Access {
 type Model = BTreeMap<&'static str, Option<Rules>>;
 
 fn check_authorities(store: &Store, model: &Model) -> Result<(), TestCaseError> {
+    let none = Rules::new();
     for (allow, silent) in [(false, Access::Deny), (true, Access::Write)] {
         for id in IDS.into_iter().chain([""]) {
             let found = store.authority(Some(id), allow);
             let nobody = id.is_empty() || id == ANONYMOUS;
             let held = model.get(if nobody { ANONYMOUS } else { id });
-            let Some(rules) = held.map(Option::as_ref).or(nobody.then_some(Some(&Rules::new()))) else {
+            let Some(rules) = held.map(Option::as_ref).or(nobody.then_some(Some(&none))) else {
                 prop_assert_eq!(found, Err(Error::UnknownToken));
                 continue;
             };
@@ -117,7 +118,7 @@ fn apply(store: &mut Store, command: Command) -> (Result<Response, Error>, Vec<T
 }
 
 fn take(store: &mut Store, model: &mut Model, past: &[(Store, Model)], step: Step) -> Vec<Touch> {
-    let set = |id: &str| Ok(Response::TokenSet(id.to_owned()));
+    let set = |id: &str| Ok(Response::TokenSet { id: id.to_owned(), index: Index(0) });
     let (command, response) = match step {
         Step::Set { id, rules, provide } => {
             let (id, token) = (IDS[id], token(IDS[id], rules.as_ref()));
@@ -157,7 +158,11 @@ fn take(store: &mut Store, model: &mut Model, past: &[(Store, Model)], step: Ste
         }
     };
     let shown = command.to_string();
-    let (told, touched) = apply(store, command);
+    let (mut told, touched) = apply(store, command);
+    if let Ok(Response::TokenSet { id, index }) = &mut told {
+        assert_eq!(store.token(id).map(|token| token.modify_index), Some(*index), "{shown}");
+        *index = Index(0);
+    }
     assert_eq!(told, response, "{shown}");
     touched
 }

@@ -157,6 +157,7 @@ where
             Endpoint::Operator(tool) => self.operator(head, tool, &params, body).await,
             Endpoint::Snapshot => self.snapshot(head, &params, body).await,
             Endpoint::Exec => self.exec(head, &params, body).await,
+            Endpoint::Output(session) => self.asked(|form| exec::output::ask(session, form), head, &params, body).await,
             Endpoint::Agent(endpoint) => self.asked(|form| agent::ask(endpoint, form), head, &params, body).await,
             Endpoint::Catalog(endpoint) => self.asked(|form| catalog::ask(endpoint, form), head, &params, body).await,
             Endpoint::Health(endpoint) => self.asked(|form| health::ask(endpoint, form), head, &params, body).await,

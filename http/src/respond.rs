@@ -12,11 +12,12 @@ use crate::agent::{itself, members};
 use crate::ask::Shape;
 use crate::catalog::ShownNodeServices;
 use crate::event::{self, ShownEvent};
+use crate::exec::output::ShownInbox;
 use crate::operator::{ShownAutopilot, ShownConfiguration, ShownHealth};
 use crate::query::{ShownId, ShownQuery};
 use crate::reply::{self, HttpResponse, Layout};
 use crate::shown::ShownChecks;
-use crate::{catalog, coordinate, health, kv, query, session, status, txn};
+use crate::{catalog, coordinate, exec, health, kv, query, session, status, txn};
 
 /// How an answer is to be shown.
 #[derive(Clone, Copy)]
@@ -90,6 +91,8 @@ pub(crate) fn respond(reply: Reply, view: View<'_>) -> HttpResponse {
         Response::NodePlaces(read) => reply::read(&read.meta, &coordinate::places(&read.value), layout),
         Response::RaftConfiguration(configuration) => reply::json(&ShownConfiguration::from(&configuration), layout),
         Response::Autopilot(settings) => reply::json(&ShownAutopilot::from(&settings), layout),
+        Response::Inbox(inbox) => reply::json(&ShownInbox::from(inbox), layout),
+        Response::Collected(pieces) => reply::json(&exec::output::pieces(&pieces), layout),
         Response::Health(health) => {
             let mut response = reply::json(&ShownHealth::new(&health, SystemTime::now()), layout);
             if !health.healthy {

@@ -19,6 +19,8 @@ pub(crate) enum Endpoint<'p> {
     Operator(Tool),
     Snapshot,
     Exec,
+    /// What the job of a session writes.
+    Output(&'p [u8]),
     Query(query::Endpoint<'p>),
     Txn,
     Acl(acl::Endpoint<'p>),
@@ -72,7 +74,7 @@ type Named = for<'p> fn(&'p [u8]) -> Endpoint<'p>;
 
 /// The paths below `/v1/` that end with a name: whatever follows, slashes too, or nothing at all. Without the slash before
 /// the name they lead to the path with it, if there is no such path.
-const NAMED: [(&str, Named); 25] = [
+const NAMED: [(&str, Named); 26] = [
     ("kv/", |key| Endpoint::Kv(key)),
     ("health/service/", |name| Endpoint::Health(health::Endpoint::Service(name))),
     ("health/node/", |name| Endpoint::Health(health::Endpoint::Node(name))),
@@ -85,6 +87,7 @@ const NAMED: [(&str, Named); 25] = [
     ("session/info/", |id| Endpoint::Session(session::Endpoint::Info(id))),
     ("session/node/", |name| Endpoint::Session(session::Endpoint::Node(name))),
     ("event/fire/", |name| Endpoint::Event(event::Endpoint::Fire(name))),
+    ("exec/output/", |session| Endpoint::Output(session)),
     ("query/", |path| Endpoint::Query(query::Endpoint::One(path))),
     ("acl/destroy/", |id| Endpoint::Acl(acl::Endpoint::Destroy(id))),
     ("acl/info/", |id| Endpoint::Acl(acl::Endpoint::Info(id))),
@@ -162,6 +165,7 @@ mod tests {
             ("/v1/operator/raft/peer", Endpoint::Operator(Tool::RaftPeer)),
             ("/v1/snapshot", Endpoint::Snapshot),
             ("/v1/exec", Endpoint::Exec),
+            ("/v1/exec/output/x", Endpoint::Output(b"x")),
             ("/v1/txn", Endpoint::Txn),
             ("/v1/query", Endpoint::Query(query::Endpoint::All)),
             ("/v1/query/a/execute", Endpoint::Query(query::Endpoint::One(b"a/execute"))),

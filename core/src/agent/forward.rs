@@ -349,7 +349,8 @@ pub(super) fn fitting(reply: Reply) -> Reply {
             | Response::Txn(_)
             | Response::Queries(_)
             | Response::Tokens(_)
-            | Response::Executed(_),
+            | Response::Executed(_)
+            | Response::Collected(_),
         ) => wire::size(&reply),
         Ok(_) | Err(_) => 0,
     };
@@ -379,6 +380,19 @@ mod tests {
         for id in (1..=each).step_by(997).chain([each]) {
             assert!((0..agents).all(|agent| !taken.is_new(origin(agent), CallId(id), true)), "{id}");
         }
+    }
+
+    #[test]
+    fn what_any_server_may_do_it_does_once_and_the_latest_are_remembered() {
+        let (mut recent, peer) = (Recent::default(), PeerId::numbered(1));
+        assert!(recent.is_new(peer, 7, CallId(1)) && !recent.is_new(peer, 7, CallId(1)));
+        assert!(recent.is_new(peer, 8, CallId(1)), "another life of the same agent");
+        assert!(recent.is_new(PeerId::numbered(2), 7, CallId(1)), "another agent");
+        for id in 2..=2 * MEMORY as u64 {
+            assert!(recent.is_new(peer, 7, CallId(id)));
+            assert!(!recent.is_new(peer, 7, CallId(id)));
+        }
+        assert_eq!((recent.known.len(), recent.order.len()), (MEMORY, MEMORY));
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub(super) fn place(request: &Request) -> Place {
         }
         Request::Agent(_)
         | Request::Event(_)
+        | Request::Exec(_)
         | Request::Catalog(catalog::Request::Datacenters)
         | Request::Coordinate(coordinate::Request::Datacenters) => Place::Here,
         Request::Kv(
@@ -187,6 +188,7 @@ impl Agent {
         let Some(open) = self.calls.get(ticket) else { return };
         match &open.call.request {
             Request::Event(_) => self.serve_event(ticket),
+            Request::Exec(_) => self.serve_collecting(ticket),
             Request::Agent(
                 agent::Request::Members { .. }
                 | agent::Request::Join { .. }
@@ -263,6 +265,7 @@ impl Agent {
             Stage::Blocked => self.read_when_sure(ticket),
             Stage::Confirming(_) | Stage::CatchingUp(_) => self.reply(ticket, Err(Error::NoLeader)),
             Stage::HandingOver => self.reply(ticket, Err(Error::NoSuccessor)),
+            Stage::Pending if matches!(open.call.request, Request::Exec(_)) => self.end_collecting(ticket),
             Stage::Pending => self.reply(ticket, Err(Error::NoAnswer)),
         }
     }

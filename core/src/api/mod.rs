@@ -9,6 +9,7 @@ pub mod agent;
 pub mod catalog;
 pub mod coordinate;
 pub mod event;
+pub mod exec;
 pub mod health;
 pub mod kv;
 pub mod operator;
@@ -76,6 +77,8 @@ pub enum Request {
     Prepared(prepared::Request),
     /// Tokens.
     Acl(acl::Request),
+    /// What commands on many nodes write.
+    Exec(exec::Request),
 }
 
 /// Each subject's requests are requests.
@@ -103,6 +106,7 @@ requests_of! {
     txn => Txn,
     prepared => Prepared,
     acl => Acl,
+    exec => Exec,
 }
 
 impl Request {
@@ -213,6 +217,7 @@ impl Request {
                 | acl::Request::Permit(_),
             )
             | Self::Event(_)
+            | Self::Exec(_)
             | Self::Status(_)
             | Self::Agent(_) => None,
         }
@@ -349,4 +354,8 @@ pub enum Response {
     /// To [`snapshot::Request::Save`], of another server: when it has applied the log up to here, its own state is as
     /// recent as the question.
     CaughtUpAt(Index),
+    /// To [`exec::Request::Open`].
+    Inbox(exec::Inbox),
+    /// To [`exec::Request::Collect`]: of each node in their order; none if nothing came in time.
+    Collected(Vec<exec::Piece>),
 }

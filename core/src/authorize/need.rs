@@ -2,7 +2,8 @@
 
 use crate::acl::{Access, Authority};
 use crate::api::{
-    Request, acl, agent, catalog, coordinate, event, health, kv, operator, prepared, session, snapshot, status, txn,
+    Request, acl, agent, catalog, coordinate, event, exec, health, kv, operator, prepared, session, snapshot, status,
+    txn,
 };
 use crate::store::Store;
 use crate::store::prepared::parse;
@@ -80,6 +81,11 @@ impl<'a> Need<'a> {
             Request::Event(event::Request::Fire(event)) => Self::FireEvent(&event.name),
             // What an agent has heard it tells anybody.
             Request::Event(event::Request::List { .. }) => Self::Nothing,
+            // What is collected is what a job's writer has directed here, and it is shown to nobody but the token that has it
+            // collected: see `exec/collector.rs`.
+            Request::Exec(exec::Request::Open { .. } | exec::Request::Collect { .. } | exec::Request::Close { .. }) => {
+                Self::Nothing
+            }
             Request::Coordinate(coordinate::Request::Datacenters) => Self::Nothing,
             Request::Coordinate(coordinate::Request::Nodes { .. } | coordinate::Request::Update(_)) => Self::Token,
             Request::Session(

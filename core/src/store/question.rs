@@ -70,7 +70,8 @@ impl<'a> Question<'a> {
             | api::Request::Agent(_)
             | api::Request::Operator(_)
             | api::Request::Snapshot(_)
-            | api::Request::Event(_) => None,
+            | api::Request::Event(_)
+            | api::Request::Exec(_) => None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Jobs: what a command has written comes to who ordered it, whole and in order; each runs at most once on an agent, and only once it
-//! has been acknowledged; and of every agent that acknowledged it is said what became of it.
+//! has been acknowledged; and of every agent that acknowledged it is said what became of it. No command writes much that is neither in
+//! the store nor told.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,6 +10,12 @@ use lictor_core::exec::layout::{DEFAULT_PREFIX, KILLED, NOT_RUN, Order, Place};
 
 use super::model::Model;
 use super::{Verdict, ensure};
+
+/// How far a command may be ahead of whoever reads what it writes: by as much as waits on its agent on the direct way, …
+const AHEAD: u64 = 256 << 10;
+
+/// … and by pieces in the store, of which there are at most so many.
+const PIECES: u32 = 2_000;
 
 /// A job on an agent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,6 +122,22 @@ impl Jobs {
     fn told(&mut self, run: &Run) -> Result<&mut Told, String> {
         let told = self.told.get_mut(run);
         told.ok_or_else(|| format!("{} has something to tell, and has not acknowledged it", run.node))
+    }
+
+    /// A command has written so much so far: it is not let on before that is passed on.
+    pub(crate) fn wrote_on(&self, run: &Run, written: u64, model: &Model) -> Verdict {
+        let told = self.told.get(run).map_or(0, |told| told.output.len() as u64);
+        if written <= told + AHEAD {
+            return Ok(());
+        }
+        let Some(place) = self.places.get(&run.job) else { return Ok(()) };
+        let keys = (0..PIECES).map(|number| place.output(&run.node, number));
+        let stored: u64 = keys.filter_map(|key| model.longest_ever(&key)).sum();
+        ensure!(
+            written <= told + stored + AHEAD,
+            "{run:?} has written {written} bytes: {told} are told, {stored} in the store"
+        );
+        Ok(())
     }
 
     fn wrote(&mut self, run: &Run, output: &Bytes) -> Verdict {
