@@ -56,7 +56,7 @@ fn read() -> ReadOptions {
 fn set(world: &mut World, id: &str, rules: &str) {
     let wanted = Wanted { id: id.to_owned(), kind: "client".to_owned(), rules: rules.to_owned(), ..Wanted::default() };
     let reply = world.ask_as(1, ROOT, Acl::Set(wanted));
-    assert!(matches!(&reply, Ok(Response::TokenSet { id: set, .. }) if set == id), "{id}: {reply:?}");
+    assert!(matches!(&reply, Ok(Response::TokenSet { id: set, .. }) if set == id), "{reply:?}");
 }
 
 fn destroy(world: &mut World, id: &str) {
