@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -39,6 +40,9 @@ pub struct Options {
     /// ACL token. [default: $CONSUL_HTTP_TOKEN, or the agent's own]
     #[arg(long, value_name = "token")]
     token: Option<String>,
+    /// File that holds the ACL token, in place of any other. [default: $CONSUL_HTTP_TOKEN_FILE]
+    #[arg(long, value_name = "path")]
+    token_file: Option<PathBuf>,
     /// Datacenter to ask. [default: the agent's own]
     #[arg(long, value_name = "name", default_value = "")]
     datacenter: String,
@@ -78,6 +82,9 @@ pub struct AgentOptions {
     /// ACL token. [default: $CONSUL_HTTP_TOKEN, or the agent's own]
     #[arg(long, value_name = "token")]
     token: Option<String>,
+    /// File that holds the ACL token, in place of any other. [default: $CONSUL_HTTP_TOKEN_FILE]
+    #[arg(long, value_name = "path")]
+    token_file: Option<PathBuf>,
 }
 
 /// Where and how to ask.
@@ -236,11 +243,11 @@ impl Client {
     }
 
     fn of_agent_with(options: AgentOptions, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
-        let AgentOptions { http_addr, rpc_addr, token } = options;
+        let AgentOptions { http_addr, rpc_addr, token, token_file } = options;
         let rpc = rpc_addr.or_else(|| variable("CONSUL_RPC_ADDR"));
         let host = rpc.as_deref().and_then(|rpc| rpc.rsplit_once(':')).map(|(host, _)| host.to_owned());
         let http_addr = http_addr.or_else(|| variable("CONSUL_HTTP_ADDR")).or(host);
-        let options = Options { http_addr, token, ..Options::default() };
+        let options = Options { http_addr, token, token_file, ..Options::default() };
         Ok(Self { rpc, ..Self::with_environment(options, variable)? })
     }
 
@@ -248,9 +255,14 @@ impl Client {
         let address =
             options.http_addr.or_else(|| variable("CONSUL_HTTP_ADDR")).unwrap_or_else(|| DEFAULT_ADDRESS.to_owned());
         let tls = variable("CONSUL_HTTP_SSL").is_some_and(|value| matches!(&*value, "1" | "t" | "true" | "TRUE"));
+        let file = options.token_file.or_else(|| variable("CONSUL_HTTP_TOKEN_FILE").map(PathBuf::from));
+        let token = match file {
+            Some(file) => Some(token_in(&file)?),
+            None => options.token.or_else(|| variable("CONSUL_HTTP_TOKEN")),
+        };
         Ok(Self {
             authority: authority(&address, tls)?,
-            token: options.token.or_else(|| variable("CONSUL_HTTP_TOKEN")),
+            token,
             basic_auth: variable("CONSUL_HTTP_AUTH"),
             datacenter: options.datacenter,
             stale: options.stale,
@@ -480,6 +492,18 @@ fn authority(address: &str, tls: bool) -> Result<String, Error> {
     }
 }
 
+/// The token that a file holds. Without it nothing is asked: as somebody else one might do what was not meant.
+fn token_in(file: &Path) -> Result<String, Error> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        Error::Unsupported(format!("Error loading token file {name}: open {name}: {}", go_file_reason(&error)))
+    })?;
+    match text.trim() {
+        "" => Err(Error::Unsupported(format!("Error loading token file {name}: it is empty"))),
+        token => Ok(token.to_owned()),
+    }
+}
+
 /// The name of a request in the errors of Go's client.
 fn go_name(method: &Method) -> &'static str {
     match *method {
@@ -546,6 +570,27 @@ mod tests {
             Options { http_addr: Some("http://flag:2/".into()), token: Some("t2".into()), ..Options::default() };
         let client = client(given, &environment);
         assert_eq!((&*client.authority, client.token.as_deref()), ("flag:2", Some("t2")));
+    }
+
+    #[test]
+    fn a_file_s_token_goes_before_any_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let (flag, environment) = (file("flag", " one\n"), file("environment", "two"));
+        let variables = [("CONSUL_HTTP_TOKEN", "t1"), ("CONSUL_HTTP_TOKEN_FILE", environment.to_str().unwrap())];
+        let given = |token_file| Options { token: Some("t2".into()), token_file, ..Options::default() };
+        assert_eq!(client(given(Some(flag)), &variables).token.as_deref(), Some("one"));
+        assert_eq!(client(given(None), &variables).token.as_deref(), Some("two"));
+        for (file, why) in
+            [(file("empty", " \n"), "it is empty"), (directory.path().join("no"), "no such file or directory")]
+        {
+            let refused = Client::with_environment(given(Some(file)), |_| None).unwrap_err().to_string();
+            assert!(refused.starts_with("Error loading token file ") && refused.ends_with(why), "{refused}");
+        }
     }
 
     #[test]

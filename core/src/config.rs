@@ -37,6 +37,8 @@ pub struct Config {
     pub local: Local,
     /// Running commands for others.
     pub exec: Exec,
+    /// Access control.
+    pub acl: Acl,
     /// The first members of the cluster, if this server may found it: with an empty log, this becomes the
     /// first entry. Every founding server must be given the very same members.
     pub bootstrap: Option<Configuration>,
@@ -206,6 +208,7 @@ impl Config {
             datacenter,
             local: Local::default(),
             exec: Exec::default(),
+            acl: Acl::default(),
             bootstrap: None,
             raft: raft::Options::default(),
             wal: wal::Options::default(),
@@ -213,6 +216,53 @@ impl Config {
             limits: Limits::default(),
             settings: Settings::default(),
         }
+    }
+}
+
+/// Access control. It is there if a datacenter is named that is the authority on tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Acl {
+    /// The datacenter whose servers keep the tokens (`acl_datacenter`); `None` for no access control.
+    pub datacenter: Option<String>,
+    /// What holds where no rule does (`acl_default_policy`).
+    pub by_default: DefaultPolicy,
+    /// What holds as long as nothing can be learnt of a token (`acl_down_policy`).
+    pub when_down: DownPolicy,
+    /// A management token that the leader creates if it is not there (`acl_master_token`).
+    pub master_token: Option<String>,
+    /// The token of clients that give none (`acl_token`); the anonymous one if there is none.
+    pub token: Option<String>,
+    /// The token that the agent itself uses (`acl_agent_token`); [`Acl::token`] if there is none.
+    pub agent_token: Option<String>,
+}
+
+/// What holds where no rule does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DefaultPolicy {
+    /// Everything is allowed but to manage tokens.
+    #[default]
+    Allow,
+    /// Nothing is.
+    Deny,
+}
+
+/// What holds as long as nothing can be learnt of a token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DownPolicy {
+    /// Everything is allowed but to manage tokens.
+    Allow,
+    /// Nothing is.
+    Deny,
+    /// What was last learnt; where nothing was, nothing is allowed.
+    #[default]
+    ExtendCache,
+}
+
+impl Acl {
+    /// Whether there is access control.
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
+        self.datacenter.is_some()
     }
 }
 
@@ -229,11 +279,27 @@ pub struct Exec {
     /// How many bytes of output a job tells the servers in a second, once it has told the first mebibyte; not zero. Its command
     /// waits meanwhile: all of it goes through the servers' log, which is there for others, too.
     pub output_rate: u32,
+    /// After so many bytes the output of a job goes past the log to the agent that its initiator asks, if it says so in the job.
+    pub direct_after: u64,
+    /// How many bytes of output go that way in a second, of one job; not zero. Its command waits meanwhile: the agents have other
+    /// things to do, too.
+    pub direct_rate: u32,
+    /// What is collected of one job's output for a client of this agent, and not asked for yet: all nodes share so many bytes. At least
+    /// 64 KiB.
+    pub inbox_bytes: usize,
 }
 
 impl Default for Exec {
     fn default() -> Self {
-        Self { enabled: false, jobs: 32, output_bytes: 64 << 20, output_rate: 2 << 20 }
+        Self {
+            enabled: false,
+            jobs: 32,
+            output_bytes: 64 << 20,
+            output_rate: 2 << 20,
+            direct_after: 64 << 10,
+            direct_rate: 8 << 20,
+            inbox_bytes: 4 << 20,
+        }
     }
 }
 

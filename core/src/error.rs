@@ -109,6 +109,39 @@ pub enum Error {
     /// There is no such prepared query (404).
     #[error("Query not found")]
     NoSuchQuery,
+    /// The token does not allow what was asked (403).
+    #[error("Permission denied")]
+    PermissionDenied,
+    /// There is no such token (403).
+    #[error("ACL not found")]
+    UnknownToken,
+    /// The names of Consul's built-in policies are no tokens (403).
+    #[error("Cannot resolve root ACL")]
+    RootToken,
+    /// There is no access control (401).
+    #[error("ACL support disabled")]
+    AclDisabled,
+    /// The token of those who give none cannot be destroyed (403).
+    #[error("Permission denied: Cannot delete anonymous token")]
+    AnonymousStays,
+    /// The names of Consul's built-in policies can be no tokens (403).
+    #[error("Permission denied: Cannot modify root ACL")]
+    RootStays,
+    /// There is no such token to be copied (404).
+    #[error("Target ACL not found")]
+    NoTokenToClone,
+    /// A token of a kind that there is not.
+    #[error("Invalid ACL Type")]
+    BadTokenKind,
+    /// A token with rules that are none.
+    #[error("ACL rule compilation failed: {0}")]
+    BadRules(String),
+    /// A token is over the limit (413).
+    #[error("Token exceeds {limit} byte limit")]
+    TokenTooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// A registration without the name of its node, or without the node's address.
     #[error("Must provide node and address")]
     MissingNodeOrAddress,
@@ -230,6 +263,9 @@ pub enum Error {
     /// The agent is shutting down.
     #[error("the agent is shutting down")]
     ShuttingDown,
+    /// The output of a job is not collected on this agent (any more) (404).
+    #[error("the output of this job is not collected here")]
+    NotCollected,
 }
 
 /// Several errors in one text, as Consul lists them.
@@ -275,6 +311,8 @@ pub enum Busy {
     Services,
     /// Checks registered with one agent.
     Checks,
+    /// Jobs whose output is collected on one agent.
+    Inboxes,
 }
 
 impl std::fmt::Display for Busy {
@@ -286,6 +324,7 @@ impl std::fmt::Display for Busy {
             Self::Joins => "agents to join",
             Self::Services => "services on this agent",
             Self::Checks => "checks on this agent",
+            Self::Inboxes => "jobs whose output is collected on this agent",
         })
     }
 }

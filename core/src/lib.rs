@@ -1,7 +1,9 @@
 //! Lictor's engine: one pure, sans-IO state machine for every role of an agent.
 
+pub mod acl;
 pub mod agent;
 pub mod api;
+mod authorize;
 pub mod config;
 pub mod coordinate;
 pub mod duration;

@@ -3,10 +3,12 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::api::{Call, Reply};
-use crate::id::{CallId, PeerId, Term};
+use crate::id::{CallId, PeerId, RunId, Term};
 use crate::raft::{self, Configuration};
 
 /// A message with its sender and its receiver.
@@ -64,6 +66,60 @@ pub enum Body {
     Leads(Option<Leading>),
     /// Servers that have found each other are about to found a cluster.
     Founding(Founding),
+    /// What a command writes that is run for others, on its way past the log.
+    Exec(Exec),
+}
+
+/// Between an agent that runs a command for others and the one where what it writes is asked for: see `stream.rs` and
+/// `collector.rs` of [`crate::exec`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exec {
+    /// The command has written this.
+    Piece {
+        /// Which command, and where it is collected.
+        source: Source,
+        /// The piece's number among all pieces of this command, whichever way they go.
+        number: u32,
+        /// What it wrote, up to [`MAX_PIECE_BYTES`]; nothing if that is all there is to say: the command is still there.
+        bytes: Bytes,
+    },
+    /// How far has it come?
+    HowFar(Source),
+    /// The answer to both, and news when it has come further.
+    Taken(Taken),
+}
+
+/// The most that one [`Exec::Piece`] carries.
+pub const MAX_PIECE_BYTES: usize = 32 << 10;
+
+/// A command whose output is collected elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Source {
+    /// Where it is collected.
+    pub inbox: Uuid,
+    /// The node that it runs on, by name.
+    pub node: String,
+    /// That agent's own number for it.
+    pub run: RunId,
+    /// The number of the first piece that came this way: those before it are in the store.
+    pub first: u32,
+}
+
+/// How far a command's output has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// As in [`Source::inbox`].
+    pub inbox: Uuid,
+    /// As in [`Source::run`].
+    pub run: RunId,
+    /// Whether it is collected here at all (any more). If not, nothing else here means anything.
+    pub open: bool,
+    /// Whoever wanted it has taken all pieces before this one.
+    pub taken: u32,
+    /// All pieces before this one have arrived.
+    pub have: u32,
+    /// For how many bytes of pieces that are not taken yet there is room.
+    pub room: u32,
 }
 
 /// Who leads, as a server knows it.

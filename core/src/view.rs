@@ -10,6 +10,7 @@ use crate::api::txn::Outcome;
 use crate::api::{
     Call, Consistency, Error, Read, ReadMeta, Reply, Request, Response, agent, operator, snapshot, status,
 };
+use crate::authorize::{self, filter};
 use crate::config::Config;
 use crate::id::Index;
 use crate::local::Counts;
@@ -87,7 +88,8 @@ impl View {
 
     /// The answer to a call, if it can be given from this picture alone: a stale read, or a default read on
     /// a leader within its lease, that need not block; the status; the agent itself. `None` sends the call to
-    /// the core. `now` must be read from the clock after the call arrived.
+    /// the core. `now` must be read from the clock after the call arrived. A call without a token is one with the agent's own
+    /// for such clients.
     #[must_use]
     pub fn answer(&self, now: Instant, call: &Call) -> Option<Reply> {
         match &call.request {
@@ -100,7 +102,7 @@ impl View {
             }
             Request::Agent(agent::Request::Itself) => Some(Ok(Response::Itself(Box::new(self.itself())))),
             // What else is asked of the agent itself changes something, or is known inside only.
-            Request::Agent(_) | Request::Event(_) => None,
+            Request::Agent(_) | Request::Event(_) | Request::Exec(_) => None,
             Request::Kv(_)
             | Request::Operator(_)
             | Request::Snapshot(_)
@@ -109,7 +111,8 @@ impl View {
             | Request::Coordinate(_)
             | Request::Session(_)
             | Request::Txn(_)
-            | Request::Prepared(_) => self.read(now, call),
+            | Request::Prepared(_)
+            | Request::Acl(_) => self.read(now, call),
         }
     }
 
@@ -131,6 +134,16 @@ impl View {
             // The core says what is wrong with it.
             self.config.limits.check_txn(txn).ok()?;
         }
+        if let Request::Acl(request) = &call.request
+            && let Some(reply) = authorize::without_tokens(&self.config, request)
+        {
+            return Some(reply);
+        }
+        let token = call.token.as_deref().filter(|token| !token.is_empty()).or(self.config.acl.token.as_deref());
+        let authority = match authorize::judge(&self.config, &self.store, token, &call.request) {
+            Ok(authority) => authority,
+            Err(error) => return Some(Err(error)),
+        };
         if let Some(response) = self.look(now, &call.request) {
             return Some(Ok(response));
         }
@@ -138,9 +151,12 @@ impl View {
         if request.means_this_agent() {
             request.to_mut().name_this_agent(&self.config.name);
         }
-        let answer = query(&self.store, &request)?;
+        let mut answer = query(&self.store, &request)?;
         if !is_news(answer.changed, read.index) {
             return None;
+        }
+        if let Err(error) = filter(&authority, &self.store, &request, &mut answer) {
+            return Some(Err(error));
         }
         Some(respond(answer, self.leader.is_some(), self.contact_age(now)))
     }
@@ -236,6 +252,8 @@ impl View {
             ("agent".to_owned(), section(&agent)),
             ("peers".to_owned(), section(&[("dropped_messages", self.figures.dropped.to_string())])),
             ("build".to_owned(), section(&build)),
+            // That it can collect what commands on other nodes write: see `exec/collector.rs`.
+            ("exec".to_owned(), section(&[("collects", "true".to_owned())])),
             ("serf_lan".to_owned(), self.sight.lan.clone()),
         ]);
         stats.extend(self.sight.wan.clone().map(|wan| ("serf_wan".to_owned(), wan)));
@@ -319,6 +337,7 @@ pub(crate) fn respond(answer: Answer, known_leader: bool, last_contact: Duration
         Body::Sessions(value) => Response::Sessions(Read { meta, value }),
         Body::Txn(outcome) => Response::Txn(Outcome { read: Some(meta), ..outcome }),
         Body::Queries(value) => Response::Queries(Read { meta, value }),
+        Body::Tokens(value) => Response::Tokens(Read { meta, value }),
         Body::NoSuchQuery => return Err(Error::NoSuchQuery),
     })
 }

@@ -4,11 +4,13 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use lictor_core::api::acl::{Kind, Token};
 use lictor_core::api::kv::{Entry, Request};
 use lictor_core::api::operator::Autopilot;
 use lictor_core::api::snapshot::Step;
 use lictor_core::api::{Error, ReadOptions, Response};
 use lictor_core::id::{Index, Ticket};
+use lictor_core::store::acl::Command as Change;
 use lictor_core::store::image::{Damaged, Decoder, Encoder, HEADER_BYTES};
 use lictor_core::store::kv::{Command as Kv, Mode};
 use lictor_core::store::{Answer, Applied, Body, Command, Store, Touch};
@@ -36,6 +38,13 @@ fn command() -> impl Strategy<Value = Command> {
         5 => key().prop_map(|key| Kv::Delete { key, cas: None }.into()),
         1 => key().prop_map(|prefix| Kv::DeleteTree { prefix }.into()),
         1 => index().prop_map(|up_to| Command::ReapTombstones { up_to }),
+        2 => (select(&["a", "b", "c"][..]), any::<bool>()).prop_map(|(id, manages)| {
+            let (id, name) = (id.to_owned(), "n".to_owned());
+            let kind = if manages { Kind::Management } else { Kind::Client };
+            let rules = "key \"a\" { policy = \"read\" }".to_owned();
+            Command::Acl(Change::Set(Token { id, name, kind, rules, create_index: Index(0), modify_index: Index(0) }))
+        }),
+        1 => select(&["a", "b", "c"][..]).prop_map(|id| Command::Acl(Change::Destroy { id: id.to_owned() })),
         1 => any::<(bool, u32, u64)>().prop_map(|(cleanup_dead_servers, nanos, max_trailing_logs)| {
             let last_contact_threshold = Duration::from_nanos(nanos.into());
             let settings =

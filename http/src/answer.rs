@@ -1,5 +1,6 @@
 //! Answers every request: finds out what it asks for, asks the agent, and shows what it says.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
@@ -9,11 +10,13 @@ use bytes::Buf;
 use futures_util::Stream;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
+use lictor_core::api::acl::Permission;
 use lictor_core::api::{self, Call, Reply, Response};
 use tracing::{Level, debug, enabled};
 use warp::Filter;
+use warp::http::header::AUTHORIZATION;
 use warp::http::request::Parts;
-use warp::http::{Method, Request, StatusCode, Uri};
+use warp::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 
 use crate::agent::process;
 use crate::ask::{Ask, Asked, Form, Shape};
@@ -26,7 +29,10 @@ use crate::params::Params;
 use crate::reply::{self, HttpResponse, Refusal};
 use crate::respond::{View, respond};
 use crate::routes::{Endpoint, endpoint};
-use crate::{agent, catalog, coordinate, event, health, kv, path, query, session, snapshot, txn};
+use crate::{acl, agent, catalog, coordinate, event, health, kv, path, query, session, snapshot, txn};
+
+/// What stands before a token in the header of all the world.
+const BEARER: &[u8] = b"Bearer ";
 
 /// What a request brings along, beside its body. It travels in the request's extensions: a filter for
 /// each of its pieces would be moved about at every step of the chain.
@@ -40,7 +46,7 @@ struct Head {
 impl Head {
     fn of(parts: Parts) -> Self {
         let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
-        let token = text("x-consul-token").map(str::to_owned);
+        let token = token(&parts.headers);
         let announced = Announced {
             length: text("content-length").and_then(|length| length.parse().ok()),
             awaits_leave: text("expect").is_some_and(|expect| expect.eq_ignore_ascii_case("100-continue")),
@@ -53,11 +59,25 @@ impl Head {
     }
 }
 
+/// On whose behalf, by the header that Consul has for it, or by that of all the world, which newer clients use. Whatever cannot be a
+/// token counts as one that there is not: as none it might be allowed more.
+fn token(headers: &HeaderMap) -> Option<String> {
+    let own = headers.get("x-consul-token").filter(|value| !value.is_empty());
+    let bearer = || {
+        let value = headers.get(AUTHORIZATION)?.as_bytes();
+        let (scheme, token) = value.split_at_checked(BEARER.len())?;
+        scheme.eq_ignore_ascii_case(BEARER).then(|| token.trim_ascii()).filter(|token| !token.is_empty())
+    };
+    let token = own.map(HeaderValue::as_bytes).or_else(bearer)?;
+    Some(String::from_utf8_lossy(token).into_owned())
+}
+
 /// What answers every request.
 struct Answerer<F> {
     call: Arc<F>,
     hooks: Hooks,
     datacenter: String,
+    acl_datacenter: Option<String>,
     limits: body::Limits,
     /// Those of transactions.
     txn_limits: body::Limits,
@@ -79,8 +99,9 @@ where
     let txn_limits = body::Limits { bytes: options.txn_bytes, ..limits };
     let snapshots = snapshot::Limits::new(options.snapshot_bytes, options.body_stall, options.spool.clone());
     let datacenter = options.datacenter.clone();
+    let acl_datacenter = options.acl_datacenter.clone();
     let (call, jobs) = (Arc::new(call), exec::Jobs::new(options.remote_exec));
-    let answerer = Arc::new(Answerer { call, hooks, datacenter, limits, txn_limits, snapshots, jobs });
+    let answerer = Arc::new(Answerer { call, hooks, datacenter, acl_datacenter, limits, txn_limits, snapshots, jobs });
     let filter = warp::ext::get::<Arc<Head>>().and(warp::body::stream()).then(move |head: Arc<Head>, body| {
         let answerer = Arc::clone(&answerer);
         async move { answerer.answer_noted(&head, body).await }
@@ -136,6 +157,7 @@ where
             Endpoint::Operator(tool) => self.operator(head, tool, &params, body).await,
             Endpoint::Snapshot => self.snapshot(head, &params, body).await,
             Endpoint::Exec => self.exec(head, &params, body).await,
+            Endpoint::Output(session) => self.asked(|form| exec::output::ask(session, form), head, &params, body).await,
             Endpoint::Agent(endpoint) => self.asked(|form| agent::ask(endpoint, form), head, &params, body).await,
             Endpoint::Catalog(endpoint) => self.asked(|form| catalog::ask(endpoint, form), head, &params, body).await,
             Endpoint::Health(endpoint) => self.asked(|form| health::ask(endpoint, form), head, &params, body).await,
@@ -146,7 +168,11 @@ where
             Endpoint::Coordinate(endpoint) => {
                 self.asked(|form| coordinate::ask(endpoint, form), head, &params, body).await
             }
-            Endpoint::Acl => reply::plain(StatusCode::UNAUTHORIZED, "ACL support disabled"),
+            Endpoint::Acl(endpoint) => self.acl(endpoint, head, &params, body).await,
+            Endpoint::AclReplication if self.acl_datacenter.is_none() => reply::failed(&api::Error::AclDisabled),
+            Endpoint::AclReplication => {
+                acl::replication(&params, &self.datacenter).unwrap_or_else(Refusal::into_response)
+            }
             Endpoint::Elsewhere(to) => reply::moved(&head.method, format!("/v1/{to}").as_bytes(), head.query()),
             Endpoint::Unknown => reply::plain(StatusCode::NOT_FOUND, "there is no such endpoint\n"),
         }
@@ -197,6 +223,28 @@ where
         respond(reply, View { shape, layout: params.layout(), datacenter: &shown })
     }
 
+    /// What is asked of the tokens, wherever they are kept.
+    async fn acl<S, B>(&self, endpoint: acl::Endpoint<'_>, head: &Head, params: &Params<'_>, body: S) -> HttpResponse
+    where
+        S: Stream<Item = Result<B, warp::Error>>,
+        B: Buf,
+    {
+        let Some(keeper) = &self.acl_datacenter else { return reply::failed(&api::Error::AclDisabled) };
+        self.asked(|form| acl::ask(endpoint, keeper, form), head, params, body).await
+    }
+
+    /// Whether the token allows this; the error if not. Without access control there is nobody to ask.
+    async fn permit(&self, permission: Permission, head: &Head, params: &Params<'_>) -> Result<(), api::Error> {
+        if self.acl_datacenter.is_none() {
+            return Ok(());
+        }
+        let token = params.token(head.token.as_deref()).map(Cow::into_owned);
+        match (self.call)(Call { token, ..Call::new(api::acl::Request::Permit(permission)) }).await? {
+            Response::Done(true) => Ok(()),
+            _ => Err(api::Error::PermissionDenied),
+        }
+    }
+
     async fn kv<S, B>(&self, head: &Head, key: &[u8], params: &Params<'_>, body: S) -> HttpResponse
     where
         S: Stream<Item = Result<B, warp::Error>>,
@@ -234,6 +282,10 @@ where
                 }
             }
             Ok(operator::Operation::Keyring { has_body }) => {
+                let permission = if has_body { Permission::WriteKeyring } else { Permission::ReadKeyring };
+                if let Err(error) = self.permit(permission, head, params).await {
+                    return operator::keyring_denied(permission, &error).into_response();
+                }
                 let body = match body::read(body, head.announced, self.limits).await {
                     Ok(body) => has_body.then_some(body),
                     Err(response) => return response,
@@ -256,10 +308,16 @@ where
         S: Stream<Item = Result<B, warp::Error>>,
         B: Buf,
     {
-        match head.method {
-            Method::GET => return reply::json(&self.jobs.ended(), params.layout()),
-            Method::PUT => {}
+        let permission = match head.method {
+            Method::GET => Permission::ReadExec,
+            Method::PUT => Permission::WriteExec,
             _ => return reply::wrong_method(&head.method, exec::METHODS),
+        };
+        if let Err(error) = self.permit(permission, head, params).await {
+            return reply::failed(&error);
+        }
+        if head.method == Method::GET {
+            return reply::json(&self.jobs.ended(), params.layout());
         }
         let leave = match self.jobs.enter() {
             Ok(leave) => leave,
@@ -303,6 +361,7 @@ where
         S: Stream<Item = Result<B, warp::Error>>,
         B: Buf,
     {
+        self.permit(Permission::Snapshot, head, params).await.map_err(|error| reply::failed(&error))?;
         let leave = self.snapshots.restore().map_err(Refusal::into_response)?;
         let file = snapshot::spool(body, head.announced, &self.snapshots).await?;
         // Every step has a request of its own in place of this one.

@@ -16,7 +16,7 @@
 //! | `body` | reading of request bodies within a limit |
 //! | [`parse`], `decode` | what is in them: JSON, and the fields of its objects |
 //! | [`definition`] | services and checks as people define them |
-//! | `kv`, `txn`, `session`, `status`, `agent`, `catalog`, `health`, `event`, `coordinate`, `query`, `operator` | one subject each: request in, JSON out |
+//! | `kv`, `txn`, `session`, `status`, `agent`, `catalog`, `health`, `event`, `coordinate`, `query`, `acl`, `operator` | one subject each: request in, JSON out |
 //! | `shown` | nodes, services and checks as JSON |
 //! | [`exec`] | jobs on many nodes, and what the command line shares with them |
 //! | `snapshot` | the state as a whole, out and in |
@@ -27,6 +27,7 @@
 //! | `time` | the wall clock's time as text |
 //! | [`server`] | connections |
 
+mod acl;
 mod agent;
 mod answer;
 pub mod archive;

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use lictor_core::api::Error;
+use lictor_core::api::acl::Permission;
 use lictor_core::api::operator::{Autopilot, Health, Peer, RaftConfiguration, Request, ServerHealth};
 use lictor_core::id::{Index, PeerId};
 use serde::Serialize;
@@ -139,6 +141,16 @@ fn span(value: &Value) -> Option<Duration> {
 /// What is said when leadership has been handed over.
 pub(crate) fn transferred() -> Value {
     json!({ "Success": true })
+}
+
+/// What is said to those whose token does not allow it, in Consul's words and with its status.
+pub(crate) fn keyring_denied(permission: Permission, error: &Error) -> Refusal {
+    let text = match (error, permission) {
+        (Error::PermissionDenied, Permission::WriteKeyring) => "Modifying keyring denied due to ACLs",
+        (Error::PermissionDenied, _) => "Reading keyring denied by ACLs",
+        (error, _) => return Refusal::of(error),
+    };
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, text)
 }
 
 /// Why nothing can be done with the keyring.

@@ -21,6 +21,8 @@ pub struct Options {
     pub snapshot_bytes: u64,
     /// The agent's datacenter, which nodes are shown with; empty if they are shown without.
     pub datacenter: String,
+    /// The datacenter whose servers keep the tokens; `None` without access control.
+    pub acl_datacenter: Option<String>,
     /// Whether clients may have commands run on many nodes (`/v1/exec`).
     pub remote_exec: bool,
     /// The directory in which a snapshot waits until it has been verified; it needs as much room as the archive.
@@ -37,6 +39,7 @@ impl Default for Options {
             txn_bytes: 2 * lictor_core::config::Limits::default().txn_bytes,
             snapshot_bytes: 64 << 30,
             datacenter: String::new(),
+            acl_datacenter: None,
             remote_exec: false,
             spool: std::env::temp_dir(),
         }

@@ -78,9 +78,18 @@ pub(crate) struct Layout {
 fn status_of(error: &Error) -> StatusCode {
     match error {
         Error::BadDefinition(_) | Error::BadCheckStatus(_) | Error::NoServiceNamed => StatusCode::BAD_REQUEST,
-        Error::ServiceNotRegistered(_) | Error::NoSuchSession(_) | Error::NoSuchQuery => StatusCode::NOT_FOUND,
+        Error::ServiceNotRegistered(_)
+        | Error::NoSuchSession(_)
+        | Error::NoSuchQuery
+        | Error::NoTokenToClone
+        | Error::NotCollected => StatusCode::NOT_FOUND,
+        Error::AclDisabled => StatusCode::UNAUTHORIZED,
+        Error::PermissionDenied | Error::UnknownToken | Error::RootToken | Error::RootStays | Error::AnonymousStays => {
+            StatusCode::FORBIDDEN
+        }
         Error::ValueTooLarge { .. }
         | Error::RegistrationTooLarge { .. }
+        | Error::TokenTooLarge { .. }
         | Error::TxnTooLong { .. }
         | Error::TxnTooLarge { .. }
         | Error::TxnValueTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,

@@ -2,20 +2,22 @@
 
 use std::time::SystemTime;
 
-use lictor_core::api::{Reply, Response};
+use lictor_core::api::{ReadMeta, Reply, Response};
 use warp::http::StatusCode;
 
+use crate::acl::{ShownToken, ShownTokenId};
 use crate::agent::check::ShownLocalChecks;
 use crate::agent::service::ShownServices;
 use crate::agent::{itself, members};
 use crate::ask::Shape;
 use crate::catalog::ShownNodeServices;
 use crate::event::{self, ShownEvent};
+use crate::exec::output::ShownInbox;
 use crate::operator::{ShownAutopilot, ShownConfiguration, ShownHealth};
 use crate::query::{ShownId, ShownQuery};
 use crate::reply::{self, HttpResponse, Layout};
 use crate::shown::ShownChecks;
-use crate::{catalog, coordinate, health, kv, query, session, status, txn};
+use crate::{catalog, coordinate, exec, health, kv, query, session, status, txn};
 
 /// How an answer is to be shown.
 #[derive(Clone, Copy)]
@@ -51,6 +53,15 @@ pub(crate) fn respond(reply: Reply, view: View<'_>) -> HttpResponse {
         }
         Response::Executed(read) => query::executed(&read, layout),
         Response::Explained(read) => query::explained(&read, layout),
+        Response::TokenSet { id, index } if shape == Shape::Read => {
+            let meta = ReadMeta { index, known_leader: true, ..ReadMeta::default() };
+            reply::read(&meta, &ShownTokenId { id: &id }, layout)
+        }
+        Response::TokenSet { id, .. } => reply::json(&ShownTokenId { id: &id }, layout),
+        Response::Tokens(read) => {
+            let shown: Vec<ShownToken<'_>> = read.value.iter().map(|token| ShownToken::from(&**token)).collect();
+            reply::read(&read.meta, &shown, layout)
+        }
         Response::SessionCreated(id) => reply::json(&session::created(id), layout),
         Response::Renewed(renewed) => reply::json(&session::sessions(&[renewed]), layout),
         Response::Sessions(read) => reply::read(&read.meta, &session::sessions(&read.value), layout),
@@ -80,6 +91,8 @@ pub(crate) fn respond(reply: Reply, view: View<'_>) -> HttpResponse {
         Response::NodePlaces(read) => reply::read(&read.meta, &coordinate::places(&read.value), layout),
         Response::RaftConfiguration(configuration) => reply::json(&ShownConfiguration::from(&configuration), layout),
         Response::Autopilot(settings) => reply::json(&ShownAutopilot::from(&settings), layout),
+        Response::Inbox(inbox) => reply::json(&ShownInbox::from(inbox), layout),
+        Response::Collected(pieces) => reply::json(&exec::output::pieces(&pieces), layout),
         Response::Health(health) => {
             let mut response = reply::json(&ShownHealth::new(&health, SystemTime::now()), layout);
             if !health.healthy {

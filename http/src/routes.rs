@@ -1,7 +1,7 @@
 //! All paths on one page.
 
 use crate::operator::Tool;
-use crate::{agent, catalog, coordinate, event, health, query, session};
+use crate::{acl, agent, catalog, coordinate, event, health, query, session};
 
 /// An endpoint, with what its path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,10 +19,12 @@ pub(crate) enum Endpoint<'p> {
     Operator(Tool),
     Snapshot,
     Exec,
+    /// What the job of a session writes.
+    Output(&'p [u8]),
     Query(query::Endpoint<'p>),
     Txn,
-    /// Access control, whatever is asked of it: no agent has it.
-    Acl,
+    Acl(acl::Endpoint<'p>),
+    AclReplication,
     /// A path that means another one, below `/v1/`.
     Elsewhere(&'static str),
     Unknown,
@@ -62,17 +64,17 @@ const PLAIN: [(&str, Endpoint<'static>); 36] = [
     ("exec", Endpoint::Exec),
     ("query", Endpoint::Query(query::Endpoint::All)),
     ("txn", Endpoint::Txn),
-    ("acl/create", Endpoint::Acl),
-    ("acl/update", Endpoint::Acl),
-    ("acl/list", Endpoint::Acl),
-    ("acl/replication", Endpoint::Acl),
+    ("acl/create", Endpoint::Acl(acl::Endpoint::Create)),
+    ("acl/update", Endpoint::Acl(acl::Endpoint::Update)),
+    ("acl/list", Endpoint::Acl(acl::Endpoint::List)),
+    ("acl/replication", Endpoint::AclReplication),
 ];
 
 type Named = for<'p> fn(&'p [u8]) -> Endpoint<'p>;
 
 /// The paths below `/v1/` that end with a name: whatever follows, slashes too, or nothing at all. Without the slash before
 /// the name they lead to the path with it, if there is no such path.
-const NAMED: [(&str, Named); 25] = [
+const NAMED: [(&str, Named); 26] = [
     ("kv/", |key| Endpoint::Kv(key)),
     ("health/service/", |name| Endpoint::Health(health::Endpoint::Service(name))),
     ("health/node/", |name| Endpoint::Health(health::Endpoint::Node(name))),
@@ -85,10 +87,11 @@ const NAMED: [(&str, Named); 25] = [
     ("session/info/", |id| Endpoint::Session(session::Endpoint::Info(id))),
     ("session/node/", |name| Endpoint::Session(session::Endpoint::Node(name))),
     ("event/fire/", |name| Endpoint::Event(event::Endpoint::Fire(name))),
+    ("exec/output/", |session| Endpoint::Output(session)),
     ("query/", |path| Endpoint::Query(query::Endpoint::One(path))),
-    ("acl/destroy/", |_| Endpoint::Acl),
-    ("acl/info/", |_| Endpoint::Acl),
-    ("acl/clone/", |_| Endpoint::Acl),
+    ("acl/destroy/", |id| Endpoint::Acl(acl::Endpoint::Destroy(id))),
+    ("acl/info/", |id| Endpoint::Acl(acl::Endpoint::Info(id))),
+    ("acl/clone/", |id| Endpoint::Acl(acl::Endpoint::Clone(id))),
     ("agent/join/", |address| Endpoint::Agent(agent::Endpoint::Join(address))),
     ("agent/force-leave/", |node| Endpoint::Agent(agent::Endpoint::ForceLeave(node))),
     ("agent/service/deregister/", |id| service(agent::service::Endpoint::Deregister(id))),
@@ -162,11 +165,12 @@ mod tests {
             ("/v1/operator/raft/peer", Endpoint::Operator(Tool::RaftPeer)),
             ("/v1/snapshot", Endpoint::Snapshot),
             ("/v1/exec", Endpoint::Exec),
+            ("/v1/exec/output/x", Endpoint::Output(b"x")),
             ("/v1/txn", Endpoint::Txn),
             ("/v1/query", Endpoint::Query(query::Endpoint::All)),
             ("/v1/query/a/execute", Endpoint::Query(query::Endpoint::One(b"a/execute"))),
-            ("/v1/acl/list", Endpoint::Acl),
-            ("/v1/acl/info/x", Endpoint::Acl),
+            ("/v1/acl/list", Endpoint::Acl(acl::Endpoint::List)),
+            ("/v1/acl/info/x", Endpoint::Acl(acl::Endpoint::Info(b"x"))),
         ];
         for (path, expected) in cases {
             assert_eq!(endpoint(path.as_bytes()), expected, "{path}");

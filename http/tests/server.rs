@@ -1,5 +1,6 @@
 //! The front end over real sockets, with a backend made up for the purpose.
 
+mod acl;
 mod agent;
 mod catalog;
 mod client;

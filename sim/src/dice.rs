@@ -27,6 +27,8 @@ pub(crate) enum Concern {
     Locker(usize),
     /// Those who have commands run.
     Executors,
+    /// What one who uses tokens does.
+    Holder(usize),
 }
 
 /// The stream of a concern.
@@ -42,6 +44,7 @@ pub(crate) fn stream(seed: u64, concern: Concern) -> Rng {
         Concern::Registrar => (8, 0),
         Concern::Locker(n) => (9, n),
         Concern::Executors => (10, 0),
+        Concern::Holder(n) => (11, n),
     };
     let mut root = Rng::seeded(seed ^ (kind << 56) ^ ((number as u64) << 40));
     Rng::seeded(root.u64())

@@ -20,7 +20,7 @@ use crate::dice::{Concern, Dice as _, stream};
 use crate::disk::Disk;
 use crate::faults::Return;
 use crate::history::OpId;
-use crate::plan::{HostPlan, Plan, SnapshotPlan};
+use crate::plan::{HostPlan, MASTER, Plan, SnapshotPlan, TokensPlan};
 
 /// With this begin the IDs of services that files define.
 pub(crate) const FROM_FILE: &str = "file-";
@@ -294,9 +294,23 @@ fn config(plan: &Plan, number: usize, bootstrap: Option<Configuration>) -> Confi
             enabled: plan.exec.as_ref().is_some_and(|exec| !exec.disabled.contains(&number)),
             jobs: plan.exec.as_ref().map_or(0, |exec| exec.jobs),
             output_bytes: plan.exec.as_ref().map_or(0, |exec| exec.output_bytes),
+            direct_after: plan.exec.as_ref().map_or(0, |exec| exec.direct_after),
+            direct_rate: plan.exec.as_ref().map_or(1, |exec| exec.direct_rate),
+            inbox_bytes: plan.exec.as_ref().map_or(0, |exec| exec.inbox_bytes),
             ..config::Exec::default()
         },
+        acl: plan.tokens.as_ref().map_or_else(config::Acl::default, access_control),
         ..Config::new(peer(number), format!("n{}", number + 1), address(number, 0))
+    }
+}
+
+fn access_control(tokens: &TokensPlan) -> config::Acl {
+    let by_default = if tokens.denies { config::DefaultPolicy::Deny } else { config::DefaultPolicy::Allow };
+    config::Acl {
+        datacenter: Some("dc1".to_owned()),
+        by_default,
+        master_token: Some(MASTER.to_owned()),
+        ..config::Acl::default()
     }
 }
 

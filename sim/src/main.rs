@@ -33,7 +33,7 @@ enum Command {
         /// The seed.
         #[arg(long)]
         seed: u64,
-        /// What is exercised: kv, members, cluster, locks, exec or bench.
+        /// What is exercised: kv, members, cluster, locks, exec, acl or bench.
         #[arg(long, default_value = "kv")]
         scenario: Scenario,
     },
@@ -59,7 +59,7 @@ struct RunArgs {
     /// A file with a plan, as `lictor-sim plan` prints it.
     #[arg(long)]
     plan: Option<PathBuf>,
-    /// What is exercised: kv, members, cluster, locks, exec or bench.
+    /// What is exercised: kv, members, cluster, locks, exec, acl or bench.
     #[arg(long, default_value = "kv")]
     scenario: Scenario,
     #[command(flatten)]
@@ -96,7 +96,7 @@ struct SwarmArgs {
     /// How many run at the same time; all processors if absent.
     #[arg(long)]
     jobs: Option<usize>,
-    /// What is exercised: kv, members, cluster, locks, exec or bench.
+    /// What is exercised: kv, members, cluster, locks, exec, acl or bench.
     #[arg(long, default_value = "kv")]
     scenario: Scenario,
     #[command(flatten)]
@@ -209,7 +209,12 @@ fn replay(plan: &Plan) -> String {
             format!("lictor-sim run --seed {} --scenario cluster {size} --verbose", plan.seed)
         }
         Scenario::Kv => format!("lictor-sim run --seed {} --verbose", plan.seed),
-        scenario @ (Scenario::Members | Scenario::Cluster | Scenario::Locks | Scenario::Exec | Scenario::Bench) => {
+        scenario @ (Scenario::Members
+        | Scenario::Cluster
+        | Scenario::Locks
+        | Scenario::Exec
+        | Scenario::Acl
+        | Scenario::Bench) => {
             format!("lictor-sim run --seed {} --scenario {scenario} --verbose", plan.seed)
         }
     }

@@ -54,6 +54,9 @@ pub struct Plan {
     /// Those who have commands run on many agents; nobody if absent.
     #[serde(default)]
     pub exec: Option<ExecPlan>,
+    /// Those who use tokens; there is no access control if absent.
+    #[serde(default)]
+    pub tokens: Option<TokensPlan>,
     /// The troubles, by the time at which they begin.
     pub troubles: Vec<Trouble>,
 }
@@ -73,6 +76,9 @@ pub enum Scenario {
     Locks,
     /// As `cluster`, and users have commands run on many agents, which write, hang, and do not listen.
     Exec,
+    /// Access control: tokens whose rules change all the time, and clients that do with them what they may, or may not; the troubles of
+    /// `kv`, with some client agents.
+    Acl,
     /// Always five servers and five clients under troubles: to measure the simulator's speed.
     Bench,
 }
@@ -198,10 +204,35 @@ pub struct ExecPlan {
     pub pause_ms: (u64, u64),
     /// How many bytes of a command's output are told.
     pub output_bytes: u64,
+    /// After how many bytes output goes past the log, and how many in a second.
+    pub direct_after: u64,
+    /// As above.
+    pub direct_rate: u32,
+    /// How much of a job's output waits for its user.
+    pub inbox_bytes: usize,
     /// How many jobs an agent carries out at a time.
     pub jobs: usize,
     /// The hosts whose agents run nothing for others.
     pub disabled: Vec<usize>,
+}
+
+/// Those who use tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TokensPlan {
+    /// Whether what no rule speaks of is denied.
+    pub denies: bool,
+    /// How many tokens there may be at a time, those apart that always are.
+    pub tokens: usize,
+    /// How many change tokens.
+    pub managers: usize,
+    /// The pause between two of their calls, from … to.
+    pub change_ms: (u64, u64),
+    /// How many use them.
+    pub bearers: usize,
+    /// The pause between two of their calls, from … to.
+    pub pause_ms: (u64, u64),
+    /// How long all of them wait for an answer, from … to.
+    pub patience_ms: (u64, u64),
 }
 
 /// Those who take locks, and what they take them on.
@@ -320,6 +351,9 @@ pub const PREFIXES: [&str; 5] = ["", "a", "a/", "c/", "b"];
 /// The keys that locks are taken on; a plan takes the first few.
 pub const LOCKS: [&str; 3] = ["lock/a", "lock/b", "lock/c"];
 
+/// The token that may do everything, and is there from the beginning.
+pub const MASTER: &str = "root";
+
 /// What the accounts' keys begin with.
 pub const ACCOUNTS: &str = "money/";
 
@@ -362,6 +396,9 @@ impl Plan {
         }
         if let Some(lockers) = &self.lockers {
             lockers.check(self.hosts.len())?;
+        }
+        if self.tokens.as_ref().is_some_and(|tokens| tokens.tokens == 0) {
+            return Err("those who use tokens need at least one: `tokens` is 0".to_owned());
         }
         if self.hosts.iter().all(|host| host.joins) {
             return Err("every host joins, and none is there to be joined: let one found the cluster".to_owned());
@@ -426,6 +463,7 @@ impl fmt::Display for Scenario {
             Self::Cluster => "cluster",
             Self::Locks => "locks",
             Self::Exec => "exec",
+            Self::Acl => "acl",
             Self::Bench => "bench",
         })
     }
@@ -441,9 +479,10 @@ impl FromStr for Scenario {
             "cluster" => Ok(Self::Cluster),
             "locks" => Ok(Self::Locks),
             "exec" => Ok(Self::Exec),
+            "acl" => Ok(Self::Acl),
             "bench" => Ok(Self::Bench),
             _ => Err(format!(
-                "there is no scenario `{text}`: use `kv`, `members`, `cluster`, `locks`, `exec` or `bench`"
+                "there is no scenario `{text}`: use `kv`, `members`, `cluster`, `locks`, `exec`, `acl` or `bench`"
             )),
         }
     }
@@ -457,8 +496,9 @@ mod tests {
     #[test]
     fn a_plan_is_a_function_of_its_seed_and_survives_being_written_down() {
         for seed in 0..50 {
-            let scenario = [Scenario::Kv, Scenario::Members, Scenario::Cluster, Scenario::Locks, Scenario::Exec]
-                [seed as usize % 5];
+            let scenario =
+                [Scenario::Kv, Scenario::Members, Scenario::Cluster, Scenario::Locks, Scenario::Exec, Scenario::Acl]
+                    [seed as usize % 6];
             let plan = Plan::draw(seed, scenario);
             assert_eq!(plan, Plan::draw(seed, scenario));
             assert_eq!(plan.check(), Ok(()));

@@ -89,6 +89,8 @@ pub struct Stats {
     pub locks: Locks,
     /// What became of jobs on many agents.
     pub exec: Exec,
+    /// What became of those who use tokens.
+    pub tokens: Tokens,
     /// Requests for votes by servers that have none, as far as the cluster has agreed.
     pub outsiders_campaigns: u64,
     /// Reads that were answered without the agent's thread.
@@ -154,6 +156,12 @@ counts! {
         killed: "killed",
         /// Bytes that commands wrote.
         bytes: "bytes",
+        /// Bytes that came to users past the log, …
+        collected: "bytes collected",
+        /// … and by way of the store.
+        read: "bytes read",
+        /// Commands whose output went past the log, and then into the store after all.
+        turned_back: "turned back",
         /// Jobs that were told to be over.
         finished: "jobs finished",
         /// Jobs that failed.
@@ -272,6 +280,28 @@ counts! {
 }
 
 counts! {
+    /// What tokens were used for.
+    Tokens {
+        /// Tokens that were created or changed.
+        set: "set",
+        /// Tokens that were copied.
+        cloned: "cloned",
+        /// Tokens that were destroyed.
+        destroyed: "destroyed",
+        /// What was done as a token allowed it.
+        allowed: "allowed",
+        /// What was denied.
+        denied: "denied",
+        /// Calls with tokens that were not there.
+        unknown: "with unknown tokens",
+        /// Reads.
+        read: "reads",
+        /// Of those, reads from which something was left out.
+        filtered: "filtered",
+    }
+}
+
+counts! {
     /// Damage that lasted.
     Damage {
         /// Disks that were emptied.
@@ -372,6 +402,7 @@ impl AddAssign<&Self> for Stats {
         self.local += &other.local;
         self.locks += &other.locks;
         self.exec += &other.exec;
+        self.tokens += &other.tokens;
         self.outsiders_campaigns += other.outsiders_campaigns;
         self.views_asked += other.views_asked;
         self.wakes += other.wakes;
@@ -425,6 +456,7 @@ impl fmt::Display for Stats {
         writeln!(f, "agents      {}", self.local)?;
         writeln!(f, "locks       {}", self.locks)?;
         writeln!(f, "exec        {}", self.exec)?;
+        writeln!(f, "tokens      {}", self.tokens)?;
         writeln!(
             f,
             "clients     {} operations, {} answered from views, {} wakes, {} connections refused, {} histories undecided",

@@ -12,6 +12,7 @@ mod gossip;
 mod lockers;
 mod operator;
 mod registrar;
+mod tokens;
 mod troubles;
 
 use std::cmp::Reverse;
@@ -40,6 +41,7 @@ use executors::Executors;
 use lockers::Lockers;
 use operator::Operator;
 use registrar::Registrar;
+use tokens::Holders;
 
 /// Something that is to happen.
 #[derive(Debug)]
@@ -70,6 +72,10 @@ pub(super) enum Event {
     Locker { locker: usize, step: lockers::Step },
     /// The patience of one that takes locks ends.
     LockLate(u64),
+    /// One who uses tokens asks for something.
+    Holder(usize),
+    /// The patience of one who uses tokens ends.
+    HolderLate(u64),
     /// A command does its next step.
     Child { host: usize, id: RunId },
     /// Something happens to a job on many agents.
@@ -169,6 +175,7 @@ pub(crate) struct World {
     registrar: Option<Registrar>,
     lockers: Lockers,
     executors: Option<Executors>,
+    holders: Holders,
     net: Net,
     clients: Vec<Client>,
     fault_dice: Rng,
@@ -216,6 +223,7 @@ impl World {
             registrar: plan.registrar.as_ref().map(|registrar| Registrar::new(registrar, servers, seed)),
             lockers: Lockers::new(plan),
             executors: plan.exec.as_ref().map(|exec| Executors::new(exec, seed)),
+            holders: Holders::new(plan),
             net: Net::new(&plan.network, servers, stream(seed, Concern::Network)),
             clients: plan.clients.iter().enumerate().map(client).collect(),
             fault_dice: stream(seed, Concern::Faults),
@@ -252,6 +260,7 @@ impl World {
             self.after(Duration::from_millis(1), Event::Register);
         }
         self.start_lockers();
+        self.start_holders();
         if self.executors.is_some() {
             // Nobody has anything run before there is a cluster.
             self.after(Duration::from_secs(2), Event::Exec(executors::Step::Begin));
@@ -313,6 +322,11 @@ impl World {
             Event::Locker { locker, step } => self.on_locker(locker, step),
             Event::LockLate(id) => {
                 self.on_lock_late(id);
+                Ok(())
+            }
+            Event::Holder(n) => self.on_holder(n),
+            Event::HolderLate(id) => {
+                self.on_holder_late(id);
                 Ok(())
             }
             Event::Child { host, id } => self.on_child(host, id),

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use lictor_core::api::agent::Definitions;
 
+use super::acl;
+
 /// What has been said; the rest takes its default. Later files go before earlier ones, flags before all; lists and maps
 /// of one are added to those of the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Draft {
+    pub(crate) acl: acl::Draft,
     pub(crate) advertise_addr: Option<String>,
     pub(crate) advertise_addr_wan: Option<String>,
     pub(crate) bind_addr: Option<String>,
@@ -72,6 +75,7 @@ impl Draft {
         macro_rules! overlay {
             ($($field:ident),* $(,)?) => { Self {
                 $($field: over.$field.or(self.$field),)*
+                acl: self.acl.overlaid(over.acl),
                 definitions,
                 node_meta,
                 retry_join: [self.retry_join, over.retry_join].concat(),

@@ -7,6 +7,7 @@ use lictor_core::duration;
 use lictor_http::definition;
 use serde_json::{Map, Value};
 
+use super::acl;
 use super::draft::Draft;
 use crate::flags::nearest;
 
@@ -67,21 +68,21 @@ const ACTING: &[&str] = &[
 ];
 
 /// Objects whose keys are looked at one by one.
-const OBJECTS: &[&str] = &["addresses", "gossip_lan", "performance", "ports"];
+const OBJECTS: &[&str] = &["acl", "acl.tokens", "addresses", "gossip_lan", "performance", "ports"];
 
 /// Keys that Consul knows and this release does not act on.
 const WITHOUT_EFFECT: &[&str] = &[
-    "acl",
+    "acl.enable_key_list_policy",
+    "acl.enable_token_persistence",
+    "acl.enable_token_replication",
+    "acl.tokens.agent_master",
+    "acl.tokens.agent_recovery",
+    "acl.tokens.config_file_service_registration",
+    "acl.tokens.dns",
+    "acl.tokens.managed_service_provider",
+    "acl.tokens.replication",
     "acl_agent_master_token",
-    "acl_agent_token",
-    "acl_datacenter",
-    "acl_default_policy",
-    "acl_down_policy",
-    "acl_enforce_version_8",
-    "acl_master_token",
     "acl_replication_token",
-    "acl_token",
-    "acl_ttl",
     "addresses.dns",
     "addresses.grpc",
     "addresses.https",
@@ -153,7 +154,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "ports.grpc_tls",
     "ports.sidecar_max_port",
     "ports.sidecar_min_port",
-    "primary_datacenter",
     "primary_gateways",
     "primary_gateways_interval",
     "raft_boltdb",
@@ -221,16 +221,18 @@ impl Reading {
     pub(crate) fn of(object: &Map<String, Value>) -> Result<Self, String> {
         let mut reading = Self::default();
         for (key, value) in object {
-            if !OBJECTS.contains(&&**key) {
-                reading.take(key, value)?;
-                continue;
-            }
-            let Some(inner) = value.as_object() else { return Err(wrong(key, "an object", value)) };
-            for (inner_key, value) in inner {
-                reading.take(&format!("{key}.{inner_key}"), value)?;
-            }
+            reading.take_all(key, value)?;
         }
         Ok(reading)
+    }
+
+    /// A key, or all of an object's that are looked at one by one.
+    fn take_all(&mut self, key: &str, value: &Value) -> Result<(), String> {
+        if !OBJECTS.contains(&key) {
+            return self.take(key, value);
+        }
+        let Some(inner) = value.as_object() else { return Err(wrong(key, "an object", value)) };
+        inner.iter().try_for_each(|(inner_key, value)| self.take_all(&format!("{key}.{inner_key}"), value))
     }
 
     fn take(&mut self, key: &str, value: &Value) -> Result<(), String> {
@@ -281,9 +283,10 @@ impl Reading {
             "start_join" => draft.start_join = texts(key, value)?,
             "check" | "checks" | "service" | "services" => self.take_definitions(key, value)?,
             "encrypt" | "ports.dns" | "ports.https" | "ports.rpc" | "ports.serf_wan" => self.take_shown(key, value)?,
+            _ if draft.acl.take(key, value)? => {}
             _ if WITHOUT_EFFECT.contains(&key) => self.without_effect.push(key.to_owned()),
             _ => {
-                let known = ACTING.iter().chain(WITHOUT_EFFECT).chain(OBJECTS).copied();
+                let known = ACTING.iter().chain(acl::KEYS).chain(WITHOUT_EFFECT).chain(OBJECTS).copied();
                 self.unknown.push((key.to_owned(), nearest(key, known)));
             }
         }
@@ -313,7 +316,7 @@ impl Reading {
     fn take_shown(&mut self, key: &str, value: &Value) -> Result<(), String> {
         let draft = &mut self.draft;
         match key {
-            "encrypt" => draft.encrypt = text(key, value)?,
+            "encrypt" => draft.encrypt = secret(key, value)?,
             "ports.dns" => draft.dns_port = number(key, value)?,
             "ports.https" => draft.https_port = number(key, value)?,
             "ports.rpc" => draft.rpc_port = number(key, value)?,
@@ -337,11 +340,16 @@ fn said<T>(
     read(value).map(Some).ok_or_else(|| wrong(key, expected, value))
 }
 
-fn text(key: &str, value: &Value) -> Result<Option<String>, String> {
+pub(super) fn text(key: &str, value: &Value) -> Result<Option<String>, String> {
     said(key, value, "a text", |value| value.as_str().map(str::to_owned))
 }
 
-fn truth(key: &str, value: &Value) -> Result<Option<bool>, String> {
+/// A text that is not told when something is wrong with it.
+pub(super) fn secret(key: &str, value: &Value) -> Result<Option<String>, String> {
+    text(key, value).map_err(|_| format!("'{key}' must be a text"))
+}
+
+pub(super) fn truth(key: &str, value: &Value) -> Result<Option<bool>, String> {
     said(key, value, "true or false", Value::as_bool)
 }
 
@@ -349,7 +357,7 @@ fn number<N: TryFrom<i64>>(key: &str, value: &Value) -> Result<Option<N>, String
     said(key, value, "a whole number in its range", |value| N::try_from(value.as_i64()?).ok())
 }
 
-fn duration(key: &str, value: &Value) -> Result<Option<Duration>, String> {
+pub(super) fn duration(key: &str, value: &Value) -> Result<Option<Duration>, String> {
     said(key, value, "a duration such as \"10s\"", |value| {
         duration::parse_positive(value.as_str()?).map(Option::unwrap_or_default)
     })
@@ -389,7 +397,7 @@ mod tests {
         let reading = read(&json!({
             "node_name": "node1", "performance": { "raft_multiplier": 1 }, "bootstrap": true, "server": true,
             "data_dir": "/d", "disable_update_check": true, "log_level": "debug", "bind_addr": "127.0.0.1",
-            "addresses": {}, "segments": null, "acl": { "enabled": true },
+            "addresses": {}, "segments": null, "audit": { "enabled": true },
             "ports": { "dns": 1, "http": 2, "https": -1, "rpc": 3, "serf_lan": 4, "serf_wan": 5, "server": 6 }
         }))
         .unwrap();
@@ -471,15 +479,12 @@ mod tests {
 
     #[test]
     fn every_acting_key_is_taken_and_checks_its_type() {
-        for key in ACTING {
-            let wrong = json!([7]);
-            let object = match key.split_once('.') {
-                Some((outer, inner)) => json!({ outer: { inner: wrong } }),
-                None => json!({ *key: wrong }),
-            };
+        for key in ACTING.iter().chain(acl::KEYS) {
+            let object = key.rsplit('.').fold(json!([7]), |value, word| json!({ word: value }));
             let error = read(&object).unwrap_err();
-            // A list of services begins with what is none.
-            let told = error.starts_with(&format!("'{key}' must be ")) && error.ends_with(", not [7]");
+            // Secrets are not told, and a list of services begins with what is none.
+            let told = error.starts_with(&format!("'{key}' must be "))
+                && (error.ends_with(", not [7]") || error.ends_with("must be a text"));
             assert!(told || error.contains("expected a map, got 'float64'"), "{key}: {error}");
         }
         assert!(read(&json!({ "ports": 1 })).unwrap_err().contains("'ports' must be an object"));

@@ -1,5 +1,6 @@
 //! `lictor agent`: where the front end meets the core.
 
+mod acl;
 mod args;
 mod draft;
 pub(crate) mod files;

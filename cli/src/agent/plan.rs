@@ -10,12 +10,14 @@ use std::time::{Duration, SystemTime};
 
 use addresses::{advertised, http_addresses, ip, joinable, port};
 use lictor_core::api::agent::Settings;
-use lictor_core::config::{Config, Exec, Gossip, Limits, Local};
+use lictor_core::config::{Acl, Config, Exec, Gossip, Limits, Local};
 use lictor_core::gossip;
 use lictor_core::id::PeerId;
 use lictor_core::raft::{self, Configuration};
 use role::Role;
+pub(super) use words::datacenter;
 
+use super::acl;
 use super::draft::Draft;
 use super::log::Level;
 use crate::version::{REVISION, VERSION};
@@ -56,6 +58,7 @@ pub(crate) struct Plan {
     session_ttl_min: Duration,
     pub(crate) local: Local,
     exec: Exec,
+    acl: Acl,
     /// Ports that are shown to people and not served.
     pub(crate) shown_ports: ShownPorts,
     pub(crate) settings: Settings,
@@ -132,6 +135,8 @@ impl Plan {
             data_dir.clear();
         }
         let pid_file = draft.pid_file.clone().unwrap_or_default();
+        let acl = draft.acl.clone().plan(&datacenter, &mut warnings)?;
+        let [acl_datacenter, acl_default_policy, acl_down_policy] = acl::shown(&acl);
         let settings = Settings {
             bootstrap: role.bootstrap,
             bootstrap_expect: role.expect,
@@ -149,6 +154,9 @@ impl Plan {
             skip_leave_on_int: !leaving.on_interrupt,
             raft_multiplier,
             pid_file: pid_file.clone(),
+            acl_datacenter,
+            acl_default_policy,
+            acl_down_policy,
             version: VERSION.to_owned(),
             revision: REVISION.to_owned(),
             // The ID and the ports are known once the directory and the sockets are open.
@@ -174,6 +182,7 @@ impl Plan {
             // Who tries things out alone may have anything run; others must say that they want it.
             exec: Exec { enabled: !draft.disable_remote_exec.unwrap_or(!dev), ..Exec::default() },
             local: local(draft)?,
+            acl,
             settings,
             warnings,
         })
@@ -196,6 +205,7 @@ impl Plan {
             gossip,
             local: Local { time_of_day, ..self.local.clone() },
             exec: self.exec.clone(),
+            acl: self.acl.clone(),
             bootstrap: self.founds.then(|| Configuration::new([(id, address)])),
             raft: raft::Options::with_multiplier(self.raft_multiplier),
             limits: Limits { session_ttl_min: self.session_ttl_min, ..Limits::default() },
@@ -412,6 +422,23 @@ mod tests {
         };
         assert_eq!(min(Some(Duration::from_secs(1))), Duration::from_secs(1));
         assert_eq!((min(None), min(Some(Duration::ZERO))), (Duration::from_secs(10), Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn the_core_is_told_the_tokens_and_those_who_ask_are_not() {
+        let acl =
+            acl::Draft { datacenter: Some("DC1".into()), master_token: Some("secret".into()), ..Default::default() };
+        let config = Plan::of(Draft { acl, ..dev() }).unwrap().config(PeerId::numbered(1), PORTS);
+        assert_eq!(
+            (config.acl.datacenter.as_deref(), config.acl.master_token.as_deref()),
+            (Some("dc1"), Some("secret"))
+        );
+        let shown = &config.settings;
+        assert_eq!(
+            (&*shown.acl_datacenter, &*shown.acl_default_policy, &*shown.acl_down_policy),
+            ("dc1", "allow", "extend-cache")
+        );
+        assert!(!format!("{shown:?}").contains("secret"));
     }
 
     #[test]

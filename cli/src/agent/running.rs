@@ -61,6 +61,7 @@ impl Running {
         let mut limits = lictor_http::Options {
             value_bytes: config.limits.value_bytes,
             datacenter: config.datacenter.clone(),
+            acl_datacenter: config.acl.datacenter.clone(),
             remote_exec: config.exec.enabled,
             ..Default::default()
         };

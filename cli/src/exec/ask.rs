@@ -12,12 +12,12 @@ use lictor_core::api::agent::{Itself, Member, MemberStatus, Settings};
 use lictor_core::api::kv::{Entry, PutMode};
 use lictor_core::api::session::{Behavior, Session, Ttl, Wanted};
 use lictor_core::api::{
-    Call, Consistency, Read, ReadMeta, ReadOptions, Request, Response, agent, catalog, event, health, kv, session,
+    Call, Consistency, Read, ReadMeta, ReadOptions, Request, Response, agent, catalog, event, exec, health, kv, session,
 };
 use lictor_core::coordinate::Coordinate;
 use lictor_core::duration;
 use lictor_core::exec::initiator::{Answer, Trouble};
-use lictor_core::id::{Index, SessionId};
+use lictor_core::id::{Index, PeerId, SessionId};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -125,8 +125,31 @@ fn request(request: &Request) -> Option<Http> {
                 .with_some("tag", &event.tag_filter);
             Http { body: event.payload.clone(), ..http }
         }
+        Request::Exec(request) => {
+            let method = match request {
+                exec::Request::Open { .. } => Method::PUT,
+                exec::Request::Collect { .. } => Method::POST,
+                exec::Request::Close { .. } => Method::DELETE,
+            };
+            let http = Http::new(method, format!("exec/output/{}", request.session()));
+            let http = http.with("prefix", request.prefix());
+            match request {
+                exec::Request::Collect { progress, wait, .. } => {
+                    let wait = wait.map(duration::format).unwrap_or_default();
+                    Http { body: known(progress).to_string().into(), ..http.with_some("wait", &wait) }
+                }
+                _ => http,
+            }
+        }
         _ => return None,
     })
+}
+
+/// How far the nodes are, in the form of the endpoint.
+fn known(progress: &BTreeMap<String, exec::Progress>) -> Value {
+    let nodes =
+        progress.iter().map(|(node, progress)| json!({ "Node": node, "Taken": progress.taken, "Have": progress.have }));
+    json!({ "Nodes": nodes.collect::<Vec<_>>() })
 }
 
 /// A session that is wanted, in the form of its endpoint. What is as usual is left out.
@@ -177,6 +200,15 @@ fn response(request: &Request, meta: ReadMeta, value: &Value) -> Option<Response
             Response::KvEntries(Read { meta, value: value.as_array()?.iter().map(entry).collect::<Option<_>>()? })
         }
         Request::Session(_) | Request::Kv(_) => Response::Done(value.as_bool()?),
+        Request::Exec(exec::Request::Open { .. }) => Response::Inbox(exec::Inbox {
+            id: Uuid::parse_str(value["ID"].as_str()?).ok()?,
+            peer: PeerId(Uuid::parse_str(value["Peer"].as_str()?).ok()?),
+            address: value["Address"].as_str()?.parse().ok()?,
+        }),
+        Request::Exec(exec::Request::Collect { .. }) => {
+            Response::Collected(value.as_array()?.iter().map(piece).collect::<Option<_>>()?)
+        }
+        Request::Exec(exec::Request::Close { .. }) => Response::Done(value.as_bool()?),
         Request::Event(event::Request::Fire(event)) => {
             let id = Uuid::parse_str(value["ID"].as_str()?).ok()?;
             Response::Fired(event::Event { id, ..event.clone() })
@@ -245,6 +277,12 @@ fn entry(value: &Value) -> Option<Arc<Entry>> {
     Some(Arc::new(Entry { key, value: stored.into(), flags: 0, create_index, modify_index, lock_index, session }))
 }
 
+fn piece(value: &Value) -> Option<exec::Piece> {
+    let number = u32::try_from(value["Number"].as_u64()?).ok()?;
+    let output = STANDARD.decode(value["Output"].as_str()?).ok()?;
+    Some(exec::Piece { node: string(&value["Node"])?, number, output: output.into() })
+}
+
 /// What is known of a session that was renewed.
 fn renewed(id: SessionId) -> Session {
     Session {
@@ -296,6 +334,15 @@ mod tests {
         assert_eq!(shown(event::Request::Fire(event)), "PUT event/fire/_rexec?node=a&b {}");
         let put = kv::Request::Put { key: "k".into(), value: "v".into(), flags: 0, mode: PutMode::Acquire("s".into()) };
         assert_eq!(shown(put), "PUT kv/k?acquire=s v");
+        let session = SessionId(Uuid::from_u128(1));
+        let (prefix, progress) = ("p".to_owned(), exec::Progress { taken: 1, have: 2 });
+        assert_eq!(shown(exec::Request::Open { prefix: prefix.clone(), session }), {
+            "PUT exec/output/00000000-0000-0000-0000-000000000001?prefix=p "
+        });
+        let progress = [("n".to_owned(), progress)].into();
+        assert_eq!(shown(exec::Request::Collect { prefix, session, progress, wait }), {
+            "POST exec/output/00000000-0000-0000-0000-000000000001?prefix=p&wait=2s {\"Nodes\":[{\"Have\":2,\"Node\":\"n\",\"Taken\":1}]}"
+        });
     }
 
     #[test]
@@ -316,6 +363,17 @@ mod tests {
         assert_eq!(read.value[0].value, "hi");
         assert_eq!(answer(get().into(), json!([{ "Key": "k", "Value": "&" }])), None);
         assert_eq!(answer(get().into(), json!({})), None);
+        let (prefix, session) = (String::new(), SessionId(Uuid::from_u128(1)));
+        let open = exec::Request::Open { prefix: prefix.clone(), session };
+        let id = Uuid::from_u128(7).to_string();
+        let inbox = answer(open.into(), json!({ "ID": id, "Peer": id, "Address": "10.0.0.1:8300" }));
+        assert!(matches!(inbox, Some(Response::Inbox(inbox)) if inbox.address.port() == 8300), "{inbox:?}");
+        let collect =
+            || exec::Request::Collect { prefix: prefix.clone(), session, progress: BTreeMap::new(), wait: None };
+        let pieces = answer(collect().into(), json!([{ "Node": "n", "Number": 3, "Output": "aGk=" }]));
+        let piece = exec::Piece { node: "n".into(), number: 3, output: "hi".into() };
+        assert_eq!(pieces, Some(Response::Collected(vec![piece])));
+        assert_eq!(answer(collect().into(), json!([{ "Node": "n", "Number": -3, "Output": "" }])), None);
         let node = catalog::Request::Node { name: "a".into(), read: ReadOptions::default() };
         let services =
             json!({ "Node": { "Node": "a" }, "Services": { "w": { "ID": "w", "Service": "web", "Tags": null } } });

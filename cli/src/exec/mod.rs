@@ -3,9 +3,11 @@
 mod ask;
 mod show;
 
+use std::future::Future;
 use std::io::{self, Read as _};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use clap::ArgAction;
@@ -14,6 +16,7 @@ use lictor_core::duration;
 use lictor_core::exec::initiator::{self, Canary, Initiator, News, Outcome, Wrong};
 use lictor_core::exec::layout::Order;
 use lictor_http::exec::drive;
+use tokio::sync::oneshot;
 
 use crate::client::{self, Client};
 use crate::failed::{self, Failed};
@@ -22,6 +25,9 @@ use show::Show;
 
 /// The most bytes of a script. The store takes less: this is to be told by it, and not by a machine without memory.
 const SCRIPT_BYTES: u64 = 16 << 20;
+
+/// How long the last word may take, if it was broken off.
+const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// Runs a command on many nodes
 #[derive(Debug, clap::Args)]
@@ -77,7 +83,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> ExitCode {
-    let mut show = Show::new(args.verbose, args.json);
+    let show = Show::new(args.verbose, args.json);
     let initiator = match prepare(&args) {
         Ok(initiator) => initiator,
         Err(Refused::NoCommand) => {
@@ -96,18 +102,67 @@ pub(crate) fn run(args: Args) -> ExitCode {
         let client = Arc::clone(&client);
         async move { ask::ask(&client, call).await }
     };
+    let shown = Shown::begin(show);
     let outcome = runtime.block_on(async {
-        let tell = |news: News| {
-            show.tell(&news);
-            std::future::ready(())
-        };
-        drive(initiator, ask, tell, interrupted()).await
+        let outcome = drive(initiator, ask, |news| shown.tell(news), interrupted()).await;
+        shown.over(outcome).await;
+        outcome
     });
-    show.over(outcome);
     match outcome {
         Outcome::Success => ExitCode::SUCCESS,
         Outcome::Unsuccessful => ExitCode::from(2),
         Outcome::Failed | Outcome::Interrupted => ExitCode::FAILURE,
+    }
+}
+
+/// What is shown of a job, on a thread of its own: standard output may be a pipe that nobody reads, or a terminal that is paused, and the
+/// job is to be looked after all the same.
+struct Shown {
+    to_show: Sender<(Told, oneshot::Sender<()>)>,
+}
+
+/// What is to be shown.
+enum Told {
+    News(News),
+    Over(Outcome),
+}
+
+impl Shown {
+    fn begin(mut show: Show) -> Self {
+        let (to_show, told) = channel::<(Told, oneshot::Sender<()>)>();
+        std::thread::spawn(move || {
+            for (told, done) in told {
+                match told {
+                    Told::News(news) => show.tell(&news),
+                    Told::Over(outcome) => show.over(outcome),
+                }
+                // Whether anybody waited for it.
+                let _ = done.send(());
+            }
+        });
+        Self { to_show }
+    }
+
+    /// Shows something; comes when that is done.
+    fn show(&self, told: Told) -> impl Future<Output = ()> + use<> {
+        let (done, shown) = oneshot::channel();
+        let _ = self.to_show.send((told, done));
+        async move {
+            let _ = shown.await;
+        }
+    }
+
+    fn tell(&self, news: News) -> impl Future<Output = ()> + use<> {
+        self.show(Told::News(news))
+    }
+
+    /// The last word. Who has broken it off is not waited for: he may not listen any more.
+    async fn over(&self, outcome: Outcome) {
+        let shown = self.show(Told::Over(outcome));
+        match outcome {
+            Outcome::Interrupted => drop(tokio::time::timeout(LAST_WORD, shown).await),
+            _ => shown.await,
+        }
     }
 }
 

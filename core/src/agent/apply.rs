@@ -1,11 +1,17 @@
 //! Committed entries → the store → those who wait for them.
 
 use super::Agent;
-use crate::api::{Error, Reply, Response};
+use crate::api::{Error, Reply, Request, Response, session};
 use crate::id::Index;
 use crate::raft::{Entry, Payload};
 use crate::store::Command;
 use crate::wire;
+
+/// Whether a request goes through the log, or changes the members.
+fn is_write(request: &Request) -> bool {
+    let renews = matches!(request, Request::Session(session::Request::Renew { .. }));
+    request.read_options().is_none() && !renews
+}
 
 impl Agent {
     /// Applies whatever was committed.
@@ -15,7 +21,8 @@ impl Agent {
             let reply = self.apply(&entry);
             for (term, ticket) in self.calls.proposed_at(entry.index) {
                 if term == entry.term {
-                    self.reply(ticket, reply.clone());
+                    let reply = self.conceal(ticket, reply.clone());
+                    self.reply(ticket, reply);
                 } else {
                     // Another leader's entry took this place: ours never happened, and may be tried again.
                     self.start_over(ticket);
@@ -28,7 +35,12 @@ impl Agent {
     /// Answers the calls that waited for our store to get as far as the leader's was.
     pub(super) fn answer_caught_up(&mut self) {
         for ticket in self.calls.caught_up_by(self.store.index()) {
-            self.evaluate(ticket);
+            // A write waited until we know all tokens.
+            if self.calls.get(ticket).is_some_and(|open| open.call.request.read_options().is_none()) {
+                self.route(ticket);
+            } else {
+                self.evaluate(ticket);
+            }
         }
     }
 
@@ -80,7 +92,9 @@ impl Agent {
     pub(super) fn answer_confirmed(&mut self) {
         let Some(round) = self.raft.confirmed_round() else { return };
         for ticket in self.calls.confirmed_by(round) {
-            self.evaluate(ticket);
+            let request = self.calls.get(ticket).map(|open| &open.call.request);
+            // A write waited to be judged by who certainly leads.
+            if request.is_some_and(is_write) { self.write(ticket) } else { self.evaluate(ticket) }
         }
     }
 }

@@ -24,8 +24,8 @@ impl Agent {
         let Some(open) = self.calls.get(ticket) else { return };
         match &open.call.request {
             Request::Event(api::Request::Fire(event)) => {
-                let event = event.clone();
-                let reply = self.fire(event);
+                let reply = self.may_fire(event).and_then(|()| self.judge(&open.call)).map(|_| event.clone());
+                let reply = reply.and_then(|event| self.fire(event));
                 self.reply(ticket, reply);
             }
             Request::Event(api::Request::List { .. }) => self.list_or_wait(ticket),
@@ -33,13 +33,17 @@ impl Agent {
         }
     }
 
-    fn fire(&mut self, event: Event) -> Reply {
+    /// Whether an event can be fired, whoever wants it.
+    fn may_fire(&self, event: &Event) -> Result<(), Error> {
         let limit = self.config.gossip.options.user_event_bytes;
         if event.node_filter.len() + event.service_filter.len() + event.tag_filter.len() > limit {
             // It need not be read to know that.
             return Err(Error::EventTooLarge { limit });
         }
-        Audience::of(&event)?;
+        Audience::of(event).map(drop)
+    }
+
+    fn fire(&mut self, event: Event) -> Reply {
         let event = Event { id: self.rng.uuid(), time: LamportTime::default(), ..event };
         let fired = self.gossip.fire(self.now, event::encode(&event));
         fired.map(|_| Response::Fired(event)).map_err(|why| match why {

@@ -1,11 +1,11 @@
 //! Calls that one agent makes on another for its own clients: on the leader, or on any server.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use super::Agent;
 use super::calls::{Caller, Open, Stage};
-use crate::api::{Error, Reply, Request, Response, catalog, coordinate, health, kv, session};
+use crate::api::{Error, Reply, Request, Response, acl, catalog, coordinate, health, kv, session};
 use crate::id::{CallId, Index, PeerId, Term, Ticket};
 use crate::peer::{Body, Forward, Outcome};
 use crate::time::{Duration, Instant};
@@ -73,6 +73,31 @@ impl Taken {
     }
 }
 
+/// The latest calls that were meant for any server and may be carried out once only: nobody's term bounds how long they are
+/// remembered.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    known: BTreeSet<(PeerId, u64, CallId)>,
+    order: VecDeque<(PeerId, u64, CallId)>,
+}
+
+impl Recent {
+    /// Whether this one was not seen before. It is seen from now on.
+    fn is_new(&mut self, from: PeerId, origin: u64, id: CallId) -> bool {
+        let call = (from, origin, id);
+        let is_new = self.known.insert(call);
+        if is_new {
+            self.order.push_back(call);
+        }
+        if self.order.len() > MEMORY
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        is_new
+    }
+}
+
 impl Agent {
     /// Hands a call to the leader of a term; or to any server, for which the term is 0.
     pub(super) fn forward(&mut self, ticket: Ticket, to: PeerId, term: Term) {
@@ -129,6 +154,9 @@ impl Agent {
     /// nothing was done" is then wrong of a write whose answer is on its way. Of terms that we led in an earlier life
     /// we know nothing, and say nothing; whoever asked finds out that we lost our office, and what that means.
     fn is_new(&mut self, from: PeerId, forward: &Forward) -> bool {
+        if forward.term == Term(0) {
+            return self.taken_by_any.is_new(from, forward.origin, forward.id);
+        }
         let term = self.raft.status().term;
         let leads = self.raft.is_leader();
         if leads && self.taken.term != term {
@@ -184,7 +212,9 @@ impl Agent {
             self.reply(ticket, Err(Error::LeaderUnreachable));
             return;
         }
-        if !self.config.server && self.is_suspect(ticket, to, term, resend) {
+        // What is meant for any server and may happen once only is not handed to another one: nobody knows what became of it.
+        let once = self.calls.get(ticket).is_some_and(|open| term == Term(0) && !may_repeat(&open.call.request));
+        if !self.config.server && !once && self.is_suspect(ticket, to, term, resend) {
             return;
         }
         let resend = (resend * 2).min(LONGEST_RESEND);
@@ -265,7 +295,10 @@ impl Agent {
 
 /// Whether it does no harm to carry a request out twice.
 fn may_repeat(request: &Request) -> bool {
-    let harmless = matches!(request, Request::Status(_) | Request::Session(session::Request::Renew { .. }));
+    let harmless = matches!(
+        request,
+        Request::Status(_) | Request::Session(session::Request::Renew { .. }) | Request::Acl(acl::Request::Permit(_))
+    );
     harmless || request.read_options().is_some()
 }
 
@@ -315,7 +348,9 @@ pub(super) fn fitting(reply: Reply) -> Reply {
             | Response::Sessions(_)
             | Response::Txn(_)
             | Response::Queries(_)
-            | Response::Executed(_),
+            | Response::Tokens(_)
+            | Response::Executed(_)
+            | Response::Collected(_),
         ) => wire::size(&reply),
         Ok(_) | Err(_) => 0,
     };
@@ -345,6 +380,19 @@ mod tests {
         for id in (1..=each).step_by(997).chain([each]) {
             assert!((0..agents).all(|agent| !taken.is_new(origin(agent), CallId(id), true)), "{id}");
         }
+    }
+
+    #[test]
+    fn what_any_server_may_do_it_does_once_and_the_latest_are_remembered() {
+        let (mut recent, peer) = (Recent::default(), PeerId::numbered(1));
+        assert!(recent.is_new(peer, 7, CallId(1)) && !recent.is_new(peer, 7, CallId(1)));
+        assert!(recent.is_new(peer, 8, CallId(1)), "another life of the same agent");
+        assert!(recent.is_new(PeerId::numbered(2), 7, CallId(1)), "another agent");
+        for id in 2..=2 * MEMORY as u64 {
+            assert!(recent.is_new(peer, 7, CallId(id)));
+            assert!(!recent.is_new(peer, 7, CallId(id)));
+        }
+        assert_eq!((recent.known.len(), recent.order.len()), (MEMORY, MEMORY));
     }
 
     #[test]

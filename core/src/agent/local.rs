@@ -4,7 +4,7 @@ use super::Agent;
 use super::calls::Stage;
 use super::errands::Errand;
 use super::jobs::Then;
-use crate::api::{Call, Error, Request, Response, agent};
+use crate::api::{Call, Error, Request, Response, agent, catalog};
 use crate::id::Ticket;
 use crate::io::{Notice, Output};
 use crate::local::{Change, Order};
@@ -76,6 +76,17 @@ impl Agent {
         }
     }
 
+    /// The token to tell the catalog of what clients have registered without one. What it is to know of the node itself, we tell
+    /// with our own.
+    fn token_of_clients(&self, request: &Request) -> Option<String> {
+        let is_of_clients = match request {
+            Request::Catalog(catalog::Request::Register(told)) => told.service.is_some() || !told.checks.is_empty(),
+            Request::Catalog(catalog::Request::Deregister(_)) => true,
+            _ => false,
+        };
+        self.config.acl.token.clone().filter(|_| is_of_clients)
+    }
+
     /// Carries out what the news of this batch leads to for the services and checks of this agent.
     pub(super) fn tend_local(&mut self) {
         self.local.note_cluster(self.gossip.live());
@@ -87,7 +98,8 @@ impl Agent {
                 Order::Probe(probe) => self.outputs.push_back(Output::Probe(probe)),
                 Order::Cancel(probe) => self.outputs.push_back(Output::CancelProbe(probe)),
                 Order::Ask { number, token, request } => {
-                    let token = (!token.is_empty()).then_some(token);
+                    let own = (!token.is_empty()).then_some(token);
+                    let token = own.or_else(|| self.token_of_clients(&request));
                     let call = Call { datacenter: None, token, request: *request };
                     self.send_errand(Errand::Local(number), call);
                 }

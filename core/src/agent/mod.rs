@@ -5,7 +5,9 @@
 //! writes or `query.rs` for reads; `apply.rs` brings what raft has committed to the store and to those who wait.
 //! `calls.rs` knows each open call and the one stage it is in.
 
+mod acl;
 mod apply;
+mod authorize;
 mod calls;
 mod errands;
 mod events;
@@ -39,7 +41,7 @@ use std::sync::Arc;
 
 use calls::{Caller, Calls};
 use errands::Errands;
-use forward::Taken;
+use forward::{Recent, Taken};
 use founding::Founder;
 use jobs::Jobs;
 use lock_delay::LockDelays;
@@ -51,6 +53,7 @@ use crate::api::Reply;
 use crate::config::Config;
 use crate::event;
 use crate::exec::Runner;
+use crate::exec::collector::Collector;
 use crate::gossip::Gossip;
 use crate::id::{PeerId, Term, Ticket};
 use crate::io::{Input, Notice, Output};
@@ -90,12 +93,16 @@ pub struct Agent {
     calls: Calls,
     /// Writes of other agents that we have taken on.
     taken: Taken,
+    /// What clients' agents have handed to us as they might have to any server, and must not happen twice.
+    taken_by_any: Recent,
     snapshots: Snapshots,
     jobs: Jobs,
     errands: Errands,
     local: Local,
     /// The commands that others have us run.
     exec: Runner,
+    /// What commands elsewhere write, for our clients.
+    collector: Collector,
     lock_delays: LockDelays,
     /// Where peers said they are, and where the members' list had them then: they may have moved since the log named them.
     addresses: BTreeMap<PeerId, (SocketAddr, Option<SocketAddr>)>,
@@ -185,11 +192,13 @@ impl Agent {
             watches: Watches::default(),
             calls: Calls::default(),
             taken: Taken::default(),
+            taken_by_any: Recent::default(),
             snapshots,
             jobs: Jobs::default(),
             errands: Errands::default(),
             local,
             exec: Runner::new(config.exec.clone(), &config.name),
+            collector: Collector::new(config.exec.inbox_bytes),
             lock_delays: LockDelays::default(),
             addresses: BTreeMap::new(),
             next_announcement: now,
@@ -243,6 +252,7 @@ impl Agent {
         }
         self.local.tick(self.now);
         self.exec.tick(self.now);
+        self.collector.tick(self.now);
         self.tend_pool();
         self.tend_servers();
         while let Some(ticket) = self.calls.pop_due(self.now) {
@@ -289,6 +299,7 @@ impl Agent {
         consider(self.writer.poll_timeout());
         consider(self.local.poll_timeout());
         consider(self.exec.poll_timeout());
+        consider(self.collector.poll_timeout());
         consider(self.duties.as_ref().and_then(|duties| duties.poll_timeout(&self.raft)));
         consider(self.lock_delays.poll_timeout().filter(|_| self.raft.is_leader()));
         consider(self.announces().then_some(self.next_announcement));
@@ -337,6 +348,12 @@ impl Agent {
         &self.exec
     }
 
+    /// What is collected here of the output of commands elsewhere, for checkers and statistics.
+    #[must_use]
+    pub const fn collector(&self) -> &Collector {
+        &self.collector
+    }
+
     /// What raft looks like from outside.
     #[must_use]
     pub fn raft_status(&self) -> Status {
@@ -377,6 +394,7 @@ impl Agent {
             Body::WhoLeads => self.tell_who_leads(from, address),
             Body::Leads(leader) => self.hear_of_leader(from, leader),
             Body::Founding(message) => self.handle_founding(from, address, message),
+            Body::Exec(message) => self.handle_exec(from, address, message),
         }
     }
 
@@ -511,7 +529,7 @@ impl Agent {
         }
         // Even if we did not lead when the last batch was closed: an office may be won and lost in one.
         self.leave_office();
-        self.duties = office.led.then(|| Duties::new(&self.config.limits, self.now));
+        self.duties = office.led.then(|| Duties::new(&self.config, self.now));
         if office.leader.is_some() {
             self.meet_leader();
         }

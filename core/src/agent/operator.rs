@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::Agent;
 use super::calls::Stage;
+use crate::acl::Authority;
 use crate::api::operator::{Peer, Request};
 use crate::api::{self, Error, Response};
 use crate::id::{PeerId, Ticket};
@@ -11,7 +12,7 @@ use crate::peer::Body;
 use crate::raft::{Change, Position, Refused};
 
 impl Agent {
-    /// Carries out what an operator asks of the leader, which we are.
+    /// Carries out what an operator asks of the leader, which we are. It has been judged.
     pub(super) fn operate(&mut self, ticket: Ticket) {
         let Some(open) = self.calls.get(ticket) else { return };
         let api::Request::Operator(request) = &open.call.request else { return };
@@ -25,7 +26,7 @@ impl Agent {
                     .map(|duties| duties.health(self.now, &self.config, &self.raft, &self.store, sight));
                 self.reply(ticket, health.map(Response::Health).ok_or(Error::NoLeader));
             }
-            Request::SetAutopilotConfiguration { .. } => self.propose(ticket),
+            Request::SetAutopilotConfiguration { .. } => self.propose(ticket, &Authority::everything()),
             Request::RaftConfiguration { .. } | Request::AutopilotConfiguration { .. } => self.read_when_sure(ticket),
         }
     }

@@ -2,8 +2,10 @@
 
 use super::Agent;
 use super::sessions::Judge;
+use crate::acl::Authority;
 use crate::api::prepared::{Query, Request};
 use crate::api::{Error, Read, ReadMeta, Reply, Request as AnyRequest, Response};
+use crate::authorize;
 use crate::id::{Index, Ticket};
 use crate::prepared::{self, Asking};
 use crate::store::Command;
@@ -51,6 +53,13 @@ impl Agent {
     /// caller wants that.
     pub(super) fn ask_query(&mut self, ticket: Ticket) {
         let Some(open) = self.calls.get(ticket) else { return };
+        let judged = match &open.call.request {
+            AnyRequest::Prepared(Request::Execute { name, .. }) if self.config.acl.is_on() => {
+                self.authority_of_query(name, &open.call)
+            }
+            AnyRequest::Prepared(Request::Explain { .. }) => self.authority_of(open.call.token.as_deref()),
+            _ => Ok(Authority::everything()),
+        };
         let meta = ReadMeta {
             index: self.store.prepared_changed().max(self.store.restored_at()).max(Index(1)),
             known_leader: self.raft.leader().is_some(),
@@ -67,11 +76,20 @@ impl Agent {
                     // No agent knows another datacenter than its own.
                     others: &[],
                 };
-                prepared::execute(&self.store, asking, &mut self.rng)
-                    .map(|value| Response::Executed(Read { meta, value }))
+                judged.and_then(|authority| {
+                    let mut value = prepared::execute(&self.store, asking, &mut self.rng)?;
+                    if !authority.may_read_service(&value.service) {
+                        value.instances.clear();
+                    }
+                    Ok(Response::Executed(Read { meta, value }))
+                })
             }
             AnyRequest::Prepared(Request::Explain { name, .. }) => {
-                prepared::explain(&self.store, name).map(|value| Response::Explained(Read { meta, value }))
+                // That there is none is said first.
+                prepared::explain(&self.store, name).and_then(|query| {
+                    let value = authorize::show_query(&judged?, query)?;
+                    Ok(Response::Explained(Read { meta, value }))
+                })
             }
             other => unreachable!("{other:?} asks no prepared query"),
         };

@@ -7,9 +7,11 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::Agent;
+use super::acl::{check_token, draws_id};
 use super::calls::Stage;
 use super::prepared::check_query;
 use super::sessions::{Judge, check_session};
+use crate::acl::Authority;
 use crate::api::catalog::Registration;
 use crate::api::snapshot::Step;
 use crate::api::{Error, Request, Response, catalog, coordinate, kv, operator, prepared, session, snapshot};
@@ -53,6 +55,9 @@ impl Agent {
             }
             return check_query(request);
         }
+        if let Request::Acl(request) = request {
+            return check_token(request);
+        }
         if let Request::Txn(txn) = request {
             return limits.check_txn(txn);
         }
@@ -95,8 +100,8 @@ impl Agent {
         if self.take_room(Entry::size_of(&bytes)) { self.raft.propose(bytes) } else { None }
     }
 
-    /// Brings a write into the log. We lead.
-    pub(super) fn propose(&mut self, ticket: Ticket) {
+    /// Brings a write into the log. We lead, and it may be carried out.
+    pub(super) fn propose(&mut self, ticket: Ticket, authority: &Authority) {
         let Some(open) = self.calls.get(ticket) else { return };
         if let (Request::Coordinate(coordinate::Request::Update(place)), Some(duties)) =
             (&open.call.request, &mut self.duties)
@@ -109,12 +114,13 @@ impl Agent {
         let creates = matches!(
             request,
             Request::Session(session::Request::Create(_)) | Request::Prepared(prepared::Request::Create(_))
-        );
+        ) || matches!(request, Request::Acl(request) if draws_id(request));
         let judge = Judge {
             now: self.now,
             limits: &self.config.limits,
             store: &self.store,
             lock_delays: &self.lock_delays,
+            authority,
             fresh: if creates { self.rng.uuid() } else { Uuid::nil() },
         };
         let command = match command_for(request, judge) {
@@ -161,6 +167,7 @@ fn command_for(request: &Request, judge: Judge<'_>) -> Result<Command, crate::ap
         Request::Session(request) => return judge.session(request).map_err(Err),
         Request::Txn(request) => return judge.txn(request),
         Request::Prepared(request) => return judge.prepared(request).map_err(Err),
+        Request::Acl(request) => return judge.acl(request).map_err(Err),
         // A leader that has no duties yet gathers nothing.
         Request::Coordinate(coordinate::Request::Update(place)) => {
             return Ok(Command::UpdateCoordinates(vec![place.clone()]));
@@ -257,8 +264,14 @@ mod tests {
     fn a_deregistration_needs_a_node() {
         let what = catalog::Deregistration { service_id: "x".to_owned(), ..catalog::Deregistration::default() };
         let (limits, store, lock_delays) = (Limits::default(), Store::default(), LockDelays::default());
-        let judge =
-            Judge { now: Instant::ZERO, limits: &limits, store: &store, lock_delays: &lock_delays, fresh: Uuid::nil() };
+        let judge = Judge {
+            now: Instant::ZERO,
+            limits: &limits,
+            store: &store,
+            lock_delays: &lock_delays,
+            authority: &Authority::everything(),
+            fresh: Uuid::nil(),
+        };
         let command = command_for(&catalog::Request::Deregister(what).into(), judge);
         assert_eq!(command, Err(Err(Error::MissingNode)));
     }

@@ -2,7 +2,8 @@
 
 use super::Agent;
 use super::calls::{Caller, Stage};
-use crate::api::{Consistency, Error, ReadOptions, Request, Response, prepared, session};
+use crate::api::{Consistency, Error, ReadOptions, Request, Response, acl, prepared, session};
+use crate::authorize::{self, filter};
 use crate::error::Busy;
 use crate::id::Ticket;
 use crate::store::Question;
@@ -53,11 +54,19 @@ impl Agent {
         }
     }
 
-    /// Answers a read from the store, or lets it block.
+    /// Answers a read from the store as far as its token may see, or lets it block.
     pub(super) fn evaluate(&mut self, ticket: Ticket) {
         let Some(open) = self.calls.get(ticket) else { return };
-        if let Request::Session(session::Request::Renew { .. }) = open.call.request {
-            return self.renew(ticket);
+        let authority = match self.judge(&open.call) {
+            Ok(authority) => authority,
+            Err(error) => return self.reply(ticket, Err(error)),
+        };
+        match open.call.request {
+            Request::Session(session::Request::Renew { .. }) => return self.renew(ticket),
+            Request::Acl(acl::Request::Permit(permission)) => {
+                return self.reply(ticket, Ok(Response::Done(authorize::permits(&authority, permission))));
+            }
+            _ => {}
         }
         let Some(ReadOptions { index, wait, .. }) = open.call.request.read_options().cloned() else { return };
         if let Request::Operator(_) | Request::Snapshot(_) = open.call.request {
@@ -68,7 +77,7 @@ impl Agent {
         {
             return self.ask_query(ticket);
         }
-        let Some(answer) = query(&self.store, &open.call.request) else { return };
+        let Some(mut answer) = query(&self.store, &open.call.request) else { return };
         let from_peer = matches!(open.caller, Caller::Peer { .. });
         let until = match (open.block_until, wait) {
             _ if is_news(answer.changed, index) => self.now,
@@ -80,7 +89,9 @@ impl Agent {
         if until <= self.now {
             let known_leader = self.raft.leader().is_some();
             let last_contact = self.now.since(self.raft.last_contact());
-            return self.reply(ticket, respond(answer, known_leader, last_contact));
+            let Some(open) = self.calls.get(ticket) else { return };
+            let seen = filter(&authority, &self.store, &open.call.request, &mut answer);
+            return self.reply(ticket, seen.and_then(|()| respond(answer, known_leader, last_contact)));
         }
         self.block(ticket, until);
     }

@@ -3,9 +3,10 @@
 use super::Agent;
 use super::calls::{Caller, Stage};
 use crate::api::{
-    Call, Consistency, Error, Reply, Request, agent, catalog, coordinate, health, kv, operator, prepared, session,
-    snapshot, status,
+    Call, Consistency, Error, Reply, Request, acl, agent, catalog, coordinate, event, health, kv, operator, prepared,
+    session, snapshot, status,
 };
+use crate::authorize;
 use crate::error::Busy;
 use crate::id::{Term, Ticket};
 use crate::peer::{Body, Outcome};
@@ -25,9 +26,12 @@ pub(super) enum Place {
 pub(super) fn place(request: &Request) -> Place {
     match request {
         // A server knows the answer itself.
-        Request::Status(status::Request::Leader | status::Request::Peers) => Place::AnyServer,
+        Request::Status(status::Request::Leader | status::Request::Peers) | Request::Acl(acl::Request::Permit(_)) => {
+            Place::AnyServer
+        }
         Request::Agent(_)
         | Request::Event(_)
+        | Request::Exec(_)
         | Request::Catalog(catalog::Request::Datacenters)
         | Request::Coordinate(coordinate::Request::Datacenters) => Place::Here,
         Request::Kv(
@@ -61,7 +65,8 @@ pub(super) fn place(request: &Request) -> Place {
             | prepared::Request::List { read }
             | prepared::Request::Execute { read, .. }
             | prepared::Request::Explain { read, .. },
-        ) => match read.consistency {
+        )
+        | Request::Acl(acl::Request::Info { read, .. } | acl::Request::List { read }) => match read.consistency {
             Consistency::Stale => Place::AnyServer,
             Consistency::Default | Consistency::Consistent => Place::Leader,
         },
@@ -83,7 +88,10 @@ pub(super) fn place(request: &Request) -> Place {
         )
         | Request::Prepared(
             prepared::Request::Create(_) | prepared::Request::Update { .. } | prepared::Request::Delete { .. },
-        ) => Place::Leader,
+        )
+        | Request::Acl(acl::Request::Set(_) | acl::Request::Clone { .. } | acl::Request::Destroy { .. }) => {
+            Place::Leader
+        }
     }
 }
 
@@ -92,6 +100,7 @@ impl Agent {
     pub(super) fn admit(&mut self, caller: Caller, mut call: Call, asked_in: Term) {
         if !matches!(caller, Caller::Peer { .. }) {
             call.request.name_this_agent(&self.config.name);
+            self.give_token(caller, &mut call);
         }
         if let Some(reply) = self.answer_at_once(&call) {
             self.replies.push((caller, reply));
@@ -112,6 +121,11 @@ impl Agent {
         if call.datacenter.as_ref().is_some_and(|dc| *dc != self.config.datacenter) {
             return Some(Err(Error::NoPathToDatacenter));
         }
+        if let Request::Acl(request) = &call.request
+            && let Some(reply) = authorize::without_tokens(&self.config, request)
+        {
+            return Some(reply);
+        }
         let knows = self.config.server && matches!(call.request, Request::Status(_));
         if knows || place(&call.request) == Place::Here {
             return self.view.answer(self.now, call);
@@ -119,10 +133,21 @@ impl Agent {
         self.check_limits(&call.request).err().map(Err)
     }
 
+    /// Where a request runs, as this agent is set up.
+    fn place(&self, request: &Request) -> Place {
+        match request {
+            // Who may fire an event, servers know.
+            Request::Event(event::Request::Fire(_)) if self.config.acl.is_on() && !self.config.server => {
+                Place::AnyServer
+            }
+            request => place(request),
+        }
+    }
+
     /// Sends a call where it must run.
     pub(super) fn route(&mut self, ticket: Ticket) {
         let Some(open) = self.calls.get(ticket) else { return };
-        let place = place(&open.call.request);
+        let place = self.place(&open.call.request);
         if place == Place::Here {
             self.serve_here(ticket);
         } else if !self.config.server {
@@ -163,6 +188,7 @@ impl Agent {
         let Some(open) = self.calls.get(ticket) else { return };
         match &open.call.request {
             Request::Event(_) => self.serve_event(ticket),
+            Request::Exec(_) => self.serve_collecting(ticket),
             Request::Agent(
                 agent::Request::Members { .. }
                 | agent::Request::Join { .. }
@@ -178,14 +204,20 @@ impl Agent {
     /// Runs a call on this server, which leads.
     fn serve(&mut self, ticket: Ticket) {
         let Some(open) = self.calls.get(ticket) else { return };
-        if open.call.request.read_options().is_some() {
-            self.read_when_sure(ticket);
-        } else if let Request::Operator(_) = open.call.request {
+        let renews = matches!(open.call.request, Request::Session(session::Request::Renew { .. }));
+        if renews || open.call.request.read_options().is_some() {
+            return self.read_when_sure(ticket);
+        }
+        self.write_when_sure(ticket);
+    }
+
+    /// Judges a write, and carries it out. It is certain that we lead, if anything depends on it.
+    pub(super) fn write(&mut self, ticket: Ticket) {
+        let Some(authority) = self.judge_write(ticket) else { return };
+        if self.calls.get(ticket).is_some_and(|open| matches!(open.call.request, Request::Operator(_))) {
             self.operate(ticket);
-        } else if let Request::Session(session::Request::Renew { .. }) = open.call.request {
-            self.read_when_sure(ticket);
         } else {
-            self.propose(ticket);
+            self.propose(ticket, &authority);
         }
     }
 
@@ -238,15 +270,20 @@ impl Agent {
             Stage::Blocked => self.read_when_sure(ticket),
             Stage::Confirming(_) | Stage::CatchingUp(_) => self.reply(ticket, Err(Error::NoLeader)),
             Stage::HandingOver => self.reply(ticket, Err(Error::NoSuccessor)),
+            Stage::Pending if matches!(open.call.request, Request::Exec(_)) => self.end_collecting(ticket),
             Stage::Pending => self.reply(ticket, Err(Error::NoAnswer)),
         }
     }
 
     /// If we led, and do not any more (or do again, in another term), what relied on it starts over.
     pub(super) fn leave_office(&mut self) {
-        let again = |open: &super::calls::Open| {
-            matches!(open.stage, Stage::Confirming(_) | Stage::Blocked) && place(&open.call.request) == Place::Leader
+        let relied = |open: &super::calls::Open| match open.stage {
+            Stage::Confirming(_) | Stage::Blocked => true,
+            // It waited to be judged by us.
+            Stage::CatchingUp(_) => open.call.request.read_options().is_none(),
+            _ => false,
         };
+        let again = |open: &super::calls::Open| relied(open) && place(&open.call.request) == Place::Leader;
         for ticket in self.calls.in_stage(again) {
             self.watches.remove(ticket);
             self.start_over(ticket);

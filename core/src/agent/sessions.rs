@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use super::Agent;
 use super::lock_delay::LockDelays;
+use crate::acl::Authority;
 use crate::api::health::SERF_CHECK_ID;
 use crate::api::kv::Key;
 use crate::api::session::{Behavior, MAX_LOCK_DELAY, Request, Session, Wanted};
@@ -21,6 +22,8 @@ pub(super) struct Judge<'a> {
     pub(super) limits: &'a Limits,
     pub(super) store: &'a Store,
     pub(super) lock_delays: &'a LockDelays,
+    /// On whose behalf: of several operations, not all may be allowed.
+    pub(super) authority: &'a Authority,
     /// The ID of what is created, if anything is.
     pub(super) fresh: Uuid,
 }

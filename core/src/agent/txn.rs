@@ -3,6 +3,7 @@
 use super::sessions::Judge;
 use crate::api::txn::{Outcome, Request};
 use crate::api::{Reply, Response};
+use crate::authorize;
 use crate::store::{Command, txn};
 
 impl Judge<'_> {
@@ -10,6 +11,11 @@ impl Judge<'_> {
     #[expect(clippy::result_large_err, reason = "an answer is made once for each call, and moved on at once")]
     pub(super) fn txn(&self, request: &Request) -> Result<Command, Reply> {
         let ops = txn::prepare(&request.ops, |key, session| self.lock(key, session));
+        let denied = authorize::denied_ops(self.authority, request);
+        let ops = match ops {
+            ops if denied.is_empty() => ops,
+            ops => Err(authorize::merge(ops.err().unwrap_or_default(), denied)),
+        };
         ops.map(Command::Txn).map_err(|faults| Ok(Response::Txn(Outcome { faults, ..Outcome::default() })))
     }
 }

@@ -214,6 +214,12 @@ pub struct Settings {
     pub raft_multiplier: u32,
     /// The file that holds the process id; empty if none.
     pub pid_file: String,
+    /// The datacenter whose servers keep the tokens; empty without access control.
+    pub acl_datacenter: String,
+    /// What holds where no rule does: `allow` or `deny`.
+    pub acl_default_policy: String,
+    /// What holds as long as nothing can be learnt of a token: `allow`, `deny` or `extend-cache`.
+    pub acl_down_policy: String,
     /// The program's version.
     pub version: String,
     /// The commit it was built from, if known.

@@ -4,10 +4,12 @@
 //! forward calls to each other in this form too, so everything here is plain data that
 //! [`wire`](crate::wire) can carry.
 
+pub mod acl;
 pub mod agent;
 pub mod catalog;
 pub mod coordinate;
 pub mod event;
+pub mod exec;
 pub mod health;
 pub mod kv;
 pub mod operator;
@@ -73,6 +75,10 @@ pub enum Request {
     Txn(txn::Request),
     /// Questions that are kept.
     Prepared(prepared::Request),
+    /// Tokens.
+    Acl(acl::Request),
+    /// What commands on many nodes write.
+    Exec(exec::Request),
 }
 
 /// Each subject's requests are requests.
@@ -99,6 +105,8 @@ requests_of! {
     session => Session,
     txn => Txn,
     prepared => Prepared,
+    acl => Acl,
+    exec => Exec,
 }
 
 impl Request {
@@ -180,7 +188,8 @@ impl Request {
                 | prepared::Request::List { read }
                 | prepared::Request::Execute { read, .. }
                 | prepared::Request::Explain { read, .. },
-            ) => Some(read),
+            )
+            | Self::Acl(acl::Request::Info { read, .. } | acl::Request::List { read }) => Some(read),
             Self::Txn(txn) => txn.is_read_only().then_some(&txn.read),
             Self::Kv(kv::Request::Put { .. } | kv::Request::Delete { .. } | kv::Request::DeleteTree { .. })
             | Self::Operator(
@@ -201,7 +210,14 @@ impl Request {
             | Self::Prepared(
                 prepared::Request::Create(_) | prepared::Request::Update { .. } | prepared::Request::Delete { .. },
             )
+            | Self::Acl(
+                acl::Request::Set(_)
+                | acl::Request::Clone { .. }
+                | acl::Request::Destroy { .. }
+                | acl::Request::Permit(_),
+            )
             | Self::Event(_)
+            | Self::Exec(_)
             | Self::Status(_)
             | Self::Agent(_) => None,
         }
@@ -317,6 +333,15 @@ pub enum Response {
     Executed(Read<prepared::Found>),
     /// To [`prepared::Request::Explain`]: the query with all its parts filled in.
     Explained(Read<Arc<prepared::Query>>),
+    /// To [`acl::Request::Set`] and `Clone`.
+    TokenSet {
+        /// The token.
+        id: String,
+        /// When it was changed last.
+        index: Index,
+    },
+    /// To [`acl::Request::Info`] and `List`, by ID.
+    Tokens(Read<Vec<Arc<acl::Token>>>),
     /// To [`operator::Request::RaftConfiguration`].
     RaftConfiguration(operator::RaftConfiguration),
     /// To [`operator::Request::AutopilotConfiguration`].
@@ -329,4 +354,8 @@ pub enum Response {
     /// To [`snapshot::Request::Save`], of another server: when it has applied the log up to here, its own state is as
     /// recent as the question.
     CaughtUpAt(Index),
+    /// To [`exec::Request::Open`].
+    Inbox(exec::Inbox),
+    /// To [`exec::Request::Collect`]: of each node in their order; none if nothing came in time.
+    Collected(Vec<exec::Piece>),
 }

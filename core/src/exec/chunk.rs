@@ -1,8 +1,7 @@
-//! What a command has written and nobody has been told yet, in pieces of up to 4 KiB or half a second.
+//! What a command has written and nobody has been told yet, in pieces of some size or of half a second.
 
 use bytes::{Bytes, BytesMut};
 
-use super::layout::CHUNK_BYTES;
 use crate::time::{Duration, Instant};
 
 /// What is there is passed on after this, even if more would fit.
@@ -33,18 +32,23 @@ impl Chunks {
         self.waiting.is_empty()
     }
 
-    /// When the next piece is due; `None` if nothing waits.
-    pub(super) fn due(&self) -> Option<Instant> {
+    /// How many bytes wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// When the next piece is due, which is full with so many bytes; `None` if nothing waits.
+    pub(super) fn due(&self, full: usize) -> Option<Instant> {
         match self.waiting.len() {
             0 => None,
-            CHUNK_BYTES.. => Some(self.since),
+            waiting if waiting >= full => Some(self.since),
             _ => Some(self.since + PATIENCE),
         }
     }
 
-    /// The next piece, whether it is due or not; empty if nothing waits.
-    pub(super) fn take(&mut self) -> Bytes {
-        let piece = self.waiting.split_to(self.waiting.len().min(CHUNK_BYTES)).freeze();
+    /// The next piece of up to so many bytes, whether it is due or not; empty if nothing waits.
+    pub(super) fn take(&mut self, full: usize) -> Bytes {
+        let piece = self.waiting.split_to(self.waiting.len().min(full)).freeze();
         // Of what is left, only the last is known to have come then; the rest came a little earlier.
         self.since = self.last;
         // Whoever keeps the piece must not keep the whole buffer with it.
@@ -63,6 +67,8 @@ mod tests {
 
     use super::*;
 
+    const FULL: usize = 4096;
+
     fn at(millis: u64) -> Instant {
         Instant::from_millis(millis)
     }
@@ -70,18 +76,18 @@ mod tests {
     #[test]
     fn a_piece_is_due_when_it_is_full_or_has_waited_for_half_a_second() {
         let mut chunks = Chunks::default();
-        assert_eq!((chunks.due(), chunks.take().len()), (None, 0));
+        assert_eq!((chunks.due(FULL), chunks.take(FULL).len()), (None, 0));
         chunks.push(at(100), b"a");
         chunks.push(at(500), b"b");
-        assert_eq!(chunks.due(), Some(at(600)), "it is the first byte that counts");
-        assert_eq!(chunks.take(), "ab");
+        assert_eq!(chunks.due(FULL), Some(at(600)), "it is the first byte that counts");
+        assert_eq!(chunks.take(FULL), "ab");
         chunks.push(at(1000), &[b'x'; 10_000]);
-        assert!(chunks.due() <= Some(at(1000)));
-        assert_eq!(chunks.take().len(), 4096);
-        assert!(chunks.due() <= Some(at(1000)));
-        assert_eq!(chunks.take().len(), 4096);
-        assert_eq!(chunks.due(), Some(at(1500)), "what is left may be joined by more");
-        assert_eq!((chunks.take().len(), chunks.is_empty()), (1808, true));
+        assert!(chunks.due(FULL) <= Some(at(1000)));
+        assert_eq!(chunks.take(FULL).len(), 4096);
+        assert!(chunks.due(FULL) <= Some(at(1000)));
+        assert_eq!(chunks.take(FULL).len(), 4096);
+        assert_eq!(chunks.due(FULL), Some(at(1500)), "what is left may be joined by more");
+        assert_eq!((chunks.take(FULL).len(), chunks.is_empty()), (1808, true));
     }
 
     proptest! {
@@ -91,13 +97,13 @@ mod tests {
             for (length, take) in &written {
                 chunks.push(at(0), &vec![*length; usize::from(*length) * 40]);
                 if *take {
-                    let piece = chunks.take();
-                    prop_assert!(piece.len() <= CHUNK_BYTES);
+                    let piece = chunks.take(FULL);
+                    prop_assert!(piece.len() <= FULL);
                     read.extend_from_slice(&piece);
                 }
             }
             while !chunks.is_empty() {
-                read.extend_from_slice(&chunks.take());
+                read.extend_from_slice(&chunks.take(FULL));
             }
             let expected: Vec<u8> = written.iter().flat_map(|(n, _)| vec![*n; usize::from(*n) * 40]).collect();
             prop_assert_eq!(read, expected);

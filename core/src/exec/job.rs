@@ -3,9 +3,8 @@
 //! 1. *read*: from any server, and if it is not there from the leader, who must have it;
 //! 2. *claimed*: it is looked whether an earlier life of this agent acknowledged it already, and if not, it is acknowledged.
 //!    Only when that is certain, the command is started: whoever waits for the job knows of every agent that runs it;
-//! 3. *run*: what the command writes goes out piece by piece, one write at a time; when it has been silent for too long, an empty
-//!    piece says that it is still there. The command may write as much as was passed on, and a little more: then it waits;
-//! 4. *closed*: how it ended is written when all its output is.
+//! 3. *run*: what the command writes goes out piece by piece (`outlet.rs`);
+//! 4. *closed*: how it ended is written when all its output has been passed on.
 //!
 //! Every write is an `acquire` with the job's session, and may be repeated, as the same under the same key is the same. A write
 //! that is refused says that the session has ended; so does the acknowledgement, which is watched, when it goes. Then the
@@ -15,25 +14,15 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::chunk::Chunks;
 use super::layout::{self, KILLED, NOT_RUN, Place, Spec};
 use super::news::Loss;
+use super::outlet::{CREDIT, Next, Outlet, Pushed};
 use super::{Asked, Matter, News, Step, child};
 use crate::api::{Consistency, Error, ReadOptions, Reply, Response, kv};
 use crate::config;
 use crate::id::{Index, RunId};
+use crate::peer::{Source, Taken};
 use crate::time::{Duration, Instant};
-
-/// How much of a command's output waits here for the servers, at most (sixteen pieces, as with Consul).
-pub(super) const CREDIT: usize = 16 * layout::CHUNK_BYTES;
-
-/// So much is told as fast as the servers take it; then at [`config::Exec::output_rate`].
-const BURST: u64 = 1 << 20;
-
-/// Who names no time for which nobody must be silent gets Consul's default; nobody gets less or more than the bounds.
-const DEFAULT_WAIT: Duration = Duration::from_secs(2);
-const MIN_WAIT: Duration = Duration::from_millis(100);
-const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 
 /// A command that was asked to end is killed after this.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
@@ -132,20 +121,8 @@ pub(super) struct Job {
     failing: Option<(Instant, Duration)>,
     watch: Watch,
     process: Process,
-    output: Chunks,
-    /// The number of the next piece.
-    next: u32,
-    /// What the command has written, as far as it is told.
-    written: u64,
-    /// It has written more than that.
-    cut: bool,
-    /// For how long it may have nothing to tell.
-    wait: Duration,
-    heartbeat_at: Instant,
-    /// The next piece of output waits until then, as there was so much before.
-    paced_until: Instant,
-    /// As if output had been told evenly, it would be up to here by now.
-    told_evenly: Instant,
+    /// There as soon as the command was started.
+    outlet: Option<Outlet>,
     /// When the command is killed that was asked to end.
     kill_at: Option<Instant>,
     /// It was asked to end.
@@ -163,14 +140,7 @@ impl Job {
             failing: None,
             watch: Watch::Off,
             process: Process::None,
-            output: Chunks::default(),
-            next: 0,
-            written: 0,
-            cut: false,
-            wait: DEFAULT_WAIT,
-            heartbeat_at: Instant::NEVER,
-            paced_until: Instant::ZERO,
-            told_evenly: Instant::ZERO,
+            outlet: None,
             kill_at: None,
             stopped: false,
         };
@@ -186,7 +156,7 @@ impl Job {
     pub(super) fn due(&self) -> Option<Instant> {
         let work = match &self.work {
             Work::Idle if matches!(self.stage, Stage::Running) => {
-                Some(self.piece_due().map_or(self.heartbeat_at, |due| due.min(self.heartbeat_at)))
+                self.outlet.as_ref().and_then(|outlet| outlet.due(self.has_ended()))
             }
             Work::Idle | Work::Away(_) => None,
             Work::Again(_, at) => Some(*at),
@@ -268,7 +238,7 @@ impl Job {
         match reply {
             Ok(Response::Done(true)) => {
                 self.failing = None;
-                self.advance(&request, around);
+                self.advance(around);
             }
             Ok(_)
             | Err(
@@ -283,19 +253,13 @@ impl Job {
     }
 
     /// What was to be written is.
-    fn advance(&mut self, request: &kv::Request, around: &mut Around<'_>) {
+    fn advance(&mut self, around: &mut Around<'_>) {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Claiming(spec) => self.start(spec, around),
             Stage::Running => {
                 self.stage = Stage::Running;
-                self.next = self.next.saturating_add(1);
-                self.heartbeat_at = around.now + self.wait;
-                if let kv::Request::Put { value, .. } = request
-                    && !value.is_empty()
-                    && !self.cut
-                    && self.process == Process::Runs
-                {
-                    around.child(child::Action::Read { id: self.id, bytes: value.len() });
+                if let Some(outlet) = &mut self.outlet {
+                    outlet.stored(around.now);
                 }
             }
             Stage::Closing(code) => {
@@ -307,9 +271,12 @@ impl Job {
     }
 
     fn start(&mut self, spec: Spec, around: &mut Around<'_>) {
-        let Spec { order, wait } = spec;
-        self.wait = if wait.is_zero() { DEFAULT_WAIT } else { wait.clamp(MIN_WAIT, MAX_WAIT) };
-        self.heartbeat_at = around.now + self.wait;
+        let Spec { order, wait, inbox } = spec;
+        let inbox = inbox.map(|inbox| {
+            let node = around.node.to_owned();
+            (inbox, Source { inbox: inbox.id, node, run: self.id, first: 0 })
+        });
+        self.outlet = Some(Outlet::new(around.now, around.options, wait, inbox));
         self.stage = Stage::Running;
         self.process = Process::Runs;
         around.tell(News::Started { place: self.place.clone(), order: order.clone() });
@@ -336,37 +303,47 @@ impl Job {
         self.work = Work::Again(request, around.now + pause);
     }
 
-    /// Writes what is to be written next, if nothing is under way.
+    /// Passes on what is to be passed on next, if nothing is being written.
     fn write_on(&mut self, around: &mut Around<'_>) {
-        if !matches!((&self.stage, &self.work), (Stage::Running, Work::Idle)) {
-            return;
-        }
-        if self.output.is_empty()
-            && let Process::Ended(code) = self.process
+        let ended = self.has_ended();
+        while let (Stage::Running, Work::Idle) = (&self.stage, &self.work)
+            && let Some(outlet) = &mut self.outlet
         {
-            self.stage = Stage::Closing(code);
-            self.put(self.place.exit(around.node), layout::encode_exit(code), around);
-        } else if self.heartbeat_at <= around.now || self.piece_due().is_some_and(|due| due <= around.now) {
-            // Without any output it is a heartbeat.
-            let piece = self.output.take();
-            self.pace(piece.len(), around);
-            self.put(self.place.output(around.node, self.next), piece, around);
+            let next = outlet.next(around.now, ended);
+            if outlet.take_turned_back() {
+                around.tell(News::Uncollected { place: self.place.clone() });
+            }
+            let more = outlet.grant();
+            if more > 0 && self.process == Process::Runs {
+                around.child(child::Action::Read { id: self.id, bytes: more });
+            }
+            match (next, self.process) {
+                (Some(Next::Store(number, piece)), _) => {
+                    self.put(self.place.output(around.node, number), piece, around);
+                }
+                (Some(Next::Send(to, messages)), _) => {
+                    let step = |message| Step::Send { peer: to.peer, address: to.address, message };
+                    around.steps.extend(messages.into_iter().map(step));
+                }
+                (None, Process::Ended(code)) if outlet.is_empty() => {
+                    self.stage = Stage::Closing(code);
+                    self.put(self.place.exit(around.node), layout::encode_exit(code), around);
+                }
+                (None, _) => return,
+            }
         }
     }
 
-    /// When the next piece of output is to be told.
-    fn piece_due(&self) -> Option<Instant> {
-        let due = self.output.due()?;
-        let ended = matches!(self.process, Process::Ended(_));
-        Some(if ended { self.paced_until } else { due.max(self.paced_until) })
+    const fn has_ended(&self) -> bool {
+        matches!(self.process, Process::Ended(_))
     }
 
-    /// So much is told now: the next piece may have to wait (a bucket that leaks at the rate, and holds [`BURST`]).
-    fn pace(&mut self, bytes: usize, around: &Around<'_>) {
-        let rate = u64::from(around.options.output_rate.max(1));
-        let time_of = |bytes: u64| Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / rate);
-        self.told_evenly = self.told_evenly.max(around.now) + time_of(bytes as u64);
-        self.paced_until = self.told_evenly - time_of(BURST);
+    /// The agent where its output is collected says how far that is.
+    pub(super) fn handle_taken(&mut self, taken: &Taken, around: &mut Around<'_>) {
+        if let Some(outlet) = &mut self.outlet {
+            outlet.hear(around.now, taken);
+        }
+        self.write_on(around);
     }
 
     /// The command has written something, or is over.
@@ -391,19 +368,13 @@ impl Job {
     }
 
     fn take_output(&mut self, bytes: &Bytes, around: &mut Around<'_>) {
-        if !matches!(self.stage, Stage::Running) || self.process != Process::Runs || self.cut {
+        if !matches!(self.stage, Stage::Running) || self.process != Process::Runs {
             return;
         }
-        let limit = around.options.output_bytes;
-        let room = usize::try_from(limit.saturating_sub(self.written)).unwrap_or(usize::MAX);
-        let told = &bytes[..bytes.len().min(room)];
-        self.output.push(around.now, told);
-        self.written += told.len() as u64;
-        if told.len() < bytes.len() {
-            self.cut = true;
-            self.output.push(around.now, marker(limit).as_bytes());
+        let Some(outlet) = &mut self.outlet else { return };
+        if outlet.push(around.now, bytes) == Pushed::Cut {
             around.child(child::Action::Discard { id: self.id });
-            around.tell(News::Cut { place: self.place.clone(), limit });
+            around.tell(News::Cut { place: self.place.clone(), limit: around.options.output_bytes });
         }
     }
 
@@ -457,7 +428,9 @@ impl Job {
     /// Nobody wants it any more, or nobody can be told.
     fn lose(&mut self, why: Loss, around: &mut Around<'_>) {
         around.tell(News::Lost { place: self.place.clone(), why });
-        self.output.clear();
+        if let Some(outlet) = &mut self.outlet {
+            outlet.clear();
+        }
         if self.process != Process::Runs {
             return self.end(around);
         }
@@ -496,11 +469,6 @@ impl Job {
         self.work = Work::Away(request.clone());
         around.steps.push_back(Step::Ask { asked: Asked { run: self.id, matter: Matter::Work }, request });
     }
-}
-
-/// What takes the place of output that is not told.
-fn marker(limit: u64) -> String {
-    format!("\n[lictor: the output is cut off here, after {limit} bytes]\n")
 }
 
 fn get(key: kv::Key, consistency: Consistency) -> kv::Request {

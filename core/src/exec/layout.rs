@@ -11,14 +11,17 @@
 //! is not exactly of the form is refused.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
+use crate::api::exec::Inbox;
 use crate::api::kv::Key;
-use crate::id::SessionId;
+use crate::id::{PeerId, SessionId};
 use crate::time::Duration;
 
 /// The name of the events that tell agents of a job.
@@ -220,6 +223,8 @@ pub struct Spec {
     /// For how long nobody must be silent (`-wait`): agents send a heartbeat when they have had nothing to tell for so long. Of
     /// what others write, nothing above about 292 years and nothing below zero is taken.
     pub wait: Duration,
+    /// Where what it writes is collected, beyond the first part of it. Consul's agents do not look at it.
+    pub inbox: Option<Inbox>,
 }
 
 /// What to run.
@@ -246,6 +251,20 @@ struct SpecForm {
     script: Option<String>,
     /// Nanoseconds.
     wait: i64,
+    /// An [`InboxForm`]. Whatever else it may be is left alone, as Consul's agents do with all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inbox: Option<serde_json::Value>,
+}
+
+/// The form of an inbox.
+#[derive(Debug, Serialize, Deserialize)]
+struct InboxForm {
+    #[serde(rename = "ID")]
+    id: Uuid,
+    #[serde(rename = "Peer")]
+    peer: Uuid,
+    #[serde(rename = "Address")]
+    address: SocketAddr,
 }
 
 impl Spec {
@@ -253,7 +272,9 @@ impl Spec {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let wait = i64::try_from(self.wait.as_nanos()).unwrap_or(i64::MAX);
-        let mut form = SpecForm { wait, ..SpecForm::default() };
+        let inbox = self.inbox.map(|Inbox { id, peer, address }| InboxForm { id, peer: peer.0, address });
+        let inbox = inbox.map(|form| serde_json::to_value(form).expect("three texts are JSON"));
+        let mut form = SpecForm { wait, inbox, ..SpecForm::default() };
         match &self.order {
             Order::Command(line) => form.command = Some(line.clone()),
             Order::Program(words) => form.args = Some(words.clone()),
@@ -269,6 +290,8 @@ impl Spec {
     pub fn decode(value: &[u8]) -> Result<Self, Malformed> {
         let form: SpecForm = from_json(value, MAX_SPEC_BYTES)?;
         let wait = Duration::from_nanos(u64::try_from(form.wait).unwrap_or(0));
+        let inbox = form.inbox.and_then(|inbox| serde_json::from_value(inbox).ok());
+        let inbox = inbox.map(|InboxForm { id, peer, address }| Inbox { id, peer: PeerId(peer), address });
         let script = form.script.filter(|script| !script.is_empty());
         let program = form.args.filter(|words| words.first().is_some_and(|program| !program.is_empty()));
         let order = match (script, program, form.command) {
@@ -279,7 +302,7 @@ impl Spec {
             (None, None, Some(line)) if !line.is_empty() => Order::Command(line),
             (None, None, _) => return Err(Malformed::NoCommand),
         };
-        Ok(Self { order, wait })
+        Ok(Self { order, wait, inbox })
     }
 }
 
@@ -428,16 +451,32 @@ mod tests {
                 r#"{"Script":"c2xlZXAgMC43NTsgZWNobyBzY3JpcHQ=","Wait":1000000000}"#,
             ),
         ] {
-            let spec = Spec { order, wait: second };
+            let spec = Spec { order, wait: second, inbox: None };
             assert_eq!(text(&spec.encode()), json);
             assert_eq!(Spec::decode(json.as_bytes()), Ok(spec));
         }
-        let command = |line: &str, wait| Ok(Spec { order: Order::Command(line.to_owned()), wait });
+        let command = |line: &str, wait| Ok(Spec { order: Order::Command(line.to_owned()), wait, inbox: None });
         let zero = r#"{"Command":"x","Args":null,"Script":"","Wait":-5,"Other":{}}"#;
         assert_eq!(Spec::decode(zero.as_bytes()), command("x", Duration::ZERO));
         assert_eq!(Spec::decode(br#"{"Command":"x"}"#), command("x", Duration::ZERO));
         let longest = command("x", Duration::from_nanos(i64::MAX as u64));
         assert_eq!(Spec::decode(br#"{"Command":"x","Wait":9223372036854775807}"#), longest);
+    }
+
+    #[test]
+    fn a_job_may_say_where_its_output_is_collected() {
+        let inbox =
+            Inbox { id: Uuid::from_u128(1), peer: PeerId::numbered(2), address: "127.0.0.1:8300".parse().unwrap() };
+        let spec = Spec { order: Order::Command("x".to_owned()), wait: Duration::ZERO, inbox: Some(inbox) };
+        let json = spec.encode();
+        assert_eq!(text(&json), {
+            r#"{"Command":"x","Wait":0,"Inbox":{"Address":"127.0.0.1:8300","ID":"00000000-0000-0000-0000-000000000001","Peer":"00000000-0000-0000-0000-000000000002"}}"#
+        });
+        assert_eq!(Spec::decode(&json), Ok(spec.clone()));
+        for other in ["7", "{}", r#"{"ID":"x"}"#, "[]", "null"] {
+            let json = format!(r#"{{"Command":"x","Wait":0,"Inbox":{other}}}"#);
+            assert_eq!(Spec::decode(json.as_bytes()), Ok(Spec { inbox: None, ..spec.clone() }), "{other}");
+        }
     }
 
     #[test]

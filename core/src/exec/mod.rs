@@ -9,31 +9,41 @@
 //! |---|---|
 //! | `layout.rs` | keys and forms, which both ends know |
 //! | `job.rs` | one job on this agent, from the event to the exit |
-//! | `chunk.rs` | its output, in pieces |
+//! | `outlet.rs` | the way of its output: into the store, or past it |
+//! | `chunk.rs`, `pace.rs` | its output, in pieces, and how fast they go |
+//! | `stream.rs` | the way past the store, to the agent that collects |
+//! | `collector.rs` | that agent's side |
 //! | `child.rs` | commands, as an owner runs them |
 //! | `news.rs` | what an operator may want to know |
 //! | [`initiator`] | the other end: who wants something run |
 //!
 //! [`Runner`] is the agent's side: one machine, pure like all others, that knows nothing of the agent around it. Its doors:
-//! [`Runner::summon`] for events, [`Runner::handle_answer`] and [`Runner::handle_child`] for news of what was ordered,
-//! [`Runner::tick`] for what is due, [`Runner::poll_step`] for what is to be done.
+//! [`Runner::summon`] for events, [`Runner::handle_answer`], [`Runner::handle_taken`] and [`Runner::handle_child`] for news of what
+//! was ordered, [`Runner::tick`] for what is due, [`Runner::poll_step`] for what is to be done. [`Collector`](collector::Collector) is
+//! another one, beside it.
 
 pub mod child;
 mod chunk;
+pub mod collector;
 pub mod initiator;
 mod job;
 pub mod layout;
 mod news;
+mod outlet;
+mod pace;
+mod stream;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 
 pub use news::{Loss, News};
 
 use crate::api::{Reply, kv};
 use crate::config;
-use crate::id::RunId;
+use crate::id::{PeerId, RunId};
+use crate::peer;
 use crate::time::Instant;
 use job::{Around, Job};
 use layout::Place;
@@ -53,6 +63,15 @@ pub enum Step {
     },
     /// The answer to this is not wanted any more. What is asked may still happen.
     HangUp(Asked),
+    /// Say something to the agent where a job's output is collected; [`Runner::handle_taken`] takes what it answers. It may get lost.
+    Send {
+        /// The agent.
+        peer: PeerId,
+        /// Where it is.
+        address: SocketAddr,
+        /// What to say.
+        message: peer::Exec,
+    },
     /// Something about a command; [`Runner::handle_child`] takes what becomes of it.
     Child(child::Action),
     /// Tell whoever watches.
@@ -160,6 +179,11 @@ impl Runner {
     /// Something has become of a command. Of one that is over nothing is expected; it does no harm.
     pub fn handle_child(&mut self, now: Instant, id: RunId, event: child::Event) {
         self.with(now, id, |job, around| job.handle_child(event, around));
+    }
+
+    /// The answer to [`Step::Send`]. Of a job that is over it means nothing.
+    pub fn handle_taken(&mut self, now: Instant, taken: &peer::Taken) {
+        self.with(now, taken.run, |job, around| job.handle_taken(taken, around));
     }
 
     /// The agent leaves: what runs is asked to end, and nothing new is taken on.

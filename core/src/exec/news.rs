@@ -72,6 +72,11 @@ pub enum News {
         /// How much is told.
         limit: u64,
     },
+    /// Nobody collects a command's output any more who did, or was to: it goes into the store from now on.
+    Uncollected {
+        /// Of which job.
+        place: Place,
+    },
     /// A job is given up, and what is left of its command is killed.
     Lost {
         /// Which.
@@ -116,6 +121,7 @@ impl News {
             | Self::NoJob { .. }
             | Self::TooLate { .. }
             | Self::Started { .. }
+            | Self::Uncollected { .. }
             | Self::Ended { .. } => false,
         }
     }
@@ -139,6 +145,9 @@ impl fmt::Display for News {
             },
             Self::Failed { place, reason } => write!(f, "remote exec {place}: cannot be run: {reason}"),
             Self::Cut { place, limit } => write!(f, "remote exec {place}: its output is cut off after {limit} bytes"),
+            Self::Uncollected { place } => {
+                write!(f, "remote exec {place}: its output is not collected any more, and goes into the store")
+            }
             Self::Lost { place, why: Loss::SessionEnded } => {
                 write!(f, "remote exec {place}: its session has ended, it is killed")
             }

@@ -7,12 +7,16 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::child::{Action, Ended, Event, Signal};
-use super::job::{CREDIT, GRACE, OUT_OF_TOUCH};
+use super::job::{GRACE, OUT_OF_TOUCH};
 use super::layout::{CHUNK_BYTES, Order, Spec};
+use super::outlet::CREDIT;
 use super::*;
+use crate::api::exec::Inbox;
 use crate::api::{Consistency, Error, Read, ReadMeta, Response};
 use crate::id::{Index, SessionId};
 use crate::time::Duration;
+
+mod direct;
 
 const NODE: &str = "n1";
 
@@ -38,11 +42,17 @@ struct Scene {
     news: Vec<News>,
     /// What was written with success, in order.
     kv: Vec<(String, Bytes)>,
+    /// Where the job says that its output is collected.
+    inbox: Option<Inbox>,
+    /// What was sent there.
+    sent: Vec<peer::Exec>,
 }
 
 impl Scene {
     fn new(options: config::Exec) -> Self {
         Self {
+            inbox: None,
+            sent: Vec::new(),
             runner: Runner::new(options, NODE),
             now: Instant::from_millis(1000),
             asked: Vec::new(),
@@ -54,7 +64,11 @@ impl Scene {
 
     /// One whose job is acknowledged and whose command was started.
     fn running(options: config::Exec, wait: Duration) -> Self {
-        let mut scene = Self::new(options);
+        Self::new(options).run(wait)
+    }
+
+    fn run(self, wait: Duration) -> Self {
+        let mut scene = self;
         scene.summon();
         scene.answer_job(Some(wait));
         scene.answer_read(None);
@@ -70,6 +84,10 @@ impl Scene {
                 Step::Ask { asked, request } => {
                     assert!(!self.asked.iter().any(|(other, _)| *other == asked), "two at a time: {request:?}");
                     self.asked.push((asked, request));
+                }
+                Step::Send { peer, address, message } => {
+                    assert_eq!(Some((peer, address)), self.inbox.map(|inbox| (inbox.peer, inbox.address)));
+                    self.sent.push(message);
                 }
                 Step::HangUp(asked) => self.asked.retain(|(other, _)| *other != asked),
                 Step::Child(action) => self.actions.push(action),
@@ -105,7 +123,7 @@ impl Scene {
 
     /// The job is there, or is not.
     fn answer_job(&mut self, wait: Option<Duration>) -> kv::Request {
-        let value = wait.map(|wait| (Spec { order: order(), wait }.encode(), Some(session())));
+        let value = wait.map(|wait| (Spec { order: order(), wait, inbox: self.inbox }.encode(), Some(session())));
         self.answer_read(value)
     }
 

@@ -312,7 +312,8 @@ impl Member {
         self.state.is_live()
             && claim.state.is_live()
             && claim.profile.as_ref().is_some_and(|profile| {
-                let one_is_later = claim.incarnation != self.profile_incarnation && is_one_agent(&profile.tags, &self.tags);
+                let one_is_later =
+                    claim.incarnation != self.profile_incarnation && is_one_agent(&profile.tags, &self.tags);
                 profile.address != self.address && !one_is_later
             })
     }

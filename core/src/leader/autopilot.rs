@@ -225,9 +225,9 @@ mod tests {
         let members = Configuration {
             servers: ids.clone().map(|(id, kind)| (id, Server { address, voter: "vdsq".contains(kind) })).collect(),
         };
-        let conditions = ids.clone().map(|(id, kind)| {
-            (id, condition_of("vn".contains(kind), "dxq".contains(kind), "dx".contains(kind)))
-        });
+        let conditions = ids
+            .clone()
+            .map(|(id, kind)| (id, condition_of("vn".contains(kind), "dxq".contains(kind), "dx".contains(kind))));
         let waiting = ids.clone().find(|(_, kind)| waiting && *kind == 'n').map(|(id, _)| id);
         due(&members, &conditions.collect(), waiting, expected)
     }
@@ -265,7 +265,11 @@ mod tests {
         let promote = |n| Some(Change::Promote(PeerId::numbered(n)));
         let remove = |n| Some(Change::Remove(PeerId::numbered(n)));
         assert_eq!(decide("vvvddv", false), remove(4), "six seats with two dead are worth less than five with one");
-        assert_eq!(decide("vvvddvn", true), remove(4), "or there would be seven, and nobody knows that five were meant");
+        assert_eq!(
+            decide("vvvddvn", true),
+            remove(4),
+            "or there would be seven, and nobody knows that five were meant"
+        );
         assert_eq!(decide("vssddvn", true), None, "that goes for a moment of weakness, too");
         assert_eq!(decide("vvvqqvn", true), None, "they may be dead, which is known before long");
         assert_eq!(decide("vvvssvn", true), promote(7), "they speak");
@@ -314,5 +318,4 @@ mod tests {
             prop_assert!((gone..seats + gone).all(|n| members.is_voter(PeerId::numbered(n))), "{}", members);
         }
     }
-
 }

@@ -7,6 +7,7 @@ mod lease;
 mod reap;
 mod reconcile;
 mod restoration;
+mod tokens;
 
 use autopilot::{Autopilot, Scene};
 use coordinates::Coordinates;
@@ -15,11 +16,12 @@ use reap::Reaper;
 use reconcile::Reconcile;
 pub(crate) use reconcile::{Step, Surroundings};
 use restoration::Restoration;
+use tokens::Provider;
 
 use crate::api::coordinate::Place;
 use crate::api::operator::Health;
 use crate::api::session::Session;
-use crate::config::{Config, Limits};
+use crate::config::Config;
 use crate::id::{Index, PeerId, SessionId};
 use crate::raft::{Change, Raft};
 use crate::sight::Sight;
@@ -35,27 +37,31 @@ pub(crate) struct Duties {
     reaper: Reaper,
     restoration: Restoration,
     reconcile: Reconcile,
+    provider: Provider,
 }
 
 impl Duties {
     /// The duties of a server that was just elected.
     #[must_use]
-    pub(crate) fn new(limits: &Limits, now: Instant) -> Self {
+    pub(crate) fn new(config: &Config, now: Instant) -> Self {
         Self {
             autopilot: Autopilot::new(now),
             coordinates: Coordinates::default(),
             leases: Leases::default(),
-            reaper: Reaper::new(limits.tombstone_ttl),
+            reaper: Reaper::new(config.limits.tombstone_ttl),
             restoration: Restoration::default(),
             reconcile: Reconcile::new(now),
+            provider: Provider::new(config),
         }
     }
 
     /// Looks at the store after a batch.
     pub(crate) fn observe(&mut self, now: Instant, raft: &Raft, store: &Store) {
-        if self.leases.is_unarmed() && raft.applied().term == raft.status().term {
+        let caught_up = raft.applied().term == raft.status().term;
+        if self.leases.is_unarmed() && caught_up {
             self.leases.arm(now, store);
         }
+        self.provider.observe(now, caught_up, store);
         self.reaper.observe(now, store);
         self.restoration.observe(now, store);
     }
@@ -69,6 +75,7 @@ impl Duties {
             self.reaper.poll_timeout(),
             self.restoration.poll_timeout(),
             self.autopilot.poll_timeout(raft),
+            self.provider.poll_timeout(),
         ];
         due.into_iter().flatten().min().into_iter().chain([self.reconcile.poll_timeout()]).min()
     }
@@ -110,6 +117,7 @@ impl Duties {
             .or_else(|| self.restoration.poll_command(now))
             .or_else(|| self.coordinates.poll_command(now))
             .or_else(|| self.leases.poll_command(now))
+            .or_else(|| self.provider.poll_command(now))
     }
 
     /// An agent tells where it is.

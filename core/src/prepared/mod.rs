@@ -19,7 +19,7 @@ use crate::store::Store;
 use crate::store::prepared::parse;
 
 /// In place of a token that must not be shown: nobody has this for a token.
-const REDACTED: &str = "<hidden>";
+pub(crate) const REDACTED: &str = "<hidden>";
 
 /// Refuses a query that is wrong whatever the store holds.
 ///

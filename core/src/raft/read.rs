@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use super::message::{Kind, Message};
 use super::{Raft, Role, quorum};
-use crate::id::{PeerId, Round};
+use crate::id::{Index, PeerId, Round};
 use crate::time::Instant;
 
 /// The rounds of heartbeats of one term.
@@ -114,6 +114,16 @@ impl Raft {
     pub fn confirmed_round(&self) -> Option<Round> {
         match &self.role {
             Role::Leader(leader) if self.log.applied() >= leader.term_start => Some(leader.rounds.confirmed),
+            _ => None,
+        }
+    }
+
+    /// The first entry of the term in which we lead; `None` if we do not. Once it is applied, so is all that was ever
+    /// acknowledged to anybody.
+    #[must_use]
+    pub fn first_of_office(&self) -> Option<Index> {
+        match &self.role {
+            Role::Leader(leader) => Some(leader.term_start),
             _ => None,
         }
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use uuid::Uuid;
 
-use super::{kv, prepared, txn};
+use super::{acl, kv, prepared, txn};
 use crate::api::catalog::{Deregistration, Registration};
 use crate::api::coordinate::Place;
 use crate::api::kv::Key;
@@ -65,6 +65,8 @@ pub enum Command {
     Txn(Vec<txn::Op>),
     /// Of the prepared queries.
     Prepared(prepared::Command),
+    /// Of the tokens.
+    Acl(acl::Command),
 }
 
 impl From<kv::Command> for Command {
@@ -110,6 +112,11 @@ impl fmt::Display for Command {
                 write!(f, "update-query {} name={} service={}", query.id, query.name, query.service.service)
             }
             Self::Prepared(prepared::Command::Delete(id)) => write!(f, "delete-query {id}"),
+            // Tokens are secrets: their names must do.
+            Self::Acl(acl::Command::Set(token)) => write!(f, "set-token name={:?} {}", token.name, token.kind),
+            Self::Acl(acl::Command::Provide(token)) => write!(f, "provide-token name={:?} {}", token.name, token.kind),
+            Self::Acl(acl::Command::Clone { .. }) => f.write_str("clone-token"),
+            Self::Acl(acl::Command::Destroy { .. }) => f.write_str("destroy-token"),
             Self::SetAutopilot { cas: None, .. } => f.write_str("set-autopilot"),
             Self::SetAutopilot { cas: Some(cas), .. } => write!(f, "set-autopilot cas={cas}"),
             Self::Restore { id, step: Step::Piece { number, bytes } } => {
@@ -137,7 +144,16 @@ mod tests {
         let set = |cas| Command::SetAutopilot { settings: Autopilot::default(), cas };
         let restore = |step| Command::Restore { id, step };
         let delete = || txn::Op::Write(kv::Command::Delete { key: key.clone(), cas: None });
-        let commands: [(Command, &str); 16] = [
+        let token = crate::api::acl::Token {
+            id: "secret".to_owned(),
+            name: "app".to_owned(),
+            kind: crate::api::acl::Kind::Client,
+            rules: String::new(),
+            create_index: Index(0),
+            modify_index: Index(0),
+        };
+        let (secret, copy) = (token.id.clone(), "copy".to_owned());
+        let commands: [(Command, &str); 20] = [
             (put(kv::Mode::Set).into(), r"kv put a/\xff bytes=5 flags=18446744073709551615"),
             (put(kv::Mode::Cas(Index(9))).into(), r"kv put a/\xff bytes=5 flags=18446744073709551615 cas=9"),
             (
@@ -163,6 +179,10 @@ mod tests {
             (Command::Txn(vec![delete(), txn::Op::Get(key.clone())]), r"txn delete a/\xff;get a/\xff"),
             (Command::Txn(vec![txn::Op::Refused("no".to_owned())]), "txn refused \"no\""),
             (Command::Prepared(prepared::Command::Delete(id)), "delete-query 00000000-0000-0000-0000-000000000009"),
+            (Command::Acl(acl::Command::Set(token.clone())), "set-token name=\"app\" client"),
+            (Command::Acl(acl::Command::Provide(token)), "provide-token name=\"app\" client"),
+            (Command::Acl(acl::Command::Clone { source: secret.clone(), id: copy }), "clone-token"),
+            (Command::Acl(acl::Command::Destroy { id: secret }), "destroy-token"),
         ];
         for (command, text) in commands {
             assert_eq!(command.to_string(), text);

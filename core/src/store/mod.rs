@@ -33,6 +33,7 @@
 //! A condition that a client took from a read before the restoration may hold by accident afterwards, if an entry of the image
 //! was last written at the very same index: entries keep the indexes that the image has, as users of archives expect.
 
+pub mod acl;
 pub mod catalog;
 pub mod command;
 pub mod image;
@@ -63,6 +64,7 @@ pub use lock::Delay;
 pub use question::{Question, Topic};
 pub use session::Scope;
 
+use acl::Tokens;
 use catalog::{Catalog, Name, Subject};
 use prepared::{Part, Queries};
 use restore::Staging;
@@ -86,6 +88,7 @@ pub struct Store {
     catalog: Catalog,
     sessions: Sessions,
     queries: Queries,
+    tokens: Tokens,
     /// How the leader looks after the servers.
     autopilot: Autopilot,
 }
@@ -152,6 +155,8 @@ pub enum Body {
     Txn(api::txn::Outcome),
     /// To [`api::prepared::Request::Get`] and `List`, by ID.
     Queries(api::prepared::Queries),
+    /// To [`api::acl::Request::Info`] and `List`, by ID.
+    Tokens(Vec<Arc<api::acl::Token>>),
     /// To [`api::prepared::Request::Get`] of one that does not exist.
     NoSuchQuery,
 }
@@ -173,6 +178,7 @@ impl Body {
             Self::Sessions(sessions) => sessions.is_empty(),
             Self::Txn(outcome) => outcome.results.is_empty(),
             Self::Queries(queries) => queries.is_empty(),
+            Self::Tokens(tokens) => tokens.is_empty(),
             Self::NoSuchQuery => true,
         }
     }
@@ -225,10 +231,12 @@ impl Store {
             }
             Command::Txn(ops) => self.transact(index, ops),
             Command::Prepared(command) => self.prepare(index, command),
+            Command::Acl(command) => self.change_tokens(index, command),
             Command::Restore { id, step } => self.apply_restore(id, step),
             Command::ReapTombstones { up_to } => {
                 self.kv.reap_tombstones(up_to);
                 self.catalog.reap_tombstones(up_to);
+                self.tokens.reap_tombstones(up_to);
                 Applied { response: Ok(api::Response::Done(true)), touched: Vec::new() }
             }
         }
@@ -309,6 +317,7 @@ impl Store {
             Question::Session(request) => self.query_sessions(request),
             Question::Txn(request) => self.query_txn(request),
             Question::Prepared(request) => self.query_queries(request),
+            Question::Acl(request) => self.query_tokens(request),
             question => self.query_catalog(question),
         }
     }
@@ -328,6 +337,7 @@ impl Store {
             Topic::Catalog(subject) => self.catalog.changed_at(subject),
             Topic::Sessions(scope) => self.sessions.changed_at(scope),
             Topic::Queries(part) => self.queries.changed_at(part),
+            Topic::Tokens(which) => self.tokens.changed_at(which),
         };
         changed.max(self.restored_at)
     }
@@ -439,23 +449,24 @@ impl Store {
         self.kv.changed()
     }
 
-    /// How many things that were deleted are still remembered: keys, and subjects of the catalog that nothing is found
+    /// How many things that were deleted are still remembered: keys, tokens, and subjects of the catalog that nothing is found
     /// under any more.
     #[must_use]
     pub fn tombstone_len(&self) -> usize {
-        self.kv.tombstones().len() + self.catalog.tombstone_len()
+        self.kv.tombstones().len() + self.catalog.tombstone_len() + self.tokens.tombstones().len()
     }
 
     /// The index of the last deletion that is still remembered; `None` if nothing is to be reaped.
     #[must_use]
     pub fn newest_tombstone(&self) -> Option<Index> {
-        self.kv.tombstones().newest().max(self.catalog.newest_tombstone())
+        self.kv.tombstones().newest().max(self.catalog.newest_tombstone()).max(self.tokens.tombstones().newest())
     }
 
     /// The index of the first deletion that is still remembered; `None` if nothing is to be reaped.
     #[must_use]
     pub fn oldest_tombstone(&self) -> Option<Index> {
-        let oldest = [self.kv.tombstones().oldest(), self.catalog.oldest_tombstone()];
+        let oldest =
+            [self.kv.tombstones().oldest(), self.catalog.oldest_tombstone(), self.tokens.tombstones().oldest()];
         oldest.into_iter().flatten().min()
     }
 }

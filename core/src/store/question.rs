@@ -1,5 +1,6 @@
 //! What may be asked of the store, and what each question is about.
 
+use super::acl::Which;
 use super::catalog::Subject;
 use super::prepared::Part;
 use super::session::Scope;
@@ -14,6 +15,8 @@ pub enum Topic {
     Sessions(Scope),
     /// A part of the prepared queries.
     Queries(Part),
+    /// A part of the tokens.
+    Tokens(Which),
 }
 
 impl Topic {
@@ -23,6 +26,7 @@ impl Topic {
         match question {
             Question::Session(request) => Scope::of(request).map(Self::Sessions),
             Question::Prepared(request) => Part::of(request).map(Self::Queries),
+            Question::Acl(request) => Which::of(request).map(Self::Tokens),
             question => Subject::of(question).map(Self::Catalog),
         }
     }
@@ -45,6 +49,8 @@ pub enum Question<'a> {
     Txn(&'a api::txn::Request),
     /// Prepared queries themselves. What comes of asking them is no matter of the store alone.
     Prepared(&'a api::prepared::Request),
+    /// Tokens.
+    Acl(&'a api::acl::Request),
 }
 
 impl<'a> Question<'a> {
@@ -59,11 +65,13 @@ impl<'a> Question<'a> {
             api::Request::Session(request) => Some(Self::Session(request)),
             api::Request::Txn(request) => Some(Self::Txn(request)),
             api::Request::Prepared(request) => Some(Self::Prepared(request)),
+            api::Request::Acl(request) => Some(Self::Acl(request)),
             api::Request::Status(_)
             | api::Request::Agent(_)
             | api::Request::Operator(_)
             | api::Request::Snapshot(_)
-            | api::Request::Event(_) => None,
+            | api::Request::Event(_)
+            | api::Request::Exec(_) => None,
         }
     }
 }
@@ -86,5 +94,6 @@ questions_of! {
     coordinate => Coordinate,
     session => Session,
     prepared => Prepared,
+    acl => Acl,
     txn => Txn,
 }

@@ -169,6 +169,7 @@ impl Store {
             catalog,
             sessions,
             queries,
+            tokens,
             autopilot,
         } = image;
         self.shift = self.shift.max(above.0.saturating_sub(self.applied.0));
@@ -177,6 +178,7 @@ impl Store {
         self.catalog = catalog.restored(at);
         self.sessions = sessions.restored(at);
         self.queries = queries.restored(at);
+        self.tokens = tokens.restored(at);
         self.autopilot = autopilot;
         self.restored_at = at;
         self.restored = Some(id);

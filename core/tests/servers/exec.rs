@@ -43,7 +43,7 @@ fn prepare(world: &mut World, at: u64, wait: Duration) -> Place {
         panic!("no session")
     };
     let place = Place::new(layout::DEFAULT_PREFIX, id);
-    let (value, mode) = (Spec { order: line(), wait }.encode(), kv::PutMode::Acquire(id.to_string()));
+    let (value, mode) = (Spec { order: line(), wait, inbox: None }.encode(), kv::PutMode::Acquire(id.to_string()));
     assert_eq!(world.ask(at, kv::Request::Put { key: place.job(), value, flags: 0, mode }), done());
     place
 }

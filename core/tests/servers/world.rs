@@ -12,6 +12,7 @@ use lictor_core::config::Config;
 use lictor_core::exec::{self, child};
 use lictor_core::id::{CallId, Index, PeerId, SessionId};
 use lictor_core::io::{FileOp, Input, JobOutcome, Notice, Output, ServerNews};
+use lictor_core::local;
 use lictor_core::raft::Payload;
 use lictor_core::recovery::Recovered;
 use lictor_core::rng::Rng;
@@ -47,6 +48,7 @@ pub(crate) struct World {
     /// What is to be done about commands that are run for others.
     pub(crate) children: Vec<(u64, child::Action)>,
     pub(crate) exec_news: Vec<(u64, exec::News)>,
+    pub(crate) local_news: Vec<(u64, local::News)>,
 }
 
 pub(crate) fn id(n: u64) -> PeerId {
@@ -88,13 +90,23 @@ impl World {
             news: Vec::new(),
             children: Vec::new(),
             exec_news: Vec::new(),
+            local_news: Vec::new(),
         }
     }
 
     /// Three servers that have founded a cluster.
     pub(crate) fn of_three(seed: u64) -> Self {
+        Self::of_three_with(seed, |_| {})
+    }
+
+    /// The same, each configured in this way.
+    pub(crate) fn of_three_with(seed: u64, configure: impl Fn(&mut Config)) -> Self {
         let mut world = Self::new(seed);
-        (1..=3).for_each(|n| world.start(server(n, 3)));
+        for n in 1..=3 {
+            let mut config = server(n, 3);
+            configure(&mut config);
+            world.start(config);
+        }
         world.join(2, 1);
         world.join(3, 1);
         world.run(SECOND * 5);
@@ -176,6 +188,7 @@ impl World {
             Output::Notice(Notice::Servers(news)) => self.news.push((n, news)),
             Output::Child(action) => self.children.push((n, action)),
             Output::Notice(Notice::Exec(news)) => self.exec_news.push((n, news)),
+            Output::Notice(Notice::Local(news)) => self.local_news.push((n, news)),
             Output::Notice(Notice::Left) => host.ended = true,
             _ => {}
         }
@@ -223,9 +236,15 @@ impl World {
     }
 
     pub(crate) fn call(&mut self, at: u64, request: impl Into<api::Request>) -> CallId {
+        self.call_as(at, "", request)
+    }
+
+    /// As [`call`](Self::call), with a token unless it is empty.
+    pub(crate) fn call_as(&mut self, at: u64, token: &str, request: impl Into<api::Request>) -> CallId {
         self.count += 1;
         let id = CallId(self.count);
-        let call = Call::new(request);
+        let token = (!token.is_empty()).then(|| token.to_owned());
+        let call = Call { token, ..Call::new(request) };
         let at_once = self.hosts[&at].agent.view().answer(self.now, &call);
         match at_once {
             Some(reply) => drop(self.replies.insert(id, (self.now, reply))),
@@ -241,7 +260,17 @@ impl World {
 
     /// Asks, and waits for the answer.
     pub(crate) fn ask(&mut self, at: u64, request: impl Into<api::Request>) -> Reply {
-        let call = self.call(at, request);
+        self.ask_as(at, "", request)
+    }
+
+    /// As [`ask`](Self::ask), with a token unless it is empty.
+    pub(crate) fn ask_as(&mut self, at: u64, token: &str, request: impl Into<api::Request>) -> Reply {
+        let call = self.call_as(at, token, request);
+        self.answer(call)
+    }
+
+    /// Waits for the answer to a call.
+    pub(crate) fn answer(&mut self, call: CallId) -> Reply {
         assert!(self.run_until(SECOND * 20, |world| world.replies.contains_key(&call)), "no answer");
         self.replies.remove(&call).unwrap().1
     }

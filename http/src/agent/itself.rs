@@ -41,6 +41,10 @@ fn runtime() -> Value {
 /// What is told of the configuration. Fields of features that are not there say that they are off.
 fn config(settings: &Settings) -> Value {
     json!({
+        "ACLDatacenter": settings.acl_datacenter,
+        "ACLDefaultPolicy": settings.acl_default_policy,
+        "ACLDownPolicy": settings.acl_down_policy,
+        "ACLEnforceVersion8": false,
         "Bootstrap": settings.bootstrap,
         "BootstrapExpect": settings.bootstrap_expect,
         "Server": settings.server,

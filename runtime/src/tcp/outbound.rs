@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use lictor_core::peer::{Body, Envelope};
+use lictor_core::peer::{Body, Envelope, Exec};
 use lictor_core::raft::Kind;
 use lictor_core::wire;
 use socket2::SockRef;
@@ -92,10 +92,13 @@ impl Drop for Peers {
     }
 }
 
-/// Whether a message may wait for all others: a snapshot's pieces are many and large, and a heartbeat that came behind
-/// them over a slow line would come too late.
+/// Whether a message may wait for all others: a snapshot's pieces are many and large, as are those of what a command writes, and a
+/// heartbeat that came behind them over a slow line would come too late.
 fn is_bulk(body: &Body) -> bool {
-    matches!(body, Body::Raft(message) if matches!(message.kind, Kind::Piece(_)))
+    match body {
+        Body::Raft(message) => matches!(message.kind, Kind::Piece(_)),
+        body => matches!(body, Body::Exec(Exec::Piece { .. })),
+    }
 }
 
 /// Frames that wait for a connection or for its last write to end.

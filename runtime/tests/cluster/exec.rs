@@ -28,7 +28,7 @@ async fn run(handle: &Handle, line: &str) -> Place {
     })
     .await;
     let place = Place::new(layout::DEFAULT_PREFIX, id);
-    let spec = Spec { order: Order::Command(line.to_owned()), wait: Duration::from_secs(60) };
+    let spec = Spec { order: Order::Command(line.to_owned()), wait: Duration::from_secs(60), inbox: None };
     let mode = PutMode::Acquire(id.to_string());
     let job = kv::Request::Put { key: place.job(), value: spec.encode(), flags: 0, mode };
     assert_eq!(ask(handle, job).await, Some(Response::Done(true)));

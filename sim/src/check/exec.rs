@@ -1,14 +1,22 @@
 //! Jobs: what a command has written comes to who ordered it, whole and in order; each runs at most once on an agent, and only once it
-//! has been acknowledged; and of every agent that acknowledged it is said what became of it.
+//! has been acknowledged; and of every agent that acknowledged it is said what became of it. No command writes much that is neither in
+//! the store nor told.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use lictor_core::exec::initiator::{News, Summary};
 use lictor_core::exec::layout::{DEFAULT_PREFIX, KILLED, NOT_RUN, Order, Place};
+use lictor_core::id::SessionId;
 
 use super::model::Model;
 use super::{Verdict, ensure};
+
+/// How far a command may be ahead of whoever reads what it writes: by as much as waits on its agent on the direct way, …
+const AHEAD: u64 = 256 << 10;
+
+/// … and by pieces in the store, of which there are at most so many.
+const PIECES: u32 = 2_000;
 
 /// A job on an agent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,6 +87,11 @@ impl Jobs {
         self.ordered
     }
 
+    /// A job has its session, whether or not its user has been told so.
+    pub(crate) fn placed(&mut self, job: u64, session: SessionId) {
+        self.places.insert(job, Place::new(DEFAULT_PREFIX, session));
+    }
+
     /// A command is started.
     pub(crate) fn started(&mut self, run: &Run, model: &Model) -> Verdict {
         let Some(place) = self.places.get(&run.job) else {
@@ -99,7 +112,6 @@ impl Jobs {
     /// The user of a job is told something.
     pub(crate) fn heard(&mut self, job: u64, news: News) -> Verdict {
         match news {
-            News::Session(session) => drop(self.places.insert(job, Place::new(DEFAULT_PREFIX, session))),
             News::Acknowledged(node) => {
                 let before = self.told.insert(Run { job, node: node.clone() }, Told::default());
                 ensure!(before.is_none(), "{node} has acknowledged it twice");
@@ -115,6 +127,22 @@ impl Jobs {
     fn told(&mut self, run: &Run) -> Result<&mut Told, String> {
         let told = self.told.get_mut(run);
         told.ok_or_else(|| format!("{} has something to tell, and has not acknowledged it", run.node))
+    }
+
+    /// A command has written so much so far: it is not let on before that is passed on.
+    pub(crate) fn wrote_on(&self, run: &Run, written: u64, model: &Model) -> Verdict {
+        let told = self.told.get(run).map_or(0, |told| told.output.len() as u64);
+        if written <= told + AHEAD {
+            return Ok(());
+        }
+        let Some(place) = self.places.get(&run.job) else { return Ok(()) };
+        let keys = (0..PIECES).map(|number| place.output(&run.node, number));
+        let stored: u64 = keys.filter_map(|key| model.longest_ever(&key)).sum();
+        ensure!(
+            written <= told + stored + AHEAD,
+            "{run:?} has written {written} bytes: {told} are told, {stored} in the store"
+        );
+        Ok(())
     }
 
     fn wrote(&mut self, run: &Run, output: &Bytes) -> Verdict {

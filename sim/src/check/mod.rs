@@ -1,5 +1,6 @@
 //! What must hold, watched from outside the core.
 
+pub(crate) mod acl;
 pub(crate) mod catalog;
 pub(crate) mod events;
 pub(crate) mod exec;

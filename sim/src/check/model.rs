@@ -16,6 +16,7 @@ use lictor_core::store::Command;
 use lictor_core::time::Duration;
 use lictor_core::wire;
 
+use super::acl::Tokens;
 use super::lock::Token;
 use super::session::{End, Sessions};
 use super::{Verdict, ensure};
@@ -87,6 +88,7 @@ pub(crate) struct Model {
     /// The settings of the autopilot, and since when they hold.
     autopilot: Vec<Autopilot>,
     pub(crate) sessions: Sessions,
+    pub(crate) tokens: Tokens,
     delays: BTreeMap<Bytes, Vec<Delayed>>,
     /// What nobody has looked at yet, and the index of each.
     news: Vec<(Index, News)>,
@@ -142,6 +144,7 @@ impl Model {
             | Command::Restore { .. }
             | Command::UpdateCoordinates(_)
             | Command::Prepared(_) => {}
+            Command::Acl(command) => self.tokens.apply(self.applied, command),
         }
         Ok(())
     }
@@ -267,6 +270,12 @@ impl Model {
         self.keys.contains_key(key)
     }
 
+    /// How long the longest value was that a key has or had; `None` if it never was.
+    pub(crate) fn longest_ever(&self, key: &Bytes) -> Option<u64> {
+        let rows = self.keys.get(key)?.iter().filter_map(|version| version.row.as_ref());
+        rows.map(|row| row.value.len() as u64).max()
+    }
+
     /// A key with this prefix that is there.
     pub(crate) fn key_under(&self, prefix: &[u8]) -> Option<&Bytes> {
         self.keys().find(|key| key.starts_with(prefix))
@@ -324,6 +333,34 @@ impl Model {
             versions.get(next).map(|version| version.index).filter(|index| *index <= until)
         };
         self.keys.iter().filter(|(key, _)| concerns(key)).filter_map(|(_, versions)| in_range(versions)).min()
+    }
+
+    /// The indexes after `low` and up to `high` at which any of these keys changed.
+    pub(crate) fn changes(
+        &self,
+        concerns: impl Fn(&[u8]) -> bool,
+        low: Index,
+        high: Index,
+    ) -> impl Iterator<Item = Index> {
+        let concerned = self.keys.iter().filter(move |(key, _)| concerns(key));
+        let indexes = concerned.flat_map(|(_, versions)| versions.iter().map(|version| version.index));
+        indexes.filter(move |index| low < *index && *index <= high)
+    }
+
+    /// Whether just these entries were under these keys at an index.
+    pub(crate) fn is_shown(
+        &self,
+        concerns: impl Fn(&[u8]) -> bool,
+        entries: &[std::sync::Arc<Entry>],
+        at: Index,
+    ) -> bool {
+        let keys: Vec<(&Bytes, &Vec<Version>)> = self.keys.iter().filter(|(key, _)| concerns(key)).collect();
+        matches(&keys, entries, at)
+    }
+
+    /// Which of these keys were there at an index.
+    pub(crate) fn keys_at(&self, concerns: impl Fn(&[u8]) -> bool, at: Index) -> impl Iterator<Item = &Bytes> {
+        self.keys.keys().filter(move |key| concerns(key) && self.row_at(key, at).is_some())
     }
 
     /// The first index from `low` to `high` at which a read would have found just these entries.

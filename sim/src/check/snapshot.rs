@@ -39,6 +39,12 @@ pub(crate) fn is_as_the_log_says(store: &Store, model: &Model) -> Verdict {
     }
     sessions_are(store, model)?;
     ensure!(
+        store.tokens().map(|token| &**token).eq(model.tokens.all(at)),
+        "its tokens are {:?}, by the log {:?}",
+        store.tokens().collect::<Vec<_>>(),
+        model.tokens.all(at).collect::<Vec<_>>()
+    );
+    ensure!(
         *store.autopilot() == model.autopilot(at),
         "its autopilot settings are {:?}, by the log {:?}",
         store.autopilot(),

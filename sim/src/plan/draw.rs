@@ -4,7 +4,7 @@ use lictor_core::rng::Rng;
 
 use super::{
     ClientPlan, ExecPlan, HostPlan, KEYS, LOCKS, LockerPlan, LockersPlan, Mix, NetworkPlan, OperatorPlan, Plan,
-    PoolPlan, RegistrarPlan, Scenario, Size, SnapshotPlan, Tie,
+    PoolPlan, RegistrarPlan, Scenario, Size, SnapshotPlan, Tie, TokensPlan,
 };
 use crate::dice::{Concern, Dice as _, stream};
 use crate::faults::{self, Frame};
@@ -26,6 +26,7 @@ impl Plan {
             Scenario::Members => *dice.pick(&[2, 3, 4, 4, 5, 5, 6, 7]),
             Scenario::Cluster | Scenario::Exec => *dice.pick(&[1, 2, 3, 3, 3, 5, 5]),
             Scenario::Locks => *dice.pick(&[1, 2, 3, 3, 3, 3, 4, 5]),
+            Scenario::Acl => *dice.pick(&[1, 3, 3, 3, 3, 4, 5, 5]),
             Scenario::Bench => 5,
         };
         let mut hosts = (0..servers).map(|_| draw_host(dice)).collect::<Vec<_>>();
@@ -35,10 +36,16 @@ impl Plan {
             let client_agents = size.agents.map_or(client_agents, |count| count as u64);
             hosts.extend((0..client_agents).map(|_| HostPlan { client: true, ..draw_host(dice) }));
         }
+        if scenario == Scenario::Acl {
+            let client_agents = dice.below(3);
+            hosts.extend((0..client_agents).map(|_| HostPlan { client: true, ..draw_host(dice) }));
+        }
         let agents = hosts.len();
         let network = draw_network(dice);
         let raft_multiplier = match scenario {
-            Scenario::Kv | Scenario::Members | Scenario::Cluster | Scenario::Exec => *dice.pick(&[1, 1, 1, 2, 3, 5]),
+            Scenario::Kv | Scenario::Members | Scenario::Cluster | Scenario::Exec | Scenario::Acl => {
+                *dice.pick(&[1, 1, 1, 2, 3, 5])
+            }
             Scenario::Locks => *dice.pick(&[1, 2, 3, 5, 5]),
             Scenario::Bench => 5,
         };
@@ -49,6 +56,7 @@ impl Plan {
             Scenario::Cluster => (dice.between(1, 6), dice.between(10_000, 60_000)),
             Scenario::Exec => (dice.below(3), dice.between(20_000, 60_000)),
             Scenario::Locks => (dice.below(3), dice.between(30_000, 120_000)),
+            Scenario::Acl => (dice.below(3), dice.between(8_000, 40_000)),
             Scenario::Bench => (5, 60_000),
         };
         // Some of the calm passes before anything can be demanded of it.
@@ -60,6 +68,7 @@ impl Plan {
         }
         let lockers = (scenario == Scenario::Locks).then(|| draw_lockers(dice, agents));
         let exec = (scenario == Scenario::Exec).then(|| draw_exec(dice, agents));
+        let tokens = (scenario == Scenario::Acl).then(|| draw_tokens(dice));
         if lockers.is_some() || exec.is_some() {
             // Nobody else touches their keys.
             clients.iter_mut().for_each(|client| client.mix.delete_tree = 0);
@@ -69,6 +78,7 @@ impl Plan {
         let keys = dice.between(1, KEYS.len() as u64) as usize;
         let small = match scenario {
             Scenario::Kv | Scenario::Cluster | Scenario::Locks | Scenario::Exec => dice.one_in(3),
+            Scenario::Acl => dice.one_in(2),
             Scenario::Members => true,
             Scenario::Bench => false,
         };
@@ -76,7 +86,7 @@ impl Plan {
         if let Some(snapshots) = &mut snapshots {
             // Where there is more in the store, small pieces that get out of order would take too long.
             let least = match scenario {
-                Scenario::Locks => 2_000,
+                Scenario::Locks | Scenario::Acl => 2_000,
                 Scenario::Exec => 32 << 10,
                 Scenario::Kv | Scenario::Members | Scenario::Cluster | Scenario::Bench => 0,
             };
@@ -103,8 +113,23 @@ impl Plan {
             registrar,
             lockers,
             exec,
+            tokens,
             troubles,
         }
+    }
+}
+
+fn draw_tokens(dice: &mut Rng) -> TokensPlan {
+    let (change, pause) = (*dice.pick(&[100, 300, 1_000, 3_000]), *dice.pick(&[20, 100, 500]));
+    let patience = *dice.pick(&[500, 3_000, 15_000]);
+    TokensPlan {
+        denies: !dice.one_in(4),
+        tokens: dice.between(1, 5) as usize,
+        managers: dice.between(1, 3) as usize,
+        change_ms: (change / 4, change),
+        bearers: dice.between(2, 6) as usize,
+        pause_ms: (pause / 4, pause),
+        patience_ms: (patience / 2, patience),
     }
 }
 
@@ -112,6 +137,9 @@ fn draw_exec(dice: &mut Rng, agents: usize) -> ExecPlan {
     ExecPlan {
         pause_ms: (200, dice.between(500, 6_000)),
         output_bytes: *dice.pick(&[10_000, 1 << 20, 64 << 20]),
+        direct_after: *dice.pick(&[0, 4_096, 64 << 10, 64 << 10, u64::MAX]),
+        direct_rate: *dice.pick(&[1 << 20, 8 << 20]),
+        inbox_bytes: *dice.pick(&[64 << 10, 256 << 10, 4 << 20]),
         jobs: dice.between(1, 4) as usize,
         disabled: (0..agents).filter(|_| dice.one_in(8)).collect(),
     }

@@ -1,6 +1,7 @@
 //! Agents at work: what reaches them, when they run, and what becomes of what they want done.
 
 use bytes::Bytes;
+use lictor_core::exec;
 use lictor_core::id::Index;
 use lictor_core::io::{Input, Notice, Output, PoolNews, SnapshotNews};
 use lictor_core::peer::{Body, Envelope};
@@ -8,7 +9,7 @@ use lictor_core::raft::News;
 use lictor_core::time::Instant;
 use lictor_core::wire::{self, Frame, HEADER_BYTES, Malformed};
 
-use super::{Event, Packet, World, executors, lockers, operator, registrar, tell};
+use super::{Event, Packet, World, executors, lockers, operator, registrar, tell, tokens};
 use crate::check::{Verdict, snapshot, watch};
 use crate::history::op_of;
 use crate::host::{Host, host_at, host_named, peer};
@@ -132,6 +133,7 @@ impl World {
             return self.farewell(host);
         }
         self.check_blocked(host)?;
+        self.check_collected(host)?;
         self.arm_timer(host);
         if rest {
             self.schedule_run(host);
@@ -196,6 +198,7 @@ impl World {
 
     fn carry_out(&mut self, host: usize, output: Output) -> Verdict {
         match output {
+            Output::Reply { id, reply } if tokens::is_token_call(id) => self.holder_answered(id, &reply)?,
             Output::Reply { id, reply } if executors::is_exec_call(id) => self.exec_answered(id, Ok(reply))?,
             Output::Reply { id, reply } if lockers::is_lock_call(id) => self.lock_call_answered(id, reply)?,
             Output::Reply { id, reply } if registrar::is_errand(id) => self.errand_answered(id, &reply)?,
@@ -301,6 +304,7 @@ impl World {
             ending if ending.ends_the_agent() => return Err(format!("agent {host} ends: {ending:?}")),
             Notice::DiskFull => self.stats.disks_full += 1,
             Notice::Dropped { .. } => self.stats.messages_dropped += 1,
+            Notice::Exec(exec::News::Uncollected { .. }) => self.stats.exec.turned_back += 1,
             Notice::Raft(News::BecameLeader { .. } | News::LeaderChanged { .. })
             | Notice::DiskHasRoom { .. }
             | Notice::Pool(_)

@@ -161,12 +161,18 @@ impl World {
         self.serve(id)
     }
 
+    /// Whether there are agents that must find servers before they can do anything, or servers that must be found.
+    fn has_client_agents(&self) -> bool {
+        self.registrar.is_some() || self.plan.servers() < self.hosts.len()
+    }
+
     fn stop_clients(&mut self) {
         let open: Vec<OpId> = self.clients.iter().filter_map(|client| client.current).collect();
         for op in open {
             self.give_up(op, true);
         }
         self.stop_lockers();
+        self.stop_holders();
         self.calm_executors();
     }
 
@@ -194,7 +200,7 @@ impl World {
             Phase::Calm { since } => self.look_at_clients(since + self.settling_time()),
             Phase::Probing { since, .. } => {
                 // Who has come back as another server is told of nothing before it has been found and added.
-                let meet = if self.registrar.is_some() { self.time_to_meet() } else { Duration::ZERO };
+                let meet = if self.has_client_agents() { self.time_to_meet() } else { Duration::ZERO };
                 ensure!(
                     self.now.since(since) <= self.settling_time() + meet,
                     "liveness: {:?} after all troubles ended, not every server takes a write (leader: {:?})",
@@ -210,10 +216,11 @@ impl World {
     fn look_whether_settled(&mut self, after: Duration) -> Verdict {
         type Check = (fn(&mut World) -> Verdict, Duration);
         let sync = Duration::from_millis(self.plan.pool.as_ref().map_or(0, |pool| pool.sync_ms));
-        let checks: [Check; 7] = [
+        let checks: [Check; 8] = [
             (|world| world.all_meet(), self.time_to_meet()),
             (|world| world.locks_are_over(), self.time_to_unlock()),
             (|world| world.all_equal(), self.time_to_agree()),
+            (|world| world.tokens_are_provided(), self.time_to_agree()),
             (|world| world.catalog_agrees(), self.time_to_register()),
             (Self::everybody_hears, self.time_to_register() + self.time_to_meet()),
             (Self::nothing_is_left_of_jobs, self.time_to_register() + self.time_to_finish_jobs()),
@@ -235,7 +242,7 @@ impl World {
         for op in of_clients.chain(self.open_on_locks(None)) {
             let op = &self.history[op];
             // Who is no member hears of no change.
-            if op.is_open() && self.operator.is_none() && self.registrar.is_none() {
+            if op.is_open() && self.operator.is_none() && !self.has_client_agents() {
                 let committed = |index: Index| self.committed_at[index.0 as usize - 1];
                 let cuts_are_long = self.plan.lockers.is_some();
                 let bound = if cuts_are_long { CALM_BOUND + LONG_PATIENCE } else { CALM_BOUND };
@@ -250,7 +257,7 @@ impl World {
         self.members_are_as_wanted()?;
         self.watcher.all_agree()?;
         let read = ReadOptions { consistency: Consistency::Stale, index: Index(0), wait: None };
-        let call = Call::new(Request::List { prefix: Bytes::new(), read });
+        let call = Call { token: self.usual_token(), ..Call::new(Request::List { prefix: Bytes::new(), read }) };
         let mut wanted = self.servers().filter(|(host, _)| self.is_wanted(*host)).peekable();
         let first = wanted.peek().and_then(|(_, first)| first.agent.as_ref()).map(lictor_core::agent::Agent::store);
         if let Some((host, _)) = wanted.peek() {
@@ -278,6 +285,7 @@ impl World {
     /// At the very end: what was refused never took place.
     pub(crate) fn check_refused(&self) -> Verdict {
         self.failed_moves_left_nothing()?;
+        self.refusals_left_nothing()?;
         for (id, op) in self.history.iter().enumerate() {
             if let Some((_, Outcome::Refused(error))) = &op.end {
                 ensure!(

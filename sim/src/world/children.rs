@@ -41,18 +41,21 @@ pub(super) struct Child {
 
 impl Child {
     fn draw(dice: &mut Rng, run: Run, life: u64, credit: u64) -> Self {
-        let total = match dice.below(8) {
-            0 => 0,
-            1 => dice.between(20_000, 200_000),
+        let total = match dice.below(16) {
+            0 | 1 => 0,
+            2 | 3 => dice.between(20_000, 200_000),
+            4 => dice.between(200_000, 1_600_000),
             _ => dice.between(1, 9_000),
         };
+        // Who floods takes no time over it.
+        let (burst, longest) = if total > 200_000 { (90_000, 20) } else { (20_000, 800) };
         Self {
             run,
             life,
             total,
             written: 0,
-            burst: dice.between(1, 20_000),
-            pause: dice.duration(Duration::from_micros(100), Duration::from_millis(800)),
+            burst: dice.between(burst / 20, burst),
+            pause: dice.duration(Duration::from_micros(100), Duration::from_millis(longest)),
             credit,
             is_unheard: false,
             code: (!dice.one_in(8)).then(|| *dice.pick(&[0, 0, 0, 1, 2, 127])),
@@ -150,6 +153,7 @@ impl World {
         if !child.is_unheard {
             child.credit -= bytes;
             self.stats.exec.bytes += bytes;
+            executors.jobs.wrote_on(&child.run, child.written, &self.model)?;
             self.feed(host, Input::Child { id, event: Told::Wrote(Bytes::from(written)) });
         }
         self.schedule_child(host, id);

@@ -61,7 +61,7 @@ impl World {
             self.hosts[host].waiting.push(id);
             return Ok(());
         }
-        let call = op.call();
+        let call = lictor_core::api::Call { token: self.usual_token(), ..op.call() };
         let local = self.hosts[host].clock.local(self.now);
         let view = self.hosts[host].view.as_ref().expect("a host that is up has published a view");
         if let Some(reply) = view.answer(local, &call) {
@@ -175,6 +175,7 @@ impl World {
         }
         self.break_lock_calls(host);
         self.break_exec_calls(host);
+        self.break_holders_calls(host);
         let open: Vec<OpId> = self
             .clients
             .iter()

@@ -1,11 +1,11 @@
 //! Users who have commands run on many agents. Each job is carried out by the machine that `lictor exec` has; some are broken off, and
 //! some users vanish without a word.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use lictor_core::api::{Call, Error, Reply};
+use lictor_core::api::{Call, Error, Reply, Response};
 use lictor_core::error::Busy;
-use lictor_core::exec::initiator::{AskId, Initiator, News, Options, Output, Trouble};
+use lictor_core::exec::initiator::{AskId, Initiator, News, Options, Outcome, Output, Trouble};
 use lictor_core::id::{CallId, RunId};
 use lictor_core::io::Input;
 use lictor_core::rng::Rng;
@@ -51,6 +51,10 @@ struct Executor {
     machine: Initiator,
     /// When it is woken next.
     armed: Instant,
+    /// Whether its user has other things to do now and then.
+    is_slow: bool,
+    /// What the user has not been told yet: the first of it will be, at a time that is known.
+    untold: VecDeque<News>,
 }
 
 /// What is to happen to a job.
@@ -60,6 +64,8 @@ pub(crate) enum Step {
     Begin,
     /// It is time for something.
     Wake(u64),
+    /// Its user listens again.
+    Listen(u64),
     /// Nobody took the call.
     Refused(u64),
     /// Its user breaks it off.
@@ -100,6 +106,7 @@ impl World {
         match step {
             Step::Begin => self.begin_execution(),
             Step::Wake(job) => self.wake_job(job),
+            Step::Listen(job) => self.tell_user(job),
             Step::Refused(call) => self.exec_answered(CallId(call), Err("connection refused")),
             Step::Interrupt(job) => {
                 let now = self.now;
@@ -137,7 +144,9 @@ impl World {
         tell!(self, "user begins job {job} at {host}: {options:?}");
         let Some(executors) = &mut self.executors else { return Ok(()) };
         let machine = Initiator::new(order_of(job), options).map_err(|why| format!("job {job} is refused: {why}"))?;
-        executors.open.insert(job, Executor { host, machine, armed: Instant::NEVER });
+        let is_slow = executors.dice.one_in(4);
+        let executor = Executor { host, machine, armed: Instant::NEVER, is_slow, untold: VecDeque::new() };
+        executors.open.insert(job, executor);
         self.stats.exec.begun += 1;
         match fate {
             0 => self.after(fated, Event::Exec(Step::Interrupt(job))),
@@ -173,13 +182,15 @@ impl World {
             match output {
                 Output::Ask { id, call } => self.ask_for_job(job, host, id, &call),
                 Output::Forget(id) => self.forget_for_job(job, host, id),
-                Output::Tell(news) => self.hear_of_job(job, news)?,
+                Output::Tell(news) => self.tell_of_job(job, news)?,
             }
         }
         let now = self.now;
         let Some(executors) = &mut self.executors else { return Ok(()) };
         let Some(executor) = executors.open.get_mut(&job) else { return Ok(()) };
-        if executor.machine.outcome().is_some() {
+        // Who has broken it off is not waited for.
+        let over = executor.machine.outcome();
+        if over == Some(Outcome::Interrupted) || (over.is_some() && executor.untold.is_empty()) {
             executors.open.remove(&job);
             self.hang_up_for(job);
             return Ok(());
@@ -188,6 +199,41 @@ impl World {
         if due < executor.armed {
             executor.armed = due;
             self.at(due, Event::Exec(Step::Wake(job)));
+        }
+        Ok(())
+    }
+
+    /// There is something to tell a user, now or when he listens again.
+    fn tell_of_job(&mut self, job: u64, news: News) -> Verdict {
+        let now = self.now;
+        let Some(executors) = &mut self.executors else { return Ok(()) };
+        let Executors { dice, open, jobs, .. } = executors;
+        if let News::Session(session) = &news {
+            jobs.placed(job, *session);
+        }
+        let Some(executor) = open.get_mut(&job) else { return Ok(()) };
+        let waits = !executor.untold.is_empty();
+        if waits || (executor.is_slow && dice.one_in(30)) {
+            executor.untold.push_back(news);
+            if !waits {
+                let pause = dice.duration(Duration::from_millis(10), Duration::from_secs(15));
+                self.after(pause, Event::Exec(Step::Listen(job)));
+            }
+            return Ok(());
+        }
+        executor.machine.told(now);
+        self.hear_of_job(job, news)
+    }
+
+    /// A user listens again, for a while.
+    fn tell_user(&mut self, job: u64) -> Verdict {
+        let now = self.now;
+        let Some(executor) = self.executors.as_mut().and_then(|executors| executors.open.get_mut(&job)) else {
+            return Ok(());
+        };
+        for news in std::mem::take(&mut executor.untold) {
+            self.hear_of_job(job, news)?;
+            self.with_job(job, |machine| machine.told(now))?;
         }
         Ok(())
     }
@@ -229,6 +275,15 @@ impl World {
         };
         self.note(32, id.0);
         tell!(self, "job {job} has {}: {reply:?}", id.0 - FIRST);
+        match &reply {
+            Ok(Ok(Response::Collected(pieces))) => {
+                self.stats.exec.collected += pieces.iter().map(|piece| piece.output.len() as u64).sum::<u64>();
+            }
+            Ok(Ok(Response::KvEntries(read))) => {
+                self.stats.exec.read += read.value.iter().map(|entry| entry.value.len() as u64).sum::<u64>();
+            }
+            _ => {}
+        }
         let answer = match reply {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(Trouble { may_pass: may_pass(&error), text: error.to_string() }),
@@ -264,6 +319,14 @@ impl World {
             _ => {}
         }
         executors.jobs.heard(job, news).map_err(|why| format!("job {job}: {why}"))
+    }
+
+    /// What is collected for users is bounded.
+    pub(super) fn check_collected(&self, host: usize) -> Verdict {
+        let (Some(executors), Some(agent)) = (&self.executors, &self.hosts[host].agent) else { return Ok(()) };
+        let most = agent.collector().holds().max().unwrap_or(0);
+        ensure!(most <= executors.plan.inbox_bytes, "agent {host} holds {most} bytes of a job's output");
+        Ok(())
     }
 
     /// All troubles are over: no further jobs begin, and those that go on are broken off after a while.

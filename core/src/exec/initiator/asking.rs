@@ -25,6 +25,18 @@ impl Initiator {
                 let read = ReadOptions { consistency: *consistency, ..ReadOptions::default() };
                 api::kv::Request::Get { key, read }.into()
             }
+            Purpose::Open => {
+                let (prefix, session) = (self.options.prefix.clone(), place.session());
+                return self.ask_here(purpose, api::exec::Request::Open { prefix, session });
+            }
+            Purpose::Uncollect => {
+                let (prefix, session) = (self.options.prefix.clone(), place.session());
+                return self.ask_here(purpose, api::exec::Request::Close { prefix, session });
+            }
+            Purpose::Collect => {
+                let Some(question) = self.question() else { return };
+                return self.ask_here(purpose, question);
+            }
             Purpose::Renew => api::session::Request::Renew { id }.into(),
             Purpose::Destroy => api::session::Request::Destroy { id }.into(),
             Purpose::Sweep => api::kv::Request::DeleteTree { prefix: place.root().into() }.into(),

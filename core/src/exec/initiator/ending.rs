@@ -73,7 +73,9 @@ impl Initiator {
     /// Whether silence means anything.
     pub(super) fn can_hear(&self) -> bool {
         let firing = self.open.values().any(|purpose| matches!(purpose, Purpose::Fire(_)));
-        self.troubled.is_none() && self.nodes.is_idle() && !firing
+        let collects = self.collecting.as_ref().is_none_or(|collecting| collecting.troubled.is_none());
+        // What there is to tell waits for the user: then there may be more that nobody has asked for yet.
+        self.troubled.is_none() && collects && self.owed == 0 && self.nodes.is_idle() && !firing
     }
 
     pub(super) fn finish(&mut self, now: Instant) {

@@ -7,7 +7,8 @@
 //! 1. Who is asked, and where is that? Who will answer (`expected.rs`)?
 //! 2. A session with a time to live and the behaviour "delete": with it go all keys of the job. It lives on the asked agent's node, or,
 //!    if another datacenter is meant, on a server there. It is renewed as long as the job lasts.
-//! 3. The job is written under a key that is locked with the session, and gets a moment to reach all servers.
+//! 3. The job is written under a key that is locked with the session, and gets a moment to reach all servers. If the asked agent can collect
+//!    what is written on the nodes, past the servers' log, then the job says where (`collecting.rs`).
 //! 4. The event `_rexec` tells the agents of it: all at once, or some at a time (`rollout.rs`).
 //! 5. The keys are watched, and what is new among them is read and told (`nodes.rs`).
 //! 6. It is over when all who are expected have ended; or, if it is not certain that nobody else is to come, when nobody has said
@@ -18,6 +19,7 @@
 
 mod asking;
 mod closing;
+mod collecting;
 mod ending;
 mod expected;
 mod lines;
@@ -33,6 +35,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use crate::api::event::Event;
+use crate::api::exec::Inbox;
 use crate::api::kv::PutMode;
 use crate::api::session::{Behavior, Ttl, Wanted as WantedSession};
 use crate::api::{self, Consistency, ReadOptions, Request, Response};
@@ -41,6 +44,7 @@ use crate::id::{Index, SessionId};
 use crate::time::{Duration, Instant};
 
 use closing::Closing;
+use collecting::Collecting;
 use expected::{Expected, Lookup, Question};
 pub use lines::Lines;
 pub use news::{Answer, AskId, News, Outcome, Output, Summary, Trouble};
@@ -77,6 +81,11 @@ enum Purpose {
     /// Whether the last one to say whether it exists must be sure.
     Read(Wanted, Consistency),
     Renew,
+    /// Whether and where the output can be collected.
+    Open,
+    Collect,
+    /// That nothing is to be collected any more.
+    Uncollect,
     Destroy,
     Sweep,
 }
@@ -109,6 +118,12 @@ pub struct Initiator {
     outcome: Option<Outcome>,
     /// Name and datacenter of the agent that is asked.
     asked: Option<(String, String)>,
+    /// Whether that one collects output.
+    can_collect: bool,
+    collecting: Option<Collecting>,
+    /// How much news the user has not been told yet, and since when there is any.
+    owed: usize,
+    owed_since: Option<Instant>,
     lookup: Lookup,
     expected: Expected,
     place: Option<Place>,
@@ -150,6 +165,10 @@ impl Initiator {
             out: VecDeque::new(),
             outcome: None,
             asked: None,
+            can_collect: false,
+            collecting: None,
+            owed: 0,
+            owed_since: None,
             lookup,
             expected: Expected::default(),
             place: None,
@@ -182,8 +201,8 @@ impl Initiator {
             Stage::Looking | Stage::Preparing => self.renews,
             Stage::Replicating(until) => (*until).min(self.renews),
             Stage::Working if self.can_hear() => self.renews.min(self.next_end()),
-            // An answer comes first.
-            Stage::Working => self.renews,
+            // An answer comes first, or the user.
+            Stage::Working => self.renews.min(self.keeps_at().unwrap_or(Instant::NEVER)),
             Stage::Closing(closing) => closing.deadline,
             Stage::Over => return Instant::NEVER,
         };
@@ -202,15 +221,31 @@ impl Initiator {
         match answer {
             Ok(response) => {
                 if matches!(purpose, Purpose::List | Purpose::Read(..)) && self.troubled.take().is_some() {
-                    // Who could not be heard was not silent.
-                    self.quiet_since = now;
-                    self.listening_since = now;
+                    self.hear_again(now);
                 }
                 self.handle_response(now, purpose, response);
             }
             Err(trouble) => self.handle_trouble(now, purpose, &trouble),
         }
         self.advance(now);
+    }
+
+    /// The user has been told a piece of news, the first of those that were not told yet.
+    pub fn told(&mut self, now: Instant) {
+        self.owed = self.owed.saturating_sub(1);
+        if self.owed > 0 {
+            return;
+        }
+        if self.owed_since.take().is_some_and(|since| now.since(since) > SETTLE) {
+            self.hear_again(now);
+        }
+        self.advance(now);
+    }
+
+    /// Who could not be heard was not silent.
+    const fn hear_again(&mut self, now: Instant) {
+        self.quiet_since = now;
+        self.listening_since = now;
     }
 
     /// Takes note of the time.
@@ -240,6 +275,8 @@ impl Initiator {
             (Purpose::Itself, Response::Itself(itself)) => {
                 self.asked = Some((itself.config.node_name.clone(), itself.config.datacenter.clone()));
                 self.lookup.introduced(&itself, self.is_elsewhere());
+                let collects = itself.stats.get("exec").and_then(|exec| exec.get("collects"));
+                self.can_collect = collects.is_some_and(|collects| collects == "true") && !self.is_elsewhere();
             }
             (Purpose::Lookup(question), response) => self.lookup.take(question, Some(response)),
             (Purpose::Servers, Response::HealthOf(read)) => match read.value.first() {
@@ -280,7 +317,9 @@ impl Initiator {
                 let news = self.nodes.take(now, &wanted, &entry.value);
                 self.hear(now, news);
             }
-            (Purpose::Renew, _) => {}
+            (Purpose::Open, Response::Inbox(inbox)) => self.collector_known(now, Some(inbox)),
+            (Purpose::Collect, Response::Collected(pieces)) => self.collected(now, pieces),
+            (Purpose::Renew | Purpose::Uncollect, _) => {}
             (purpose, response) => self.fail(now, format!("Unexpected answer to {purpose:?}: {response:?}")),
         }
     }
@@ -289,8 +328,12 @@ impl Initiator {
         if self.trouble_closing(now, &purpose, trouble) {
             return;
         }
-        if let Purpose::Lookup(question) = purpose {
-            return self.lookup.take(question, None);
+        match purpose {
+            Purpose::Lookup(question) => return self.lookup.take(question, None),
+            // It goes without.
+            Purpose::Open => return self.collector_known(now, None),
+            Purpose::Collect => return self.trouble_collecting(now, trouble),
+            _ => {}
         }
         let doing = match &purpose {
             Purpose::Itself => "Error querying Consul agent",
@@ -301,7 +344,12 @@ impl Initiator {
             Purpose::List => "Failed to list results",
             Purpose::Read(..) => "Failed to read results",
             Purpose::Renew => "Failed to renew session",
-            Purpose::Lookup(_) | Purpose::Destroy | Purpose::Sweep => return,
+            Purpose::Lookup(_)
+            | Purpose::Open
+            | Purpose::Collect
+            | Purpose::Uncollect
+            | Purpose::Destroy
+            | Purpose::Sweep => return,
         };
         // Before there is a job the user had better know at once; and nothing is written twice.
         let lasting = match purpose {
@@ -321,6 +369,9 @@ impl Initiator {
 
     /// Does what can be done now.
     fn advance(&mut self, now: Instant) {
+        if self.owed > 0 {
+            self.owed_since.get_or_insert(now);
+        }
         match self.stage {
             Stage::Looking => self.look(now),
             Stage::Replicating(until) if now >= until => self.begin(now),
@@ -383,10 +434,19 @@ impl Initiator {
         let place = Place::new(&self.options.prefix, id);
         self.tell(News::Session(id));
         self.renews = now + RENEW_INTERVAL;
-        let spec = Spec { order: self.order.clone(), wait: self.options.wait };
-        let mode = PutMode::Acquire(id.to_string());
-        let put = api::kv::Request::Put { key: place.job(), value: spec.encode(), flags: 0, mode };
         self.place = Some(place);
+        match self.can_collect {
+            true => self.ask_again(Purpose::Open),
+            false => self.upload(None),
+        }
+    }
+
+    /// Writes the job.
+    fn upload(&mut self, inbox: Option<Inbox>) {
+        let Some(place) = &self.place else { return };
+        let spec = Spec { order: self.order.clone(), wait: self.options.wait, inbox };
+        let mode = PutMode::Acquire(place.session().to_string());
+        let put = api::kv::Request::Put { key: place.job(), value: spec.encode(), flags: 0, mode };
         self.ask(Purpose::Upload, put);
     }
 
@@ -421,6 +481,10 @@ impl Initiator {
             return self.fail(now, GONE.into());
         }
         self.has_seen_job |= has_job;
+        if index == Index(0) {
+            // There is nothing to wait for, as somebody on the way has taken it out of the answer: the next one would come at once.
+            self.again.push((now + RETRY_INTERVAL, Purpose::List));
+        }
         self.hear(now, news);
     }
 
@@ -447,6 +511,11 @@ impl Initiator {
 
     /// Reads what is new, tells who is next, and sees whether it is over.
     fn work(&mut self, now: Instant) {
+        self.collect_on(now);
+        if self.owed > 0 {
+            // Whoever is told slowly does not want more yet. What is asked about already is little.
+            return;
+        }
         while let Some(wanted) = self.nodes.next_to_read() {
             self.ask_again(Purpose::Read(wanted, consistency(&self.options)));
         }
@@ -467,6 +536,7 @@ impl Initiator {
     }
 
     fn tell(&mut self, news: News) {
+        self.owed += 1;
         self.out.push_back(Output::Tell(news));
     }
 

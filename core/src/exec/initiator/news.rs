@@ -24,7 +24,7 @@ pub enum Output {
     },
     /// The answer to this is no longer waited for: hang up.
     Forget(AskId),
-    /// Tell the user.
+    /// Tell the user. Once that is done, [`Initiator::told`](super::Initiator::told) is to hear of it: nothing more is asked before.
     Tell(News),
 }
 

@@ -1,16 +1,18 @@
 //! What is known of every node: what it has written into the store, what of it has been read, and what has been told.
 //!
 //! A listing of the keys says what there is. What is new in it is read, a limited number of pieces at a time, and told in order: the
-//! acknowledgement, the output without gaps, the end. Listings repeat all that was there before; nothing is told twice.
+//! acknowledgement, the output without gaps, the end. Listings repeat all that was there before; nothing is told twice. Pieces may also
+//! come past the store; one that comes both ways is the same.
 //!
 //! Invariants: of a node's pieces, those below `told` have been told; each other one that was listed is either in `todo`, or
-//! being read, or in `held`. No more than [`WINDOW`] are being read.
+//! being read, or in `held`, where those are that came past the store, too. No more than [`WINDOW`] are being read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use super::news::News;
+use crate::api::exec::{Piece, Progress};
 use crate::exec::layout::{Place, Track, decode_exit};
 use crate::time::Instant;
 
@@ -52,6 +54,8 @@ struct Node {
     held: BTreeMap<u32, Bytes>,
     /// The next piece to be told.
     told: u32,
+    /// The next one to come past the store, if any came.
+    collected: Option<u32>,
     exit: Exit,
     /// When it was last heard of.
     heard: Instant,
@@ -74,6 +78,7 @@ impl Node {
             reading: BTreeSet::new(),
             held: BTreeMap::new(),
             told: 0,
+            collected: None,
             exit: Exit::Unknown,
             heard: now,
         }
@@ -84,6 +89,14 @@ impl Node {
             || self.todo.contains(&number)
             || self.reading.contains(&number)
             || self.held.contains_key(&number)
+    }
+
+    /// Keeps a piece until it can be told, unless that has been done.
+    fn hold(&mut self, number: u32, output: Bytes) {
+        self.todo.remove(&number);
+        if number >= self.told && !matches!(self.exit, Exit::Told(_)) {
+            self.held.entry(number).or_insert(output);
+        }
     }
 }
 
@@ -158,7 +171,7 @@ impl Nodes {
         match wanted {
             Wanted::Output { number, .. } => {
                 node.reading.remove(number);
-                node.held.insert(*number, value.clone());
+                node.hold(*number, value.clone());
             }
             Wanted::Exit { .. } => {
                 // If it says anything else, it is no success.
@@ -166,6 +179,28 @@ impl Nodes {
             }
         }
         self.tell(name)
+    }
+
+    /// Takes a piece that came past the store. Gives what is to be told.
+    pub(super) fn collect(&mut self, now: Instant, piece: Piece) -> Vec<News> {
+        let Piece { node: name, number, output } = piece;
+        if !self.all.contains_key(&name) && self.all.len() >= MOST_NODES {
+            return Vec::new();
+        }
+        let node = self.all.entry(name.clone()).or_insert_with(|| Node::new(now));
+        node.heard = now;
+        node.collected = node.collected.max(Some(number.saturating_add(1)));
+        node.hold(number, output);
+        self.tell(&name)
+    }
+
+    /// How far those nodes are whose pieces come past the store: what has been told of them counts as taken.
+    pub(super) fn progress(&self) -> BTreeMap<String, Progress> {
+        let collected = self.all.iter().filter_map(|(name, node)| {
+            let have = node.collected?;
+            Some((name.clone(), Progress { taken: node.told, have: have.max(node.told) }))
+        });
+        collected.collect()
     }
 
     /// What can be told of a node by now.
@@ -180,6 +215,12 @@ impl Nodes {
                 break;
             }
             node.told = number.saturating_add(1);
+            if !node.acknowledged {
+                // It is known by its output before its keys have been listed.
+                node.acknowledged = true;
+                self.acknowledged += 1;
+                news.push(News::Acknowledged(name.to_owned()));
+            }
             news.push(match output.is_empty() {
                 true => News::Heartbeat(name.to_owned()),
                 false => News::Wrote { node: name.to_owned(), output },
@@ -193,7 +234,7 @@ impl Nodes {
                 // It has no more to say, and counts all the same.
                 node.acknowledged = true;
                 self.acknowledged += 1;
-                news.insert(0, News::Acknowledged(name.to_owned()));
+                news.push(News::Acknowledged(name.to_owned()));
             }
             news.push(News::Ended { node: name.to_owned(), code });
         }
@@ -302,6 +343,63 @@ mod tests {
         list(&mut nodes, &[at.ack("a"), at.exit("a")]);
         read_all(&mut nodes, |_| "zero".into());
         assert_eq!(nodes.ended("a"), Some(255));
+    }
+
+    #[test]
+    fn a_piece_that_is_being_read_may_come_the_other_way_before() {
+        let (mut nodes, at) = (Nodes::default(), place());
+        list(&mut nodes, &[at.ack("a"), at.output("a", 0), at.output("a", 1)]);
+        let (first, second) = (nodes.next_to_read().unwrap(), nodes.next_to_read().unwrap());
+        let piece = |number: u32| Piece { node: "a".into(), number, output: format!("{number}.").into() };
+        let wrote = |output: &'static str| News::Wrote { node: "a".into(), output: output.into() };
+        assert_eq!(nodes.collect(Instant::ZERO, piece(0)), [wrote("0.")]);
+        assert_eq!(nodes.collect(Instant::ZERO, piece(0)), []);
+        assert_eq!(nodes.take(Instant::ZERO, &second, &"1.".into()), [wrote("1.")]);
+        assert_eq!(nodes.take(Instant::ZERO, &first, &"0.".into()), []);
+        list(&mut nodes, &[at.output("a", 0), at.exit("a")]);
+        assert_eq!(read_all(&mut nodes, value), [News::Ended { node: "a".into(), code: 3 }]);
+        assert_eq!(nodes.progress()["a"], Progress { taken: 2, have: 2 });
+    }
+
+    proptest! {
+        /// Each piece comes by way of the store, past it, or both ways; those past the store in their order.
+        #[test]
+        fn whatever_way_pieces_come_they_are_told_once_and_in_order(ways in prop::collection::vec(0..3u8, 1..40), picks in prop::collection::vec(0..4u8, 300)) {
+            let (mut nodes, at) = (Nodes::default(), place());
+            let (mut told, mut open): (Vec<String>, Vec<Wanted>) = (Vec::new(), Vec::new());
+            let (mut listed, mut collected) = (0, 0);
+            let mut note = |news: Vec<News>| for news in news {
+                if let News::Wrote { output, .. } = news {
+                    told.push(String::from_utf8_lossy(&output).into_owned());
+                }
+            };
+            for pick in picks.into_iter().chain((0..200).map(|n| n % 4)) {
+                match pick {
+                    0 if listed < ways.len() => {
+                        listed += 1;
+                        let stored = (0..listed).filter(|n| ways[*n] != 1);
+                        let keys: Vec<Bytes> = stored.map(|n| at.output("a", n as u32)).collect();
+                        list(&mut nodes, &keys);
+                    }
+                    1 if collected < ways.len() => {
+                        if ways[collected] != 0 {
+                            let output = format!("{collected}.").into();
+                            note(nodes.collect(Instant::ZERO, Piece { node: "a".into(), number: collected as u32, output }));
+                        }
+                        collected += 1;
+                    }
+                    2 => open.extend(nodes.next_to_read()),
+                    _ if !open.is_empty() => {
+                        let wanted = open.swap_remove(open.len() / 2);
+                        note(nodes.take(Instant::ZERO, &wanted, &value(&wanted)));
+                    }
+                    _ => {}
+                }
+            }
+            let expected: Vec<String> = (0..ways.len()).map(|n| format!("{n}.")).collect();
+            prop_assert_eq!(told, expected);
+            prop_assert!(nodes.all["a"].held.is_empty() && nodes.is_idle());
+        }
     }
 
     proptest! {

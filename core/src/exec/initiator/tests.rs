@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::api::agent::{Itself, Member, MemberStatus, Settings};
+use crate::api::exec::{Inbox, Piece, Progress, Request as Exec};
 use crate::api::kv::{Entry, Request as Kv};
 use crate::api::session::{Request as Session, Session as Row};
 use crate::api::{Call, Read, ReadMeta, agent, catalog, event, health};
@@ -18,6 +19,8 @@ use crate::exec::layout::encode_exit;
 enum Does {
     Acknowledge,
     Write(u32, &'static str),
+    /// The same, past the store.
+    Send(u32, &'static str),
     Exit(i32),
 }
 
@@ -39,9 +42,27 @@ struct World {
     /// Requests that fail, by what their debug form contains.
     failing: Option<(&'static str, bool)>,
     ended: Option<Instant>,
+    /// Whether the asked agent collects.
+    collects: bool,
+    /// What it has, by node.
+    collected: BTreeMap<&'static str, Vec<(u32, Bytes)>>,
+    asking: Option<(AskId, BTreeMap<String, Progress>)>,
+    /// How far the initiator was each time.
+    progress: Vec<(Instant, BTreeMap<String, Progress>)>,
+    /// The user takes his time.
+    slow: bool,
+    untold: usize,
+    /// Listings come without their index.
+    no_index: bool,
+    listings: usize,
 }
 
 const SESSION: SessionId = SessionId(Uuid::from_u128(77));
+const INBOX: Inbox = Inbox {
+    id: Uuid::from_u128(5),
+    peer: crate::id::PeerId::numbered(1),
+    address: std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8300),
+};
 
 impl World {
     fn new(order: &str, options: Options) -> Self {
@@ -62,6 +83,14 @@ impl World {
             renewed: 0,
             failing: None,
             ended: None,
+            collects: false,
+            collected: BTreeMap::new(),
+            asking: None,
+            progress: Vec::new(),
+            slow: false,
+            untold: 0,
+            no_index: false,
+            listings: 0,
         }
     }
 
@@ -83,7 +112,13 @@ impl World {
                 match output {
                     Output::Ask { id, call } => self.answer(id, &call),
                     Output::Forget(id) => self.parked.retain(|(parked, _)| *parked != id),
-                    Output::Tell(news) => self.news.push(news),
+                    Output::Tell(news) => {
+                        self.news.push(news);
+                        match self.slow {
+                            true => self.untold += 1,
+                            false => self.initiator.told(self.now),
+                        }
+                    }
                 }
             }
             if self.initiator.outcome().is_some() {
@@ -125,6 +160,11 @@ impl World {
         }
         let place = Place::new("_rexec", SESSION);
         let (key, value) = match does {
+            Does::Send(number, text) => {
+                let pieces = self.collected.entry(name).or_default();
+                pieces.push((*number, Bytes::from_static(text.as_bytes())));
+                return self.answer_collecting();
+            }
             Does::Acknowledge => (place.ack(name), Bytes::new()),
             Does::Write(number, text) => (place.output(name, *number), Bytes::from_static(text.as_bytes())),
             Does::Exit(code) => (place.exit(name), encode_exit(*code)),
@@ -146,7 +186,11 @@ impl World {
     }
 
     fn listing(&self) -> Response {
-        Response::KvKeys(self.read(self.keys.keys().cloned().collect()))
+        let mut read = self.read(self.keys.keys().cloned().collect());
+        if self.no_index {
+            read.meta.index = Index(0);
+        }
+        Response::KvKeys(read)
     }
 
     fn read<T>(&self, value: T) -> Read<T> {
@@ -193,10 +237,13 @@ impl World {
                 self.write(key.clone(), value.clone());
                 Response::Done(true)
             }
-            Request::Kv(Kv::Keys { read, .. }) if read.index.0 == self.index => {
+            Request::Kv(Kv::Keys { read, .. }) if read.index.0 == self.index && !self.no_index => {
                 return self.parked.push((id, read.index.0));
             }
-            Request::Kv(Kv::Keys { .. }) => self.listing(),
+            Request::Kv(Kv::Keys { .. }) => {
+                self.listings += 1;
+                self.listing()
+            }
             Request::Kv(Kv::Get { key, .. }) => {
                 let entry = |value: &Bytes| Entry {
                     key: key.clone(),
@@ -216,6 +263,19 @@ impl World {
                 Response::Done(true)
             }
             Request::Event(event::Request::Fire(event)) => self.fire(event),
+            Request::Exec(Exec::Open { .. }) => Response::Inbox(INBOX),
+            Request::Exec(Exec::Close { .. }) => {
+                self.collects = false;
+                Response::Done(true)
+            }
+            Request::Exec(Exec::Collect { progress, wait, .. }) => {
+                self.progress.push((self.now, progress.clone()));
+                if wait.is_some_and(|wait| wait < Duration::from_secs(1)) {
+                    return self.initiator.handle_answer(self.now, id, Ok(Response::Collected(Vec::new())));
+                }
+                self.asking = Some((id, progress.clone()));
+                return self.answer_collecting();
+            }
             Request::Health(health::Request::Service { name, passing: true, .. }) if name == "consul" => {
                 let node = catalog::Node { name: "far".to_owned(), ..Default::default() }.into();
                 let instance = health::Instance { node, service: Default::default(), checks: Vec::new() };
@@ -232,13 +292,28 @@ impl World {
         self.initiator.handle_answer(self.now, id, Ok(response));
     }
 
+    fn answer_collecting(&mut self) {
+        let Some((id, progress)) = self.asking.take() else { return };
+        let all = self.collected.iter().flat_map(|(node, pieces)| pieces.iter().map(move |piece| (node, piece)));
+        let new = all.filter(|(node, (number, _))| progress.get(**node).is_none_or(|known| *number >= known.have));
+        let pieces: Vec<Piece> = new
+            .map(|(node, (number, output))| Piece { node: (*node).to_owned(), number: *number, output: output.clone() })
+            .collect();
+        if pieces.is_empty() {
+            self.asking = Some((id, progress));
+        } else {
+            self.initiator.handle_answer(self.now, id, Ok(Response::Collected(pieces)));
+        }
+    }
+
     fn itself(&self) -> Response {
         let members = [("members".to_owned(), self.counted.to_string())].into();
+        let exec = [("collects".to_owned(), self.collects.to_string())].into();
         Response::Itself(Box::new(Itself {
             config: Settings { node_name: "a".into(), datacenter: "dc1".into(), ..Settings::default() },
             member: member("a"),
             coordinate: Default::default(),
-            stats: [("serf_lan".to_owned(), members)].into(),
+            stats: [("serf_lan".to_owned(), members), ("exec".to_owned(), exec)].into(),
         }))
     }
 
@@ -406,6 +481,15 @@ fn what_fails_is_told_in_consuls_words_and_tidied_up() {
 }
 
 #[test]
+fn who_may_not_write_keys_hears_that_and_nothing_of_removing_any() {
+    let mut world = World::new("uptime", Options::default());
+    world.failing = Some(("Kv(", false));
+    let world = world.run();
+    assert_eq!(world.failure(), "Failed to create job file: it is broken");
+    assert!(!world.news.iter().any(|news| matches!(news, News::LeftBehind(_))), "{:?}", world.news);
+}
+
+#[test]
 fn who_will_answer_need_not_be_known() {
     let mut world = World::new("uptime", Options::default()).plain("a", 50, 0);
     world.failing = Some(("Members", false));
@@ -493,4 +577,108 @@ fn a_canary_that_dies_saves_the_others() {
         assert_eq!(world.initiator.outcome(), Some(Outcome::Unsuccessful));
         assert_eq!(ms(world.ended), if silent { 210 + 4000 + 100 } else { 250 + 100 });
     }
+}
+
+/// A node that writes two pieces into the store, and the others past it.
+fn collecting() -> World {
+    let mut world = World::new("yes", Options::default());
+    world.members = vec!["a"];
+    world.counted = 1;
+    world.collects = true;
+    world.node(
+        "a",
+        &[
+            (10, Does::Acknowledge),
+            (20, Does::Write(0, "0")),
+            (30, Does::Send(2, "2")),
+            (40, Does::Write(1, "1")),
+            (50, Does::Send(3, "")),
+            (60, Does::Send(4, "4")),
+            (70, Does::Write(4, "4")),
+            (80, Does::Write(5, "5")),
+            (90, Does::Exit(0)),
+        ],
+    )
+}
+
+fn told(world: &World) -> String {
+    let output = world.news.iter().filter_map(|news| match news {
+        News::Wrote { output, .. } => Some(String::from_utf8_lossy(output).into_owned()),
+        News::Heartbeat(_) => Some("-".to_owned()),
+        _ => None,
+    });
+    output.collect()
+}
+
+#[test]
+fn output_comes_both_ways_and_is_told_once_and_in_order() {
+    let mut world = collecting();
+    world.run_until(Instant::from_millis(255));
+    let job = Spec::decode(&world.keys[&Place::new("_rexec", SESSION).job()]).unwrap();
+    assert_eq!(job.inbox, Some(INBOX));
+    let world = world.run();
+    assert_eq!((told(&world).as_str(), world.initiator.outcome()), ("012-45", Some(Outcome::Success)));
+    let of = |taken, have| BTreeMap::from([("a".to_owned(), Progress { taken, have })]);
+    let progress: Vec<_> = world.progress.iter().map(|(_, progress)| progress.clone()).collect();
+    let (nothing, gap) = (BTreeMap::new(), of(1, 3));
+    assert_eq!(progress[..4], [nothing, gap, of(4, 4), of(5, 5)], "what waits for others is not taken");
+    assert!(!world.collects, "the agent was told that it is over");
+}
+
+#[test]
+fn who_cannot_collect_is_not_asked_to() {
+    let mut world = collecting();
+    world.collects = false;
+    world.collected.clear();
+    world.run_until(Instant::from_millis(255));
+    let job = Spec::decode(&world.keys[&Place::new("_rexec", SESSION).job()]).unwrap();
+    assert_eq!((job.inbox, world.progress.len()), (None, 0));
+    let mut world = collecting();
+    world.failing = Some(("Open", true));
+    world.run_until(Instant::from_millis(255));
+    let job = Spec::decode(&world.keys[&Place::new("_rexec", SESSION).job()]).unwrap();
+    assert_eq!((job.inbox, world.progress.len()), (None, 0), "it goes without");
+}
+
+#[test]
+fn nothing_more_is_asked_while_the_user_is_being_told() {
+    let mut world = collecting();
+    world.run_until(Instant::from_millis(225));
+    world.slow = true;
+    world.run_until(Instant::from_millis(60_000));
+    assert!(world.ended.is_none() && world.untold > 0);
+    let later: Vec<_> = world.progress.iter().filter(|(at, _)| *at > Instant::from_millis(300)).collect();
+    assert!((2..=3).contains(&later.len()), "that it is still wanted is said now and then: {later:?}");
+    assert!(later.iter().all(|(_, progress)| progress.values().all(|known| known.have == u32::MAX)), "{later:?}");
+    assert_eq!(world.renewed, 7, "and its session lives on");
+    world.slow = false;
+    (0..world.untold).for_each(|_| world.initiator.told(world.now));
+    let world = world.run();
+    assert_eq!((told(&world).as_str(), world.initiator.outcome()), ("012-45", Some(Outcome::Success)));
+}
+
+#[test]
+fn trouble_with_collecting_is_waited_out_or_done_without() {
+    for may_pass in [true, false] {
+        let mut world = World::new("yes", Options::default()).plain("a", 40_000, 0);
+        (world.members, world.counted, world.collects) = (vec!["a"], 1, true);
+        world.run_until(Instant::from_millis(205));
+        world.failing = Some(("Collect", may_pass));
+        let (id, _) = world.asking.take().unwrap();
+        let trouble = Trouble { text: "it is broken".to_owned(), may_pass };
+        world.initiator.handle_answer(world.now, id, Err(trouble));
+        world.run_until(Instant::from_millis(30_000));
+        // A node that acknowledged it and was silent for 4 s has been given up, but not while it could not be heard.
+        let ended = ms(world.ended);
+        assert_eq!(ended, if may_pass { 205 + 15_000 + 4000 } else { 210 + 4000 }, "{:?}", world.news);
+        assert!(!world.collects, "the agent was not told");
+    }
+}
+
+#[test]
+fn a_listing_that_has_lost_its_index_is_not_asked_for_all_the_time() {
+    let mut world = World::new("uptime", Options::default()).plain("a", 3_000, 0);
+    world.no_index = true;
+    world.run_until(Instant::from_millis(2_900));
+    assert!((5..8).contains(&world.listings), "{} listings in 2.7 s", world.listings);
 }

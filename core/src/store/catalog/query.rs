@@ -34,7 +34,9 @@ impl Catalog {
     pub(in crate::store) fn find(&self, question: Question<'_>) -> Option<Body> {
         use crate::api::coordinate::Request as Coordinate;
         Some(match question {
-            Question::Kv(_) | Question::Session(_) | Question::Txn(_) | Question::Prepared(_) => return None,
+            Question::Kv(_) | Question::Session(_) | Question::Txn(_) | Question::Prepared(_) | Question::Acl(_) => {
+                return None;
+            }
             Question::Catalog(request) => match request {
                 catalog::Request::Nodes { filter, .. } => Body::Nodes(self.find_nodes(filter)),
                 catalog::Request::Services { node_meta, .. } => Body::ServiceNames(self.find_names(node_meta)),

@@ -70,7 +70,9 @@ impl Subject {
     #[must_use]
     pub fn of(question: Question<'_>) -> Option<Self> {
         Some(match question {
-            Question::Kv(_) | Question::Session(_) | Question::Txn(_) | Question::Prepared(_) => return None,
+            Question::Kv(_) | Question::Session(_) | Question::Txn(_) | Question::Prepared(_) | Question::Acl(_) => {
+                return None;
+            }
             Question::Catalog(request) => match request {
                 catalog::Request::Nodes { .. } => Self::Nodes,
                 catalog::Request::Services { .. } => Self::ServiceNames,

@@ -13,10 +13,13 @@ use super::query_row::QueryRow;
 use super::query_row::kind::{CHANGED as QUERIES, QUERY};
 use super::row::{End, Row, State, kind};
 use super::session_row::SessionRow;
+use super::token_row::TokenRow;
+use super::token_row::kind::{TOMBSTONE as DESTROYED, TOTALS as TOKENS};
 use crate::api::kv::Key;
 use crate::api::operator::Autopilot;
 use crate::api::session::Session;
 use crate::id::Index;
+use crate::store::acl::Tokens;
 use crate::store::catalog::{Catalog, Name};
 use crate::store::prepared::Queries;
 use crate::store::restore::Staging;
@@ -193,6 +196,8 @@ impl Decoder {
             // With or without a catalog before.
             QUERIES => (kind::KV..QUERIES).contains(&self.kind),
             QUERY => (QUERIES..=QUERY).contains(&self.kind),
+            TOKENS => (kind::KV..TOKENS).contains(&self.kind),
+            TOKENS..=DESTROYED => (TOKENS..=next).contains(&self.kind),
             _ if next > CATALOG => (CATALOG..=next).contains(&self.kind),
             _ => self.kind >= kind::KV && next >= self.kind,
         };
@@ -255,6 +260,7 @@ impl Decoder {
             Row::Queries(QueryRow::Query(query)) => {
                 self.store.queries.load(query.into_owned(), &self.store.sessions)?;
             }
+            Row::Tokens(row) => self.tokens(row)?,
             Row::End(_) => unreachable!("the end is no row among others"),
         }
         Ok(())
@@ -326,6 +332,24 @@ impl Decoder {
                 Err("a subject was changed at an index that cannot be")
             }
             CatalogRow::Mark { index, subject } => catalog.load_mark(subject.into_owned(), index),
+        }
+    }
+
+    fn tokens(&mut self, row: TokenRow<'_>) -> Result<(), &'static str> {
+        match row {
+            TokenRow::Totals { changed, floor } => {
+                if changed == Index(0) || floor > changed || changed > self.store.visible_index() {
+                    return Err("tokens were changed at an index that cannot be");
+                }
+                self.store.tokens = Tokens::bare(changed, floor);
+                Ok(())
+            }
+            TokenRow::Token(token) => self.store.tokens.load(token.into_owned()),
+            TokenRow::Tombstone { index, id } => {
+                self.ascend(id.as_bytes())?;
+                self.key = Some(Key::copy_from_slice(id.as_bytes()));
+                self.store.tokens.load_tombstone(&id, index)
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use super::frame::{HEADER_BYTES, Header, MAX_PAYLOAD_BYTES};
 use super::query_row::QueryRow;
 use super::row::{End, EntryRow, Row, State};
 use super::session_row::SessionRow;
+use super::token_row::TokenRow;
 use crate::api::kv::Key;
 use crate::id::{Index, SessionId};
 use crate::store::Store;
@@ -48,6 +49,9 @@ enum Next {
     Delays(Option<Key>),
     Queried,
     Queries(Option<Uuid>),
+    Tokened,
+    Tokens(Option<String>),
+    DestroyedTokens(Option<Key>),
     End,
     Nothing,
 }
@@ -175,8 +179,10 @@ impl Encoder {
                 Next::Sessioned | Next::SessionMarks(_) | Next::Delays(_) => {
                     session_rows(store, &self.next, &mut piece)
                 }
-                Next::Queried if store.prepared_changed() == Index(0) => Next::End,
+                Next::Queried if store.prepared_changed() == Index(0) => Next::Tokened,
                 Next::Queried | Next::Queries(_) => query_rows(store, &self.next, &mut piece),
+                Next::Tokened if store.tokens.changed() == Index(0) => Next::End,
+                Next::Tokened | Next::Tokens(_) | Next::DestroyedTokens(_) => token_rows(store, &self.next, &mut piece),
                 Next::Head | Next::End | Next::Nothing => return piece,
             };
             self.next = next;
@@ -291,8 +297,40 @@ fn query_rows(store: &Store, next: &Next, piece: &mut Piece) -> Next {
     };
     let rows = store.queries.after(*after);
     match piece.fill(rows.map(|(id, query)| (*id, Row::Queries(QueryRow::Query(Cow::Borrowed(&**query)))))) {
-        Filled::All => Next::End,
+        Filled::All => Next::Tokened,
         Filled::UpTo(last) => Next::Queries(last.or(*after)),
+    }
+}
+
+/// Puts rows of the tokens into a piece while they fit, and says what comes next.
+fn token_rows(store: &Store, next: &Next, piece: &mut Piece) -> Next {
+    let tokens = &store.tokens;
+    match next {
+        Next::Tokened => {
+            let totals = TokenRow::Totals { changed: tokens.changed(), floor: tokens.tombstones().floor() };
+            match piece.fill([((), Row::Tokens(totals))].into_iter()) {
+                Filled::All => Next::Tokens(None),
+                Filled::UpTo(_) => Next::Tokened,
+            }
+        }
+        Next::Tokens(after) => {
+            let rows = tokens.after(after.as_ref());
+            match piece.fill(rows.map(|(id, token)| (id, Row::Tokens(TokenRow::Token(Cow::Borrowed(&**token)))))) {
+                Filled::All => Next::DestroyedTokens(None),
+                Filled::UpTo(last) => Next::Tokens(last.or(after.as_ref()).cloned()),
+            }
+        }
+        Next::DestroyedTokens(after) => {
+            let rows = tokens.tombstones().after(after.as_ref()).map(|(id, index)| {
+                let row = TokenRow::Tombstone { index: *index, id: String::from_utf8_lossy(id) };
+                (id, Row::Tokens(row))
+            });
+            match piece.fill(rows) {
+                Filled::All => Next::End,
+                Filled::UpTo(last) => Next::DestroyedTokens(last.or(after.as_ref()).cloned()),
+            }
+        }
+        other => unreachable!("{other:?} is none of the tokens"),
     }
 }
 

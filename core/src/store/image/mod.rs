@@ -27,7 +27,7 @@
 //! A row is the number of its kind, in one byte, and its fields. Rows come in the order of their kinds, and of their keys
 //! within a kind; each of the first kinds comes exactly once, but `Restoring` only if there is a restoration; and `Catalog`
 //! once, but with all that follow it only if the catalog was ever changed; `Sessions` once behind it, if there ever was one; and `Queries`
-//! once, with or without those, if there ever was one.
+//! once, with or without those, if there ever was one; and likewise `Tokens`.
 //!
 //! | kind | | fields |
 //! |---|---|---|
@@ -51,6 +51,9 @@
 //! | 17 | `Delay` | index since when a key cannot be locked, for how long, key |
 //! | 18 | `Queries` | index at which any prepared query last changed |
 //! | 19 | `Query` | ID, create and modify index, name, session, token, template's type and expression, service, failover, passing, near, tags, TTL |
+//! | 20 | `Tokens` | index at which any token last changed, floor of their tombstones |
+//! | 21 | `Token` | create and modify index, whether it is a management token, ID, name, rules |
+//! | 22 | `Destroyed` | index at which a token was destroyed, its ID |
 //! | 255 | `End` | how many pieces and rows came before, checksum of the checksums of those pieces |
 //!
 //! New kinds get the next numbers, and whoever does not know one refuses the image. A new version of the format is needed
@@ -69,6 +72,7 @@ mod frame;
 mod query_row;
 mod row;
 mod session_row;
+mod token_row;
 
 pub use decoder::Decoder;
 pub use encoder::Encoder;

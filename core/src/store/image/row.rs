@@ -9,6 +9,7 @@ use super::catalog_row::{self, CatalogRow};
 use super::fields::{BadRow, Fields};
 use super::query_row::{self, QueryRow};
 use super::session_row::{self, SessionRow, put_session, take_session};
+use super::token_row::{self, TokenRow};
 use crate::api::kv::Entry;
 use crate::api::operator::Autopilot;
 use crate::api::session::Session;
@@ -30,6 +31,7 @@ pub(super) enum Row<'a> {
     Catalog(CatalogRow<'a>),
     Sessions(SessionRow<'a>),
     Queries(QueryRow<'a>),
+    Tokens(TokenRow<'a>),
     End(End),
 }
 
@@ -95,6 +97,7 @@ impl<'a> Row<'a> {
             Self::Catalog(row) => row.kind(),
             Self::Sessions(row) => row.kind(),
             Self::Queries(row) => row.kind(),
+            Self::Tokens(row) => row.kind(),
             Self::End(_) => kind::END,
         }
     }
@@ -118,6 +121,7 @@ impl<'a> Row<'a> {
             Self::Catalog(row) => row.len(),
             Self::Sessions(row) => row.len(),
             Self::Queries(row) => row.len(),
+            Self::Tokens(row) => row.len(),
             Self::End(_) => 16,
         }
     }
@@ -170,6 +174,7 @@ impl<'a> Row<'a> {
             Self::Catalog(row) => row.encode(out),
             Self::Sessions(row) => row.put_into(out),
             Self::Queries(row) => row.put_into(out),
+            Self::Tokens(row) => row.put_into(out),
             Self::End(end) => {
                 out.extend_from_slice(&end.pieces.to_le_bytes());
                 put_u64(out, end.rows);
@@ -220,6 +225,9 @@ impl<'a> Row<'a> {
             }
             kind @ query_row::kind::CHANGED..=query_row::kind::QUERY => {
                 Self::Queries(QueryRow::decode(kind, &mut fields)?)
+            }
+            kind @ token_row::kind::TOTALS..=token_row::kind::TOMBSTONE => {
+                Self::Tokens(TokenRow::decode(kind, &mut fields)?)
             }
             unknown => return Err(BadRow::Unknown(unknown)),
         };
@@ -315,6 +323,7 @@ mod tests {
             Row::End(End { pieces: 10, rows: 11, checksums: 12 }),
         ];
         let rows = rows.into_iter().chain(query_row::tests::rows().into_iter().map(Row::Queries));
+        let rows = rows.chain(token_row::tests::rows().into_iter().map(Row::Tokens));
         for row in rows.chain(catalog_row::tests::rows().into_iter().map(Row::Catalog)) {
             let mut bytes = Vec::new();
             row.encode(&mut bytes);
