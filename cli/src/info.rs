@@ -37,7 +37,7 @@ fn ask(options: AgentOptions) -> Result<String, Failed> {
 }
 
 /// What an agent tells beyond what Consul's does, and only over HTTP: tools read this command's lines one by one.
-const MORE: [(&str, Option<&str>); 2] = [("peers", None), ("raft", Some("durable_index"))];
+const MORE: [(&str, Option<&str>); 3] = [("exec", None), ("peers", None), ("raft", Some("durable_index"))];
 
 /// Sections and lines in the order of their names.
 fn shown(stats: &Value) -> String {
@@ -69,7 +69,9 @@ mod tests {
         let stats = json!({ "raft": { "term": "3", "state": "Leader" }, "consul": { "leader_addr": "" } });
         assert_eq!(shown(&stats), "consul:\n\tleader_addr = \nraft:\n\tstate = Leader\n\tterm = 3\n");
         assert_eq!(
-            shown(&json!({ "peers": { "dropped_messages": "1" }, "raft": { "durable_index": "7" } })),
+            shown(
+                &json!({ "exec": { "collects": "true" }, "peers": { "dropped_messages": "1" }, "raft": { "durable_index": "7" } })
+            ),
             "raft:\n"
         );
         assert_eq!(shown(&Value::Null), "");

@@ -174,7 +174,7 @@ impl Config {
         let common = [
             ("role", if self.server { "consul" } else { "node" }),
             ("dc", self.datacenter.as_str()),
-            ("id", id.as_str()),
+            (gossip::ID_TAG, id.as_str()),
             ("vsn", "2"),
             ("vsn_min", "2"),
             ("vsn_max", "3"),

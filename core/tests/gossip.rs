@@ -43,6 +43,7 @@ impl Runner for Script {
         let incarnation: u64 = args.take_key("inc").map_or(Ok(1), str::parse)?;
         let from = args.take_key("from").map(str::to_owned);
         let restored = args.take_key("restored").is_some();
+        let (id, named) = (args.take_key("id").map(str::to_owned), args.take_key("name").map(str::to_owned));
         let mut words: Vec<String> = Vec::new();
         while let Some(word) = args.next_pos() {
             words.push(word.to_owned());
@@ -69,15 +70,20 @@ impl Runner for Script {
                 let profile = Profile { address: address(elsewhere.ok_or("at=N is missing")?), tags: Arc::default() };
                 pool.inject(word(0)?, &Message::Alive { name, incarnation, profile });
             }
-            // start NODE [at=N] [restored=yes]: it starts, at its address or another, with its old clocks or without.
+            // start NODE [at=N] [restored=yes] [id=ID] [name=NAME]: it starts, at its address or another, with its old clocks or
+            // without, with this ID or none, under its own name or another's.
             "start" => {
-                let name = word(0)?;
-                let own: usize = name.trim_start_matches('n').parse().unwrap_or(99);
-                pool.start(name, address(elsewhere.unwrap_or(own)), restored);
+                let machine = word(0)?;
+                let own: usize = machine.trim_start_matches('n').parse().unwrap_or(99);
+                let name = named.as_deref().unwrap_or(machine);
+                pool.start_as(machine, name, id.as_deref(), address(elsewhere.unwrap_or(own)), restored);
             }
             "kill" => words.iter().for_each(|name| pool.kill(name)),
             // deaf NODE...: datagrams do not reach these any more, only streams do.
             "deaf" => pool.deaf.extend(words.clone()),
+            // separate NODE NODE: these two do not hear each other any more; reunite: they do.
+            "separate" => drop(pool.separate.insert((word(0)?.to_owned(), word(1)?.to_owned()))),
+            "reunite" => pool.separate.clear(),
             "join" => pool.join(word(0)?, word(1)?),
             "leave" => pool.with(word(0)?, |gossip, now| gossip.leave(now)),
             "force-leave" => {

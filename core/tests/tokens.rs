@@ -118,7 +118,7 @@ fn apply(store: &mut Store, command: Command) -> (Result<Response, Error>, Vec<T
 }
 
 fn take(store: &mut Store, model: &mut Model, past: &[(Store, Model)], step: Step) -> Vec<Touch> {
-    let set = |id: &str| Ok(Response::TokenSet(id.to_owned()));
+    let set = |id: &str| Ok(Response::TokenSet { id: id.to_owned(), index: Index(0) });
     let (command, response) = match step {
         Step::Set { id, rules, provide } => {
             let (id, token) = (IDS[id], token(IDS[id], rules.as_ref()));
@@ -158,7 +158,11 @@ fn take(store: &mut Store, model: &mut Model, past: &[(Store, Model)], step: Ste
         }
     };
     let shown = command.to_string();
-    let (told, touched) = apply(store, command);
+    let (mut told, touched) = apply(store, command);
+    if let Ok(Response::TokenSet { id, index }) = &mut told {
+        let changed = store.token(id).map(|token| token.modify_index);
+        assert_eq!(Some(std::mem::take(index)), changed, "{shown}");
+    }
     assert_eq!(told, response, "{shown}");
     touched
 }

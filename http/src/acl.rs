@@ -53,7 +53,7 @@ pub(crate) fn ask<'f>(endpoint: Endpoint<'_>, keeper: &str, form: Form<'f>) -> R
         }
         Endpoint::Clone(id) => {
             write()?;
-            (Request::Clone { id: id_of(id)? }, Shape::Json)
+            (Request::Clone { id: id_of(id)? }, Shape::Read)
         }
         Endpoint::Info(id) => {
             let read = params.read_options()?;

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use lictor_core::api::{Reply, Response};
+use lictor_core::api::{ReadMeta, Reply, Response};
 use warp::http::StatusCode;
 
 use crate::acl::{ShownToken, ShownTokenId};
@@ -53,7 +53,11 @@ pub(crate) fn respond(reply: Reply, view: View<'_>) -> HttpResponse {
         }
         Response::Executed(read) => query::executed(&read, layout),
         Response::Explained(read) => query::explained(&read, layout),
-        Response::TokenSet(id) => reply::json(&ShownTokenId { id: &id }, layout),
+        Response::TokenSet { id, index } if shape == Shape::Read => {
+            let meta = ReadMeta { index, known_leader: true, ..ReadMeta::default() };
+            reply::read(&meta, &ShownTokenId { id: &id }, layout)
+        }
+        Response::TokenSet { id, .. } => reply::json(&ShownTokenId { id: &id }, layout),
         Response::Tokens(read) => {
             let shown: Vec<ShownToken<'_>> = read.value.iter().map(|token| ShownToken::from(&**token)).collect();
             reply::read(&read.meta, &shown, layout)

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use lictor_tests::agent::{Process, Signal};
@@ -68,6 +68,8 @@ fn commands_run_on_all_nodes_of_a_cluster() {
     programs_get_json(&agents[1]);
     it_goes_by_http(&agents[4]);
     a_client_that_goes_away_breaks_it_off(&agents[0]);
+    a_flood_goes_past_the_log(&agents);
+    who_does_not_read_can_break_it_off(&agents[2]);
 }
 
 fn all_answer_and_nobody_is_waited_for(agent: &Agent) {
@@ -153,6 +155,66 @@ fn a_client_that_goes_away_breaks_it_off(agent: &Agent) {
     drop(http);
     nothing_is_left(agent);
     assert_eq!(agent.get("/v1/exec").json()[0]["Outcome"], "interrupted");
+}
+
+/// How far the log is.
+fn log_index(agent: &Agent) -> u64 {
+    let shown = agent.get("/v1/agent/self").json();
+    shown["Stats"]["raft"]["last_log_index"].as_str().unwrap().parse().unwrap()
+}
+
+/// A client agent collects what two servers and another client agent write: of that, only the first 64 KiB of each are in the log.
+fn a_flood_goes_past_the_log(agents: &[Agent]) {
+    const LINES: usize = 200_000;
+    let before = log_index(&agents[0]);
+    let flood = format!("yes 0123456789abcde | head -n {LINES}");
+    let output = exec(&agents[4], &["-wait=20s", "-node=^(s0|s1|c0)$", &flood]);
+    let after = log_index(&agents[0]);
+    assert!(output.status.success(), "{:?}", output.status);
+    let text = out(&output);
+    for name in ["s0", "s1", "c0"] {
+        let line = format!("    {name}: 0123456789abcde");
+        assert_eq!(text.lines().filter(|shown| *shown == line).count(), LINES, "{name}");
+        assert!(text.contains(&format!("==> {name}: finished with exit code 0")), "{name}");
+    }
+    // By way of the store it would take 2,344 pieces.
+    let took = after - before;
+    println!("{took} entries of the log");
+    assert!((48..400).contains(&took), "it took {took} entries of the log");
+    nothing_is_left(&agents[0]);
+}
+
+/// A pipe that nobody reads holds up neither Ctrl-C nor the job's session.
+fn who_does_not_read_can_break_it_off(agent: &Agent) {
+    let mut command = command(agent, &["exec", "-wait=20s", "-node=^s0$", "yes"]);
+    let mut running = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    until("the command floods", || {
+        let keys = agent.get("/v1/kv/_rexec?keys");
+        (keys.status == 200 && keys.text().contains("/out/0000f\"")).then_some(())
+    });
+    let id = running.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let ended = until("it ends", || running.try_wait().unwrap());
+    assert_eq!(ended.code(), Some(1));
+    nothing_is_left(agent);
+}
+
+#[test]
+fn what_is_collected_is_asked_for_by_http() {
+    let directory = tempfile::tempdir().unwrap();
+    let agent = Agent::on(directory.path());
+    assert_eq!(agent.get("/v1/agent/self").json()["Stats"]["exec"]["collects"], "true");
+    let target = "/v1/exec/output/adf4238a-882b-9ddc-4a9d-5b6758e4159e?prefix=p&wait=1ms";
+    let asked = |method: &str, body: &[u8]| agent.ask(method, target, body);
+    let none = asked("POST", b"{}");
+    assert_eq!((none.status, none.text()), (404, "the output of this job is not collected here"));
+    let inbox = asked("PUT", b"").json();
+    assert!(inbox["ID"].is_string() && inbox["Peer"].is_string() && inbox["Address"].is_string(), "{inbox}");
+    assert_eq!(asked("PUT", b"").json(), inbox, "once more does no harm");
+    assert_eq!(asked("POST", br#"{"Nodes": [{"Node": "n", "Taken": 1, "Have": 2}]}"#).text(), "[]");
+    assert_eq!(asked("DELETE", b"").text(), "true");
+    assert_eq!(asked("POST", b"{}").status, 404);
+    assert_eq!(agent.ask("PUT", "/v1/exec/output/nosuch", b"").status, 400);
 }
 
 #[test]

@@ -1,11 +1,17 @@
 //! Committed entries → the store → those who wait for them.
 
 use super::Agent;
-use crate::api::{Error, Reply, Response};
+use crate::api::{Error, Reply, Request, Response, session};
 use crate::id::Index;
 use crate::raft::{Entry, Payload};
 use crate::store::Command;
 use crate::wire;
+
+/// Whether a request goes through the log, or changes the members.
+fn is_write(request: &Request) -> bool {
+    let renews = matches!(request, Request::Session(session::Request::Renew { .. }));
+    request.read_options().is_none() && !renews
+}
 
 impl Agent {
     /// Applies whatever was committed.
@@ -86,7 +92,9 @@ impl Agent {
     pub(super) fn answer_confirmed(&mut self) {
         let Some(round) = self.raft.confirmed_round() else { return };
         for ticket in self.calls.confirmed_by(round) {
-            self.evaluate(ticket);
+            let request = self.calls.get(ticket).map(|open| &open.call.request);
+            // A write waited to be judged by who certainly leads.
+            if request.is_some_and(is_write) { self.write(ticket) } else { self.evaluate(ticket) }
         }
     }
 }

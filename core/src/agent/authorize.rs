@@ -44,6 +44,21 @@ impl Agent {
         self.authority_of(token)
     }
 
+    /// Judges a write as soon as it is certain that we lead: within our lease, or once a quorum has confirmed it. Whoever was deposed and
+    /// does not know it can write nothing, but would deny what the tokens of its successor allow.
+    pub(super) fn write_when_sure(&mut self, ticket: Ticket) {
+        if !self.config.acl.is_on() || self.now < self.raft.lease_until() {
+            return self.write(ticket);
+        }
+        match self.raft.want_round() {
+            Some(round) => {
+                let give_up = self.now + self.config.limits.leader_wait;
+                self.calls.enter(ticket, Stage::Confirming(round), Some(give_up));
+            }
+            None => self.route(ticket),
+        }
+    }
+
     /// What a write may do. We lead. `None` if it was refused, or has to wait: until the first entry of our own term is applied, we may
     /// not know that a token was destroyed.
     pub(super) fn judge_write(&mut self, ticket: Ticket) -> Option<Authority> {

@@ -208,6 +208,11 @@ impl Agent {
         if renews || open.call.request.read_options().is_some() {
             return self.read_when_sure(ticket);
         }
+        self.write_when_sure(ticket);
+    }
+
+    /// Judges a write, and carries it out. It is certain that we lead, if anything depends on it.
+    pub(super) fn write(&mut self, ticket: Ticket) {
         let Some(authority) = self.judge_write(ticket) else { return };
         if self.calls.get(ticket).is_some_and(|open| matches!(open.call.request, Request::Operator(_))) {
             self.operate(ticket);

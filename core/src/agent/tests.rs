@@ -325,20 +325,23 @@ impl OneOfThree {
         self.agent.handle_input(self.now, Input::Timeout);
     }
 
-    /// Closes the batch; writes are durable at once. Returns to whom calls are forwarded.
+    /// Closes the batch; writes are durable at once. Returns to whom reads of keys are forwarded.
     fn drain(&mut self) -> Vec<PeerId> {
         let mut forwarded = Vec::new();
         while let Some(output) = self.agent.poll_output() {
             match output {
                 Output::Persist(write) => self.agent.handle_input(self.now, Input::Persisted(write.seq)),
-                Output::Message { envelope, .. } if matches!(envelope.body, Body::Forward(_)) => {
-                    forwarded.push(envelope.to);
-                }
+                Output::Message { envelope, .. } if is_forwarded_read(&envelope.body) => forwarded.push(envelope.to),
                 _ => {}
             }
         }
         forwarded
     }
+}
+
+/// Whether a client's read of a key is handed on. The agent asks for things of its own, too.
+fn is_forwarded_read(body: &Body) -> bool {
+    matches!(body, Body::Forward(forward) if matches!(forward.call.request, api::Request::Kv(_)))
 }
 
 fn heartbeat() -> Kind {

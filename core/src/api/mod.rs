@@ -333,8 +333,13 @@ pub enum Response {
     Executed(Read<prepared::Found>),
     /// To [`prepared::Request::Explain`]: the query with all its parts filled in.
     Explained(Read<Arc<prepared::Query>>),
-    /// To [`acl::Request::Set`] and `Clone`: the token's ID.
-    TokenSet(String),
+    /// To [`acl::Request::Set`] and `Clone`.
+    TokenSet {
+        /// The token.
+        id: String,
+        /// When it was changed last.
+        index: Index,
+    },
     /// To [`acl::Request::Info`] and `List`, by ID.
     Tokens(Read<Vec<Arc<acl::Token>>>),
     /// To [`operator::Request::RaftConfiguration`].

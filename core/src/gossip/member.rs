@@ -25,6 +25,9 @@ pub const MAX_NAME_BYTES: usize = 128;
 /// The most bytes in a member's tags, each key and value with two bytes beside it.
 pub const MAX_TAG_BYTES: usize = 512;
 
+/// The tag with an agent's ID, which is the same in all its lives: it outlives a restart, wherever the agent comes back.
+pub const ID_TAG: &str = "id";
+
 /// A member's name, unique in its pool. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<str>);
@@ -303,12 +306,21 @@ impl Member {
     }
 
     /// Whether a claim places it elsewhere while it is here: two machines have one name, or it moved before anybody
-    /// noticed. The one that we know stays until it fails.
+    /// noticed. The one that we know stays until it fails; unless both are lives of one agent, of which the later one counts.
     #[must_use]
     pub fn conflicts_with(&self, claim: &Claim) -> bool {
         self.state.is_live()
-            && claim.profile.as_ref().is_some_and(|profile| profile.address != self.address)
             && claim.state.is_live()
+            && claim.profile.as_ref().is_some_and(|profile| {
+                let one_is_later =
+                    claim.incarnation != self.profile_incarnation && is_one_agent(&profile.tags, &self.tags);
+                profile.address != self.address && !one_is_later
+            })
+    }
+
+    /// Whether a claim is about a life of the same agent.
+    pub(super) fn is_a_life_of(&self, claim: &Claim) -> bool {
+        claim.profile.as_ref().is_some_and(|profile| is_one_agent(&profile.tags, &self.tags))
     }
 
     /// Takes over what is newer in a claim.
@@ -316,7 +328,7 @@ impl Member {
         let mut merged = Merged::default();
         if let Some(profile) = &claim.profile
             // One that is here keeps its address: see `conflicts_with`.
-            && (profile.address == self.address || !self.state.is_live())
+            && (profile.address == self.address || !self.state.is_live() || is_one_agent(&profile.tags, &self.tags))
             && (claim.incarnation, &profile.tags, &profile.address)
                 > (self.profile_incarnation, &self.tags, &self.address)
         {
@@ -341,6 +353,11 @@ impl Member {
         }
         newer
     }
+}
+
+/// Whether members with these tags are lives of one agent.
+fn is_one_agent(one: &Tags, other: &Tags) -> bool {
+    one.get(ID_TAG).is_some_and(|id| !id.is_empty() && other.get(ID_TAG) == Some(id))
 }
 
 #[cfg(test)]
@@ -368,9 +385,20 @@ mod tests {
         Intent(Intent),
     }
 
+    /// What an agent that has moved once says of itself: each of its lives has incarnations and an address of its own.
+    fn life(tag: u8, incarnation: u64) -> Profile {
+        let mut profile = profile(tag);
+        Arc::make_mut(&mut profile.tags).insert(ID_TAG.to_owned(), "1".to_owned());
+        if incarnation > 2 {
+            profile.address = "127.0.0.2:8302".parse().unwrap();
+        }
+        profile
+    }
+
     fn heard() -> impl Strategy<Value = Heard> {
         let claim = (0..5_u64, states(), prop::option::of(0..4_u8)).prop_map(|(incarnation, state, tag)| {
-            Heard::Claim(Claim { incarnation: Incarnation(incarnation), state, profile: tag.map(profile) })
+            let profile = tag.map(|tag| life(tag, incarnation));
+            Heard::Claim(Claim { incarnation: Incarnation(incarnation), state, profile })
         });
         let intent = (1..5_u64, any::<bool>(), 0..5_u64).prop_map(|(time, leave, incarnation)| {
             Heard::Intent(Intent {
@@ -383,10 +411,12 @@ mod tests {
     }
 
     fn believe(all: &[Heard]) -> Member {
-        let mut member = member();
+        let name = Name::from("n1");
+        let mut member = Member::new(name, life(0, 0), Incarnation(0), State::Alive, Instant::ZERO);
         for heard in all {
             match heard {
                 Heard::Claim(claim) => {
+                    assert!(!member.conflicts_with(claim));
                     member.merge(claim);
                 }
                 Heard::Intent(intent) => {
@@ -452,6 +482,24 @@ mod tests {
         assert!(!member.conflicts_with(&claim(1, State::Alive)));
         assert_eq!(member.merge(&claim(1, State::Alive)), Merged { state: true, profile: true });
         assert_eq!(member.address, elsewhere.address);
+    }
+
+    #[test]
+    fn of_two_lives_of_one_agent_the_later_counts_at_once_and_neither_if_both_say_the_same() {
+        let claim = |incarnation, profile: &Profile| Claim {
+            incarnation: Incarnation(incarnation),
+            state: State::Alive,
+            profile: Some(profile.clone()),
+        };
+        let (old, new) = (life(0, 0), life(0, 3));
+        let mut member = Member::new(Name::from("n1"), old.clone(), Incarnation(2), State::Alive, Instant::ZERO);
+        assert!(member.conflicts_with(&claim(2, &new)), "a copy of its data, perhaps");
+        assert!(!member.conflicts_with(&claim(1, &new)), "an earlier life is no matter of dispute");
+        assert_eq!(member.merge(&claim(1, &new)), Merged::default());
+        assert!(!member.conflicts_with(&claim(3, &new)));
+        assert_eq!(member.merge(&claim(3, &new)), Merged { state: true, profile: true });
+        assert_eq!(member.merge(&claim(2, &old)), Merged::default());
+        assert_eq!(member.address, new.address);
     }
 
     #[test]

@@ -21,7 +21,8 @@
 //!   parts of a broken network find each other again. (`sync.rs`)
 //! - **Leaving** is no failure: who leaves says so, and an operator may say so for one that failed. Such intents, and
 //!   user events, are ordered by Lamport clocks. (`leave.rs`, `user_event.rs`)
-//! - **Names** are unique. The first to come keeps its name; who finds its own in other hands asks around. (`conflict.rs`)
+//! - **Names** are unique. The first to come keeps its name; who finds its own in other hands asks around. An agent that comes back
+//!   elsewhere is no conflict, as its ID tells. (`conflict.rs`)
 //! - **Coordinates** are learnt from the round trips of pings, and tell how far apart two members are that never spoke. (`place.rs`)
 //!
 //! The machine has no clock, sockets or dice of its own. What happens to it goes in by [`Gossip::handle_datagram`],
@@ -59,7 +60,7 @@ use std::sync::Arc;
 pub use awareness::Awareness;
 pub use broadcast::{Broadcasts, Queue};
 use conflict::Vote;
-pub use member::{BadIdentity, Identity, Member, Name, Profile, State, Status, Tags};
+pub use member::{BadIdentity, ID_TAG, Identity, Member, Name, Profile, State, Status, Tags};
 use member::{Claim, Intent};
 use message::Message;
 pub use news::{Counters, News, NoJoin, Transmit};
@@ -162,6 +163,8 @@ pub struct Gossip {
     vote: Option<Vote>,
     /// What is being heard answers our request to join, and we were alone.
     arriving: bool,
+    /// When we first met another member, in this life.
+    met: Option<Instant>,
     /// From where packets of other pools came.
     strangers: BTreeSet<IpAddr>,
     place: Place,
@@ -218,6 +221,7 @@ impl Gossip {
             conflicts: BTreeMap::new(),
             vote: None,
             arriving: false,
+            met: None,
             strangers: BTreeSet::new(),
             place: Place::default(),
             coordinates: BTreeMap::new(),

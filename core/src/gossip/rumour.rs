@@ -28,8 +28,10 @@ impl Gossip {
             return self.hear_of_unknown(name, claim, from);
         };
         if member.conflicts_with(claim) {
-            let known = member.address;
-            return self.conflict(name, known, claim);
+            let (known, same) = (member.address, member.is_a_life_of(claim));
+            // Two lives of one agent settle it among themselves.
+            let claimed = claim.profile.as_ref().map(|profile| profile.address).filter(|_| !same);
+            return claimed.into_iter().for_each(|claimed| self.conflict(name, known, claimed));
         }
         let before = member.status();
         let merged = member.merge(claim);
@@ -104,6 +106,7 @@ impl Gossip {
         }
         if member.state.is_live() {
             self.live += 1;
+            self.met.get_or_insert(self.now);
             if let Some(message) = self.claim_message(&member, &name) {
                 self.pass_on(&message);
             }
@@ -168,16 +171,25 @@ impl Gossip {
             && profile.address != known
             && claim.state.is_live()
         {
-            // Not an earlier life of ours that we could outbid: somebody else is called that, or others have not noticed
-            // yet that we moved. If they do, they will call us dead, and then we speak; but as they send it to where we
-            // were, we have to ask.
+            // Somebody else is called that, or others have not noticed yet that we moved: whether it is an earlier life of ours
+            // that we may outbid, has to be found out. If it is not, and they do notice, they will call us dead, and then we speak;
+            // but as they send it to where we were, we have to ask.
             let soon = self.now + self.options.probe_interval * ASK_AGAIN_PROBES;
             if self.timers.get(&Due::PushPull).is_some_and(|at| at > soon) {
                 self.timers.set(Due::PushPull, soon);
             }
-            self.doubt_name(profile.address);
-            return self.conflict(&self.name.clone(), known, claim);
+            let rival = profile.address;
+            let former = us.is_a_life_of(claim).then_some(claim.incarnation);
+            self.doubt_name(rival, former);
+            if former.is_none() {
+                self.conflict(&self.name.clone(), known, rival);
+            }
+            return;
         }
+        if self.holds_tongue(claim.incarnation) {
+            return;
+        }
+        let us = &self.members[&self.name];
         let accused = claim.state != State::Alive;
         let misquoted = claim.profile.as_ref().is_some_and(|profile| profile.tags != us.tags);
         if accused || misquoted || claim.incarnation > us.incarnation {
@@ -199,8 +211,7 @@ impl Gossip {
     }
 
     /// Two machines have one name.
-    fn conflict(&mut self, name: &Name, known: SocketAddr, claim: &Claim) {
-        let Some(claimed) = claim.profile.as_ref().map(|profile| profile.address) else { return };
+    pub(super) fn conflict(&mut self, name: &Name, known: SocketAddr, claimed: SocketAddr) {
         let told = self.conflicts.get(name);
         let is_news = told.is_none_or(|(address, at)| *address != claimed || self.now.since(*at) >= CONFLICT_AGAIN);
         if is_news && (told.is_some() || self.conflicts.len() < MAX_REMEMBERED) {

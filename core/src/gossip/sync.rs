@@ -52,6 +52,7 @@ impl Gossip {
             self.timers.clear(&Due::Exchange(seq));
             self.exchange_failed(seq, NoJoin::Unreachable(reason.to_owned()));
         }
+        self.rival_unreachable(address);
     }
 
     /// Another member is asked for what it knows.

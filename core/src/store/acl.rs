@@ -222,10 +222,13 @@ impl Store {
         let tokens = &mut self.tokens;
         let token = match command {
             Command::Set(token) => token,
-            Command::Provide(token) if tokens.get(&token.id).is_some() => {
-                return Applied { response: Ok(Response::TokenSet(token.id)), touched: Vec::new() };
+            Command::Provide(token) => {
+                if let Some(row) = tokens.get(&token.id) {
+                    let index = row.token.modify_index;
+                    return Applied { response: Ok(Response::TokenSet { id: token.id, index }), touched: Vec::new() };
+                }
+                token
             }
-            Command::Provide(token) => token,
             Command::Clone { source, id } => match tokens.get(&source) {
                 Some(row) => Token { id, create_index: Index(0), ..Token::clone(&row.token) },
                 None => return Applied { response: Err(Error::NoTokenToClone), touched: Vec::new() },
@@ -237,7 +240,7 @@ impl Store {
         };
         let id = token.id.clone();
         tokens.set(index, token);
-        Applied { touched: Which::all_of(&id), response: Ok(Response::TokenSet(id)) }
+        Applied { touched: Which::all_of(&id), response: Ok(Response::TokenSet { id, index }) }
     }
 
     /// What whoever gives this token may do; without one, or with an empty one, what the anonymous one allows. If there is none

@@ -18,7 +18,12 @@ fn apply(store: &mut Store, command: Command) -> Applied {
 }
 
 fn set(store: &mut Store, id: &str, rules: &str) {
-    assert_eq!(apply(store, Command::Set(token(id, rules))).response, Ok(Response::TokenSet(id.to_owned())));
+    let response = apply(store, Command::Set(token(id, rules))).response;
+    assert_eq!(response, Ok(changed(id, store.index().0)));
+}
+
+fn changed(id: &str, index: u64) -> Response {
+    Response::TokenSet { id: id.to_owned(), index: Index(index) }
 }
 
 fn destroy(store: &mut Store, id: &str) -> Vec<Touch> {
@@ -80,8 +85,9 @@ fn what_is_provided_takes_nobodys_place() {
     let provide = || Command::Provide(token("a", "management"));
     assert_eq!(apply(&mut store, provide()).touched, Which::all_of("a"));
     set(&mut store, "a", "");
+    let index = store.index().0;
     let applied = apply(&mut store, provide());
-    assert_eq!((applied.response, applied.touched), (Ok(Response::TokenSet("a".to_owned())), vec![]));
+    assert_eq!((applied.response, applied.touched), (Ok(changed("a", index)), vec![]));
     assert_eq!(store.token("a").map(|token| token.kind), Some(Kind::Client));
 }
 
@@ -91,7 +97,7 @@ fn a_clone_has_a_life_of_its_own() {
     let clone = |source: &str| Command::Clone { source: source.to_owned(), id: "copy".to_owned() };
     assert_eq!(apply(&mut store, clone("a")), Applied { response: Err(Error::NoTokenToClone), touched: vec![] });
     set(&mut store, "a", "exec = \"read\"");
-    assert_eq!(apply(&mut store, clone("a")).response, Ok(Response::TokenSet("copy".to_owned())));
+    assert_eq!(apply(&mut store, clone("a")).response, Ok(changed("copy", 4)));
     destroy(&mut store, "a");
     let copy = Token {
         id: "copy".to_owned(),

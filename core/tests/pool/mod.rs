@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use lictor_core::gossip::message::Message;
-use lictor_core::gossip::{Gossip, Identity, Member, News, Options, Status, Tags, Transmit, UserEvent, packet};
+use lictor_core::gossip::{Gossip, ID_TAG, Identity, Member, News, Options, Status, Transmit, UserEvent, packet};
 use lictor_core::id::LamportTime;
 use lictor_core::rng::Rng;
 use lictor_core::time::{Duration, Instant};
@@ -40,6 +40,8 @@ pub(crate) struct Pool {
     pub(crate) latency: (Duration, Duration),
     /// Machines that datagrams do not reach.
     pub(crate) deaf: BTreeSet<String>,
+    /// Pairs of machines that nothing gets through between, while both reach the others.
+    pub(crate) separate: BTreeSet<(String, String)>,
     pub(crate) traced: bool,
     pub(crate) options: Options,
     pub(crate) bytes_sent: usize,
@@ -58,6 +60,7 @@ impl Pool {
             loss_percent: 0,
             latency: (Duration::from_micros(200), Duration::from_millis(2)),
             deaf: BTreeSet::new(),
+            separate: BTreeSet::new(),
             traced: false,
             options: Options::default(),
             bytes_sent: 0,
@@ -85,8 +88,21 @@ impl Pool {
     }
 
     pub(crate) fn start(&mut self, name: &str, address: SocketAddr, restored: bool) {
-        let tags = Tags::from([("role".to_owned(), "node".to_owned())]);
-        let me = Identity { name: name.to_owned(), address, tags };
+        self.start_as(name, name, None, address, restored);
+    }
+
+    /// Starts a machine, known by `machine` to tests and by `name` to others, perhaps with an ID of its own.
+    pub(crate) fn start_as(
+        &mut self,
+        machine: &str,
+        name: &str,
+        id: Option<&str>,
+        address: SocketAddr,
+        restored: bool,
+    ) {
+        let id = id.map(|id| (ID_TAG.to_owned(), id.to_owned()));
+        let tags = [("role".to_owned(), "node".to_owned())].into_iter().chain(id).collect();
+        let (name, me) = (machine, Identity { name: name.to_owned(), address, tags });
         let seed = Rng::seeded(self.rng.u64());
         let mut gossip = Gossip::new(self.options.clone(), me, seed, self.now).unwrap();
         let earlier = self.machines.remove(name);
@@ -185,6 +201,12 @@ impl Pool {
         };
         let machine = &self.machines[&name];
         if side.is_some_and(|side| side != machine.side) || (!is_stream && self.deaf.contains(&name)) {
+            return;
+        }
+        let is_between = |(one, other): &(String, String)| {
+            sender.as_ref().is_some_and(|sender| (one, other) == (sender, &name) || (other, one) == (sender, &name))
+        };
+        if self.separate.iter().any(is_between) {
             return;
         }
         let ready = machine.stalled_until.max(machine.blocked_until);

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use lictor_core::api::acl::{Permission, Request, Wanted};
 use lictor_core::api::{self, Call, Error, Reply, Response};
+use lictor_core::id::Index;
 use lictor_http::Options;
 
 use crate::client::Server;
@@ -20,7 +21,12 @@ fn agent() -> (Asked, impl Fn(Call) -> Ready<Reply> + Send + Sync) {
         let reply = match (call.token.as_deref(), &call.request) {
             (None | Some("known"), api::Request::Acl(Request::Permit(_))) => Ok(Response::Done(false)),
             (None | Some("known"), _) => Err(Error::PermissionDenied),
-            (Some("good"), api::Request::Acl(Request::Set(wanted))) => Ok(Response::TokenSet(wanted.id.clone())),
+            (Some("good"), api::Request::Acl(Request::Set(wanted))) => {
+                Ok(Response::TokenSet { id: wanted.id.clone(), index: Index(7) })
+            }
+            (Some("good"), api::Request::Acl(Request::Clone { id })) => {
+                Ok(Response::TokenSet { id: format!("{id}-copy"), index: Index(7) })
+            }
             (Some("good"), _) => Ok(Response::Done(true)),
             (Some(_), _) => Err(Error::UnknownToken),
         };
@@ -93,11 +99,14 @@ async fn tokens_are_managed() {
     let server = Server::start_with(&controlled(), call);
     let made = server.client().request("PUT", "/v1/acl/create?token=good", br#"{"ID": "x", "Name": "n"}"#).await;
     assert_eq!((made.status, made.text()), (200, r#"{"ID":"x"}"#));
+    assert_eq!(made.header("x-consul-index"), None);
     let wanted = Wanted { id: "x".into(), name: "n".into(), kind: "client".into(), ..Wanted::default() };
     assert_eq!(asked.lock().unwrap().pop().unwrap().0, Request::Set(wanted).into());
     let destroyed = server.client().request("PUT", "/v1/acl/destroy/a/b?token=good", b"").await;
     assert_eq!((destroyed.status, destroyed.text()), (200, "true"));
     assert_eq!(asked.lock().unwrap().pop().unwrap().0, Request::Destroy { id: "a/b".into() }.into());
+    let copied = server.client().request("PUT", "/v1/acl/clone/a?token=good", b"").await;
+    assert_eq!((copied.text(), copied.header("x-consul-index")), (r#"{"ID":"a-copy"}"#, Some("7")));
     let denied = server.client().request("PUT", "/v1/acl/clone/a?token=known", b"").await;
     assert_eq!((denied.status, denied.text()), (403, "Permission denied"));
     let replication = server.client().get("/v1/acl/replication").await;

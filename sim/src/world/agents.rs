@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use lictor_core::exec;
 use lictor_core::id::Index;
-use lictor_core::io::{Input, Notice, Output, SnapshotNews};
+use lictor_core::io::{Input, Notice, Output, PoolNews, SnapshotNews};
 use lictor_core::peer::{Body, Envelope};
 use lictor_core::raft::News;
 use lictor_core::time::Instant;
@@ -295,6 +295,10 @@ impl World {
             // What is damaged on its way is no message; and all servers are of one version.
             Notice::Snapshot(SnapshotNews::Refused { from, reason }) => {
                 return Err(format!("server {} refuses the snapshot of {from}: {reason}", self.hosts[host].server));
+            }
+            // One agent moves, and another is called otherwise: no two ever have one name.
+            Notice::Pool(PoolNews::Conflict { name, known, claimed }) => {
+                return Err(format!("agent {host} sees two agents of the name {name}, at {known} and at {claimed}"));
             }
             Notice::Left if self.hosts[host].leaving.is_some() => self.hosts[host].has_left = true,
             ending if ending.ends_the_agent() => return Err(format!("agent {host} ends: {ending:?}")),

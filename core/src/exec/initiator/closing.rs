@@ -1,8 +1,8 @@
 //! The end: nothing of the job stays in the store.
 //!
 //! First the session goes, and with it whatever is locked with it; from then on no agent can write anything more. What is left
-//! after that is deleted. A session that is just being created is waited for, to be destroyed. At last nothing needs to be collected any
-//! more.
+//! after that is deleted, if the job was ever written: before, there is nothing that is not locked. A session that is just being
+//! created is waited for, to be destroyed. At last nothing needs to be collected any more.
 
 use super::{Initiator, News, Outcome, Output, Purpose, RETRY_INTERVAL, Stage, Trouble};
 use crate::api::Response;
@@ -18,6 +18,8 @@ pub(super) struct Closing {
     pub(super) deadline: Instant,
     /// What is done next, once the session is known.
     next: Option<Purpose>,
+    /// Whether there may be something that does not go with the session.
+    sweeps: bool,
     /// What was wrong last.
     trouble: Option<String>,
 }
@@ -36,7 +38,8 @@ impl Initiator {
         }
         let next = (self.place.is_some() || !self.open.is_empty()).then_some(Purpose::Destroy);
         let deadline = now + LONGEST;
-        self.stage = Stage::Closing(Closing { deadline, next, trouble: None });
+        let sweeps = !matches!(self.stage, Stage::Looking | Stage::Preparing);
+        self.stage = Stage::Closing(Closing { deadline, next, sweeps, trouble: None });
     }
 
     /// Does the next thing, if nothing is waited for.
@@ -68,8 +71,8 @@ impl Initiator {
             (Purpose::Create, Response::SessionCreated(id)) => {
                 self.place = Some(Place::new(&self.options.prefix, *id));
             }
-            (Purpose::Destroy, _) => closing.next = Some(Purpose::Sweep),
-            (Purpose::Sweep, _) => closing.next = self.collecting.take().map(|_| Purpose::Uncollect),
+            (Purpose::Destroy, _) if closing.sweeps => closing.next = Some(Purpose::Sweep),
+            (Purpose::Destroy | Purpose::Sweep, _) => closing.next = self.collecting.take().map(|_| Purpose::Uncollect),
             _ => {}
         }
         true

@@ -345,6 +345,63 @@ mod tests {
         assert_eq!(nodes.ended("a"), Some(255));
     }
 
+    #[test]
+    fn a_piece_that_is_being_read_may_come_the_other_way_before() {
+        let (mut nodes, at) = (Nodes::default(), place());
+        list(&mut nodes, &[at.ack("a"), at.output("a", 0), at.output("a", 1)]);
+        let (first, second) = (nodes.next_to_read().unwrap(), nodes.next_to_read().unwrap());
+        let piece = |number: u32| Piece { node: "a".into(), number, output: format!("{number}.").into() };
+        let wrote = |output: &'static str| News::Wrote { node: "a".into(), output: output.into() };
+        assert_eq!(nodes.collect(Instant::ZERO, piece(0)), [wrote("0.")]);
+        assert_eq!(nodes.collect(Instant::ZERO, piece(0)), []);
+        assert_eq!(nodes.take(Instant::ZERO, &second, &"1.".into()), [wrote("1.")]);
+        assert_eq!(nodes.take(Instant::ZERO, &first, &"0.".into()), []);
+        list(&mut nodes, &[at.output("a", 0), at.exit("a")]);
+        assert_eq!(read_all(&mut nodes, value), [News::Ended { node: "a".into(), code: 3 }]);
+        assert_eq!(nodes.progress()["a"], Progress { taken: 2, have: 2 });
+    }
+
+    proptest! {
+        /// Each piece comes by way of the store, past it, or both ways; those past the store in their order.
+        #[test]
+        fn whatever_way_pieces_come_they_are_told_once_and_in_order(ways in prop::collection::vec(0..3u8, 1..40), picks in prop::collection::vec(0..4u8, 300)) {
+            let (mut nodes, at) = (Nodes::default(), place());
+            let (mut told, mut open): (Vec<String>, Vec<Wanted>) = (Vec::new(), Vec::new());
+            let (mut listed, mut collected) = (0, 0);
+            let mut note = |news: Vec<News>| for news in news {
+                if let News::Wrote { output, .. } = news {
+                    told.push(String::from_utf8_lossy(&output).into_owned());
+                }
+            };
+            for pick in picks.into_iter().chain((0..200).map(|n| n % 4)) {
+                match pick {
+                    0 if listed < ways.len() => {
+                        listed += 1;
+                        let stored = (0..listed).filter(|n| ways[*n] != 1);
+                        let keys: Vec<Bytes> = stored.map(|n| at.output("a", n as u32)).collect();
+                        list(&mut nodes, &keys);
+                    }
+                    1 if collected < ways.len() => {
+                        if ways[collected] != 0 {
+                            let output = format!("{collected}.").into();
+                            note(nodes.collect(Instant::ZERO, Piece { node: "a".into(), number: collected as u32, output }));
+                        }
+                        collected += 1;
+                    }
+                    2 => open.extend(nodes.next_to_read()),
+                    _ if !open.is_empty() => {
+                        let wanted = open.swap_remove(open.len() / 2);
+                        note(nodes.take(Instant::ZERO, &wanted, &value(&wanted)));
+                    }
+                    _ => {}
+                }
+            }
+            let expected: Vec<String> = (0..ways.len()).map(|n| format!("{n}.")).collect();
+            prop_assert_eq!(told, expected);
+            prop_assert!(nodes.all["a"].held.is_empty() && nodes.is_idle());
+        }
+    }
+
     proptest! {
         /// Listings show any part of what is there, answers come in any order: each node's output is told whole and in order.
         #[test]

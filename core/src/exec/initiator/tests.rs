@@ -481,6 +481,15 @@ fn what_fails_is_told_in_consuls_words_and_tidied_up() {
 }
 
 #[test]
+fn who_may_not_write_keys_hears_that_and_nothing_of_removing_any() {
+    let mut world = World::new("uptime", Options::default());
+    world.failing = Some(("Kv(", false));
+    let world = world.run();
+    assert_eq!(world.failure(), "Failed to create job file: it is broken");
+    assert!(!world.news.iter().any(|news| matches!(news, News::LeftBehind(_))), "{:?}", world.news);
+}
+
+#[test]
 fn who_will_answer_need_not_be_known() {
     let mut world = World::new("uptime", Options::default()).plain("a", 50, 0);
     world.failing = Some(("Members", false));

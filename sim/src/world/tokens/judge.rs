@@ -219,12 +219,12 @@ impl World {
     fn judge_change(&mut self, open: &Open, request: &Acl, response: &Response) -> Verdict {
         let tokens = &self.model.tokens;
         let index = match (request, response) {
-            (Acl::Set(wanted), Response::TokenSet(id)) => {
+            (Acl::Set(wanted), Response::TokenSet { id, .. }) => {
                 ensure!(wanted.id.is_empty() || wanted.id == *id, "a token got another ID");
                 self.stats.tokens.set += 1;
                 tokens.entered(id, Some(&wanted.rules))
             }
-            (Acl::Clone { .. }, Response::TokenSet(id)) => {
+            (Acl::Clone { .. }, Response::TokenSet { id, .. }) => {
                 self.stats.tokens.cloned += 1;
                 tokens.entered(id, None)
             }

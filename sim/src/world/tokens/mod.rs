@@ -124,10 +124,10 @@ impl Holders {
 /// Something that managers ask for.
 fn draw_change(dice: &mut Rng, id: String, number: u64) -> Request {
     let request = match dice.below(16) {
-        0..3 => Acl::Destroy { id },
-        3..6 => Acl::Clone { id },
-        6 => Acl::Info { id, read: draw_read(dice) },
-        7 => Acl::List { read: draw_read(dice) },
+        0 => Acl::Destroy { id },
+        1 => Acl::Clone { id },
+        2 => Acl::Info { id, read: draw_read(dice) },
+        3 => Acl::List { read: draw_read(dice) },
         kind => Acl::Set(draw_wanted(dice, kind, id, number)),
     };
     request.into()
@@ -282,7 +282,7 @@ impl World {
             let Open { holder, host, token, request, floor, .. } = &open;
             format!("{why}\n    holder {holder} at host {host} with {token:?}, told {floor}: {request:?} -> {reply:?}")
         })?;
-        if let Ok(Response::TokenSet(fresh)) = reply
+        if let Ok(Response::TokenSet { id: fresh, .. }) = reply
             && fresh != ANONYMOUS
         {
             let place = self.holders.all[open.holder].dice.below(self.holders.known.len() as u64) as usize;
