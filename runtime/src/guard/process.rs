@@ -9,9 +9,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, kill_process_group, waitid,
-};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, kill_process_group, waitid};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
@@ -107,7 +105,8 @@ impl Ward {
     fn send(&self, signal: Option<Signal>) {
         let Some(signal) = signal else { return };
         // That there is nobody any more is no failure.
-        let _ = if self.has_group { kill_process_group(self.number, signal) } else { kill_process(self.number, signal) };
+        let _ =
+            if self.has_group { kill_process_group(self.number, signal) } else { kill_process(self.number, signal) };
     }
 
     /// How it has ended, if it has.
