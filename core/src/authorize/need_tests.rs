@@ -9,7 +9,9 @@ use crate::api::catalog::{Deregistration, Filter, Meta, Node, Registration, Serv
 use crate::api::event::Event;
 use crate::api::operator::Autopilot;
 use crate::api::prepared::{Query, Template};
-use crate::api::{ReadOptions, agent, catalog, coordinate, event, exec, health, kv, operator, prepared, session, snapshot};
+use crate::api::{
+    ReadOptions, agent, catalog, coordinate, event, exec, health, kv, operator, prepared, session, snapshot,
+};
 use crate::api::{status, txn};
 use crate::id::{Index, PeerId, SessionId};
 use crate::store::Command;
@@ -157,8 +159,7 @@ fn queries() -> Vec<(Request, Need<'static>)> {
 
 fn jobs() -> Vec<(Request, Need<'static>)> {
     let (prefix, session) = (text("_rexec"), SessionId(Uuid::nil()));
-    let collect =
-        exec::Request::Collect { prefix: prefix.clone(), session, progress: BTreeMap::default(), wait: None };
+    let collect = exec::Request::Collect { prefix: prefix.clone(), session, progress: BTreeMap::default(), wait: None };
     vec![
         (exec::Request::Open { prefix: prefix.clone(), session }.into(), Need::Nothing),
         (collect.into(), Need::Nothing),
