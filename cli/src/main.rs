@@ -35,6 +35,7 @@ use std::process::ExitCode;
 
 use clap::{Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use lictor_client::{client, recipe};
+use lictor_runtime::guard;
 
 /// Memory is asked for and given back at every request; this allocator does it at half the cost.
 #[global_allocator]
@@ -83,6 +84,12 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Vec<OsString>) -> ExitCode {
+    if let Some((first, others)) = args.split_first()
+        && *first == *guard::COMMAND
+    {
+        // No command for people: see the module.
+        return guard::run(others);
+    }
     if let [only] = &args[..]
         && ["-v", "-version", "--version"].iter().any(|version| *only == **version)
     {

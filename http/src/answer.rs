@@ -72,6 +72,18 @@ fn token(headers: &HeaderMap) -> Option<String> {
     Some(String::from_utf8_lossy(token).into_owned())
 }
 
+/// A path, as the log may tell it: without the token that it may name. The query, which may hold one, too, is left out anyway.
+fn noted(path: &str) -> Cow<'_, str> {
+    let Some(decoded) = path::decode(path) else { return "(malformed)".into() };
+    let clean = path::clean(&decoded).map_or(decoded, Cow::Owned);
+    match endpoint(&clean) {
+        Endpoint::Acl(acl::Endpoint::Destroy(_)) => "/v1/acl/destroy/...".into(),
+        Endpoint::Acl(acl::Endpoint::Clone(_)) => "/v1/acl/clone/...".into(),
+        Endpoint::Acl(acl::Endpoint::Info(_)) => "/v1/acl/info/...".into(),
+        _ => path.into(),
+    }
+}
+
 /// What answers every request.
 struct Answerer<F> {
     call: Arc<F>,
@@ -120,7 +132,7 @@ where
     F: Fn(Call) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Reply> + Send + 'static,
 {
-    /// Answers a request and tells the log. The query is left out there: it may hold a token.
+    /// Answers a request and tells the log, but for what may be a token.
     async fn answer_noted<S, B>(&self, head: &Head, body: S) -> HttpResponse
     where
         S: Stream<Item = Result<B, warp::Error>>,
@@ -129,7 +141,7 @@ where
         if !enabled!(Level::DEBUG) {
             return self.answer(head, body).await;
         }
-        let (method, path, start) = (head.method.clone(), head.uri.path().to_owned(), Instant::now());
+        let (method, path, start) = (head.method.clone(), noted(head.uri.path()), Instant::now());
         let response = self.answer(head, body).await;
         let (status, elapsed) = (response.status().as_u16(), start.elapsed());
         debug!("http: {method} {path} {status} ({elapsed:?})");
@@ -374,5 +386,25 @@ where
             response
         });
         restoring.await.map_err(|_| reply::failed(&api::Error::ShuttingDown))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_hears_no_token_that_a_path_names() {
+        for path in [
+            "/v1/acl/info/secret",
+            "/v1/acl/destroy/secret/",
+            "/v1/acl/clone/secret",
+            "//v1/acl/./info//secret",
+            "/v1/%61cl/info/%73ecret",
+            "/v1/acl/info/secret%zz",
+        ] {
+            assert!(!noted(path).contains("ecret"), "{path}: {}", noted(path));
+        }
+        assert_eq!(noted("/v1/kv/a%20b"), "/v1/kv/a%20b");
     }
 }

@@ -67,8 +67,15 @@ fn start(count: usize, root: Option<&Path>) -> Vec<Runtime> {
         let mut config = Config { bootstrap: Some(members.clone()), ..Config::new(id, format!("node-{id}"), address) };
         let gossip = GossipSockets::bind(SocketAddr::new(address.ip(), 0)).expect("a free port");
         config.gossip.address = gossip.address().expect("bound");
-        Runtime::start(Options { config, storage, listener: Some(listener), gossip, seed: address.port().into() })
-            .expect("a server")
+        Runtime::start(Options {
+            config,
+            storage,
+            listener: Some(listener),
+            gossip,
+            seed: address.port().into(),
+            guard: None,
+        })
+        .expect("a server")
     };
     ids().zip(listeners).zip(addresses.iter().copied()).map(server).collect()
 }

@@ -289,7 +289,8 @@ impl Cluster {
         let gossip = GossipSockets::bind(SocketAddr::new(self.addresses[n].ip(), 0)).expect("a free port");
         config.gossip.address = gossip.address().expect("bound");
         let storage = DataDir::open_as(self.directory(n), id).expect("a data directory").into();
-        Runtime::start(Options { config, storage, listener: Some(listener), gossip, seed: n as u64 }).expect("a server")
+        Runtime::start(Options { config, storage, listener: Some(listener), gossip, seed: n as u64, guard: None })
+            .expect("a server")
     }
 
     fn directory(&self, n: usize) -> PathBuf {

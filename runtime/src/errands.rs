@@ -1,6 +1,7 @@
 //! What is done for the agent beside its thread: tasks that come to an end with it, and that its end waits for.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::event::Event;
+use crate::guard::Guard;
 
 /// How long the agent's end waits for its errands'. They have nothing to do any more but to let go.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -35,13 +37,24 @@ pub(crate) struct Errands {
     runtime: Handle,
     events: Sender<Event>,
     end: watch::Receiver<bool>,
+    guard: Option<Arc<Guard>>,
 }
 
 impl Errands {
     /// Errands are tasks on `runtime`, and tell the agent of their outcome through `events`.
     pub(crate) fn new(runtime: Handle, events: Sender<Event>) -> (Self, ErrandsEnd) {
         let (owner, end) = watch::channel(false);
-        (Self { runtime, events, end }, ErrandsEnd(owner))
+        (Self { runtime, events, end, guard: None }, ErrandsEnd(owner))
+    }
+
+    /// The same, with a guard for each command.
+    pub(crate) fn guarded(self, guard: Option<Guard>) -> Self {
+        Self { guard: guard.map(Arc::new), ..self }
+    }
+
+    /// What guards commands, if anything does.
+    pub(crate) fn guard(&self) -> Option<&Guard> {
+        self.guard.as_deref()
     }
 
     /// Begins something that is dropped when the agent ends, if it has not ended by itself.
@@ -85,7 +98,6 @@ impl Errands {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::sync::mpsc::channel;
 

@@ -13,6 +13,7 @@ mod error;
 mod event;
 mod fatal;
 mod gossip;
+pub mod guard;
 mod handle;
 mod notices;
 mod outside;

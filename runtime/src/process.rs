@@ -4,11 +4,12 @@
 //! with the same output belongs to it, as with Consul. What a command left behind on purpose, with an output or a process group of
 //! its own, is left alone.
 //!
-//! Should the agent itself be killed without a chance to do anything, its commands run on to their own end: to have the
-//! system kill them in that moment takes a call between fork and exec, which Rust holds to be unsafe.
+//! Should the agent itself be killed without a chance to do anything, their guards kill its commands ([`crate::guard`]), if it was
+//! given any; without, they run on to their own end.
 
 pub(crate) mod children;
 
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{ExitStatus, Stdio};
@@ -17,9 +18,10 @@ use std::sync::{PoisonError, RwLock};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempPath;
 use tokio::net::unix::pipe;
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 
 use crate::errands::Errands;
+use crate::guard::{Guard, Guarded, Order};
 
 /// The shell for commands that are a line.
 pub(crate) const SHELL: &str = "/bin/sh";
@@ -31,54 +33,107 @@ static STARTING: RwLock<()> = RwLock::new(());
 /// A process group whose leader has not been waited for, so that its number cannot be anybody else's yet. Dropping it kills
 /// all that is in it.
 pub(crate) struct Group {
-    leader: Option<(Child, Pid)>,
+    leader: Option<Leader>,
     errands: Errands,
+}
+
+/// The process that leads a group.
+enum Leader {
+    /// It is a child of ours.
+    Child(Child, Pid),
+    /// It is one of its guard's.
+    Guarded(Guarded),
 }
 
 impl Group {
     /// Starts a program with both its outputs in one pipe, so that they stay in order, and with nothing to read.
-    pub(crate) fn start(errands: &Errands, program: &[&str]) -> io::Result<(Self, pipe::Receiver)> {
+    pub(crate) async fn start(errands: &Errands, program: &[&str]) -> io::Result<(Self, pipe::Receiver)> {
         let (name, arguments) = program.split_first().ok_or_else(|| invalid("there is no command to run"))?;
         let (reader, writer) = io::pipe()?;
         let reader = pipe::Receiver::from_owned_fd(reader.into())?;
-        let mut command = tokio::process::Command::new(name);
-        command.args(arguments).process_group(0).kill_on_drop(true);
-        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
-        let child = {
-            let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
-            command.spawn()?
+        let leader = match errands.guard() {
+            None => start(name, arguments, writer)?,
+            Some(guard) => Leader::Guarded(start_guarded(guard, name, arguments, writer)?),
         };
-        let number = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        let number = number.ok_or_else(|| io::Error::other("the process has no number"))?;
-        Ok((Self { leader: Some((child, number)), errands: errands.clone() }, reader))
+        let mut group = Self { leader: Some(leader), errands: errands.clone() };
+        if let Some(Leader::Guarded(guarded)) = &mut group.leader {
+            guarded.started().await?;
+        }
+        Ok((group, reader))
     }
 
     /// Sends a signal to all that are in the group.
     pub(crate) fn signal(&self, signal: Signal) {
-        let Some((_, number)) = &self.leader else { return };
-        if let Err(error) = kill_process_group(*number, signal) {
+        let sent = match &self.leader {
+            Some(Leader::Child(_, number)) => kill_process_group(*number, signal).map_err(io::Error::from),
+            Some(Leader::Guarded(guarded)) => guarded.signal(signal),
+            None => return,
+        };
+        if let Err(error) = sent {
             tracing::warn!("cannot send {signal:?} to the processes of a command: {error}");
         }
     }
 
     /// Waits for the leader's end. There is nothing to send a signal to any more then.
     pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
-        let Some((child, _)) = &mut self.leader else { return Err(io::Error::other("it was waited for already")) };
-        let status = child.wait().await?;
-        self.leader = None;
+        let status = match &mut self.leader {
+            Some(Leader::Child(child, _)) => child.wait().await?,
+            Some(Leader::Guarded(guarded)) => guarded.wait().await?,
+            None => return Err(io::Error::other("it was waited for already")),
+        };
+        if let Some(Leader::Guarded(guarded)) = self.leader.take() {
+            self.part_from(guarded);
+        }
         Ok(status)
+    }
+
+    /// A guard goes when nobody is at the other end of the line any more. Somebody must take note of its end.
+    fn part_from(&self, guarded: Guarded) {
+        if let Some(mut guard) = guarded.end() {
+            self.errands.spawn_last(async move {
+                let _ = guard.wait().await;
+            });
+        }
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        self.signal(Signal::KILL);
-        let Some((mut leader, _)) = self.leader.take() else { return };
-        // Somebody must take note of its end, or it would stay in the system's table.
-        self.errands.spawn_last(async move {
-            let _ = leader.wait().await;
-        });
+        match self.leader.take() {
+            Some(Leader::Child(mut leader, number)) => {
+                let _ = kill_process_group(number, Signal::KILL);
+                // Somebody must take note of its end, or it would stay in the system's table.
+                self.errands.spawn_last(async move {
+                    let _ = leader.wait().await;
+                });
+            }
+            Some(Leader::Guarded(guarded)) => self.part_from(guarded),
+            None => {}
+        }
     }
+}
+
+fn start(name: &str, arguments: &[&str], output: io::PipeWriter) -> io::Result<Leader> {
+    let mut command = Command::new(name);
+    command.args(arguments).process_group(0).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+    let child = {
+        let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
+        command.spawn()?
+    };
+    let number = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let number = number.ok_or_else(|| io::Error::other("the process has no number"))?;
+    Ok(Leader::Child(child, number))
+}
+
+fn start_guarded(guard: &Guard, name: &str, arguments: &[&str], output: io::PipeWriter) -> io::Result<Guarded> {
+    let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+    let order = Order { program: OsStr::new(name), arguments: &arguments, group: true, input: None };
+    let error_output = output.try_clone()?;
+    let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
+    Guarded::spawn(guard, &order, |command| {
+        command.stdout(output).stderr(error_output);
+    })
 }
 
 /// Puts a program into a file that nobody else can read, and that goes when what is returned is dropped.

@@ -18,6 +18,7 @@ use crate::error::StartError;
 use crate::event::Event;
 use crate::fatal;
 use crate::gossip::GossipSockets;
+use crate::guard::Guard;
 use crate::handle::{Handle, Shared};
 use crate::outside::Outside;
 use crate::restore::{DataDir, random_bytes};
@@ -37,6 +38,9 @@ pub struct Options {
     pub gossip: GossipSockets,
     /// From which everything random in the core follows; see [`random_seed`].
     pub seed: u64,
+    /// What ends the agent's commands (of checks, and those that others have run here) should it be killed without a chance to do so
+    /// itself. Without, they run on to their own end then.
+    pub guard: Option<Guard>,
 }
 
 /// Where an agent keeps its log.
@@ -92,7 +96,7 @@ impl Runtime {
     /// # Errors
     /// If the log cannot be read or trusted, or the system refuses a thread or a socket.
     pub fn start(options: Options) -> Result<Self, StartError> {
-        let Options { mut config, storage, listener, gossip, seed } = options;
+        let Options { mut config, storage, listener, gossip, seed, guard } = options;
         let gossip_address = gossip.address().map_err(StartError::Gossip)?;
         let address = match &listener {
             Some(listener) => listener.local_addr().map_err(StartError::Listen)?,
@@ -118,6 +122,7 @@ impl Runtime {
         let agent = Agent::new(config, seed, recovered, clock.now());
         let shared = Arc::new(Shared::new(clock, Arc::clone(agent.view())));
         let (errands, errands_end) = Errands::new(tokio::runtime::Handle::current(), events.clone());
+        let errands = errands.guarded(guard);
         let outside = Outside::start(gossip.udp, errands).map_err(StartError::Gossip)?;
         let driver = Driver::new(agent, inbox, shared.clone(), link, outside);
         let listen = |listener| Listening::start(listener, events.clone(), CONNECTIONS);

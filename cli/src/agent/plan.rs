@@ -425,6 +425,23 @@ mod tests {
     }
 
     #[test]
+    fn the_core_is_told_the_tokens_and_those_who_ask_are_not() {
+        let acl =
+            acl::Draft { datacenter: Some("DC1".into()), master_token: Some("secret".into()), ..Default::default() };
+        let config = Plan::of(Draft { acl, ..dev() }).unwrap().config(PeerId::numbered(1), PORTS);
+        assert_eq!(
+            (config.acl.datacenter.as_deref(), config.acl.master_token.as_deref()),
+            (Some("dc1"), Some("secret"))
+        );
+        let shown = &config.settings;
+        assert_eq!(
+            (&*shown.acl_datacenter, &*shown.acl_default_policy, &*shown.acl_down_policy),
+            ("dc1", "allow", "extend-cache")
+        );
+        assert!(!format!("{shown:?}").contains("secret"));
+    }
+
+    #[test]
     fn an_unknown_protocol_is_refused_at_the_start() {
         let plan = Plan::of(Draft { protocol: Some(1), ..dev() }).unwrap();
         assert!(plan.unfit.unwrap().contains("Protocol version '1' too low"));

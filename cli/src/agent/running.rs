@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt as _};
 use lictor_core::id::PeerId;
 use lictor_http::Hooks;
+use lictor_runtime::guard::Guard;
 use lictor_runtime::{DataDir, GossipSockets, Handle, Options, Runtime, Storage, random_seed};
 use tokio::sync::{mpsc, oneshot};
 
@@ -70,7 +71,8 @@ impl Running {
         }
         let pid_file = plan.pid_file.as_deref().map(PidFile::write).transpose()?;
 
-        let options = Options { config, storage, listener, gossip, seed: random_seed() };
+        let guard = Guard::of_this_program().map_err(|error| format!("cannot find this very program: {error}"))?;
+        let options = Options { config, storage, listener, gossip, seed: random_seed(), guard: Some(guard) };
         let runtime = Runtime::start(options).map_err(|error| error.to_string())?;
         let handle = runtime.handle();
         let call = move |call| {

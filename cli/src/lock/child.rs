@@ -4,13 +4,15 @@
 //! from a terminal reaches it once, by way of us. Only if it is to read from a terminal it stays in our group, as nobody
 //! else may read there.
 //!
-//! Should this program be killed without a chance to do anything, the command runs on: to have the system end it in that
-//! moment takes a call between fork and exec, which Rust holds to be unsafe.
+//! Should this program be killed without a chance to do anything, the command's guard kills it, and what is in its group.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
 
+use lictor_runtime::guard::{Guard, Guarded, Order};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::Command;
 
@@ -18,30 +20,56 @@ use crate::recipe::Sequencer;
 
 /// A command that was started. Killed when it is dropped.
 pub(super) struct Child {
-    process: tokio::process::Child,
+    process: Process,
     id: Option<Pid>,
     /// Whether it has a group of its own.
     grouped: bool,
     ended: bool,
 }
 
+enum Process {
+    /// A child of ours.
+    Own(tokio::process::Child),
+    /// One of its guard's.
+    Guarded(Guarded),
+}
+
 impl Child {
-    pub(super) fn start(program: &[String], pass_stdin: bool, sequencer: Option<&Sequencer>) -> io::Result<Self> {
+    /// Starts a command, with a guard if there is one.
+    pub(super) async fn start(
+        program: &[String],
+        pass_stdin: bool,
+        sequencer: Option<&Sequencer>,
+        guard: Option<&Guard>,
+    ) -> io::Result<Self> {
         let [name, arguments @ ..] = program else { return Err(io::ErrorKind::InvalidInput.into()) };
         let grouped = !(pass_stdin && io::stdin().is_terminal());
-        let mut command = Command::new(name);
-        command.args(arguments).kill_on_drop(true).env("CONSUL_LOCK_HELD", "true");
-        if let Some(Sequencer { key, session, index, .. }) = sequencer {
-            command.env("LICTOR_LOCK_KEY", key).env("LICTOR_LOCK_SESSION", session);
-            command.env("LICTOR_LOCK_INDEX", index.to_string());
-        }
-        command.stdin(if pass_stdin { Stdio::inherit() } else { Stdio::null() });
-        if grouped {
-            command.process_group(0);
-        }
-        let process = command.spawn()?;
-        let id = process.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        Ok(Self { process, id, grouped, ended: false })
+        let prepare = |command: &mut Command| {
+            command.env("CONSUL_LOCK_HELD", "true");
+            if let Some(Sequencer { key, session, index, .. }) = sequencer {
+                command.env("LICTOR_LOCK_KEY", key).env("LICTOR_LOCK_SESSION", session);
+                command.env("LICTOR_LOCK_INDEX", index.to_string());
+            }
+        };
+        let Some(guard) = guard else {
+            let mut command = Command::new(name);
+            command.args(arguments).kill_on_drop(true);
+            prepare(&mut command);
+            command.stdin(if pass_stdin { Stdio::inherit() } else { Stdio::null() });
+            if grouped {
+                command.process_group(0);
+            }
+            let process = command.spawn()?;
+            let id = process.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+            return Ok(Self { process: Process::Own(process), id, grouped, ended: false });
+        };
+        let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+        let stdin = io::stdin();
+        let input = pass_stdin.then(|| stdin.as_fd());
+        let order = Order { program: OsStr::new(name), arguments: &arguments, group: grouped, input };
+        let mut guarded = Guarded::spawn(guard, &order, prepare)?;
+        guarded.started().await?;
+        Ok(Self { id: guarded.number(), process: Process::Guarded(guarded), grouped, ended: false })
     }
 
     /// Its number; 0 if it has ended.
@@ -51,7 +79,10 @@ impl Child {
 
     /// Waits for its end.
     pub(super) async fn ended(&mut self) -> io::Result<ExitStatus> {
-        let status = self.process.wait().await;
+        let status = match &mut self.process {
+            Process::Own(process) => process.wait().await,
+            Process::Guarded(guarded) => guarded.wait().await,
+        };
         self.ended = true;
         status
     }
@@ -66,7 +97,11 @@ impl Child {
     fn send(&self, signal: Signal) {
         let Some(id) = self.id else { return };
         // That there is nobody any more is no failure.
-        let _ = if self.grouped { kill_process_group(id, signal) } else { kill_process(id, signal) };
+        let _ = match &self.process {
+            Process::Guarded(guarded) => guarded.signal(signal),
+            Process::Own(_) if self.grouped => kill_process_group(id, signal).map_err(io::Error::from),
+            Process::Own(_) => kill_process(id, signal).map_err(io::Error::from),
+        };
     }
 
     /// Tells it to end, even if it is stopped.
@@ -126,7 +161,7 @@ mod tests {
 
     async fn ended(line: &str) -> String {
         let program = ["/bin/sh", "-c", line].map(str::to_owned);
-        let mut child = Child::start(&program, false, None).unwrap();
+        let mut child = Child::start(&program, false, None, None).await.unwrap();
         in_words(child.ended().await.unwrap())
     }
 
@@ -146,7 +181,7 @@ mod tests {
             "sh -c 'trap \"echo inner >> {path}; exit\" TERM; echo up >> {path}; while :; do sleep 0.01; done' & wait; wait"
         );
         let program = ["/bin/sh".to_owned(), "-c".to_owned(), format!("trap : TERM; {line}")];
-        let mut child = Child::start(&program, false, None).unwrap();
+        let mut child = Child::start(&program, false, None, None).await.unwrap();
         let read = || std::fs::read_to_string(file.path()).unwrap();
         while !read().contains("up") {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;

@@ -12,6 +12,7 @@ use child::Child;
 pub(crate) use child::{in_shell, in_words};
 use clap::ArgAction;
 use lictor_core::duration;
+use lictor_runtime::guard::Guard;
 use signals::{Caught, Signals};
 use tokio::time::sleep;
 
@@ -203,7 +204,8 @@ impl Plan {
         let Some(mut held) = held else {
             return Err(Failed("Shutdown triggered or timeout during lock acquisition".to_owned()));
         };
-        let succeeded = match Child::start(&self.program, self.pass_stdin, held.sequencer()) {
+        let guard = Guard::of_this_program().map_err(|error| Failed(format!("Lock setup failed: {error}")))?;
+        let succeeded = match Child::start(&self.program, self.pass_stdin, held.sequencer(), Some(&guard)).await {
             Ok(child) => self.watch(&mut held, child, &mut signals).await,
             Err(error) => {
                 println!("Error starting handler: {}", client::go_file_reason(&error));

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -9,9 +9,11 @@ use crate::api::catalog::{Deregistration, Filter, Meta, Node, Registration, Serv
 use crate::api::event::Event;
 use crate::api::operator::Autopilot;
 use crate::api::prepared::{Query, Template};
-use crate::api::{ReadOptions, agent, catalog, coordinate, event, health, kv, operator, prepared, session, snapshot};
+use crate::api::{
+    ReadOptions, agent, catalog, coordinate, event, exec, health, kv, operator, prepared, session, snapshot,
+};
 use crate::api::{status, txn};
-use crate::id::{Index, PeerId};
+use crate::id::{Index, PeerId, SessionId};
 use crate::store::Command;
 use crate::store::prepared::Command as Change;
 
@@ -155,6 +157,16 @@ fn queries() -> Vec<(Request, Need<'static>)> {
     ]
 }
 
+fn jobs() -> Vec<(Request, Need<'static>)> {
+    let (prefix, session) = (text("_rexec"), SessionId(Uuid::nil()));
+    let collect = exec::Request::Collect { prefix: prefix.clone(), session, progress: BTreeMap::default(), wait: None };
+    vec![
+        (exec::Request::Open { prefix: prefix.clone(), session }.into(), Need::Nothing),
+        (collect.into(), Need::Nothing),
+        (exec::Request::Close { prefix, session }.into(), Need::Nothing),
+    ]
+}
+
 fn tokens() -> Vec<(Request, Need<'static>)> {
     let id = || text("t");
     vec![
@@ -176,13 +188,13 @@ fn variant(request: &Request) -> String {
 
 #[test]
 fn each_request_needs_what_the_table_says() {
-    let table = [keys(), the_agent(), the_cluster(), the_catalog(), queries(), tokens()].concat();
+    let table = [keys(), the_agent(), the_cluster(), the_catalog(), queries(), tokens(), jobs()].concat();
     for (request, need) in &table {
         assert_eq!(Need::of(request), *need, "{request:?}");
     }
     let variants: BTreeSet<String> = table.iter().map(|(request, _)| variant(request)).collect();
     // As many as there are: whoever adds one finds that its line is missing here.
-    assert_eq!(variants.len(), 68, "{variants:#?}");
+    assert_eq!(variants.len(), 71, "{variants:#?}");
 }
 
 fn limited(policy: Policy) -> Authority {

@@ -186,7 +186,7 @@ impl Play {
         if let Some((number, bytes)) = command.storing.take() {
             command.outlet.stored(self.now);
             command.stored.insert(number, bytes.len());
-            command.bring(number, bytes);
+            command.bring(number, &bytes);
         }
     }
 
@@ -207,7 +207,7 @@ impl Play {
         for piece in pieces {
             let command = &mut self.commands[piece.node[1..].parse::<usize>().unwrap() - 1];
             command.have = command.have.max(piece.number + 1);
-            command.bring(piece.number, piece.output);
+            command.bring(piece.number, &piece.output);
         }
     }
 
@@ -245,10 +245,10 @@ impl Play {
 }
 
 impl Command {
-    fn bring(&mut self, number: u32, bytes: Bytes) {
+    fn bring(&mut self, number: u32, bytes: &Bytes) {
         if number >= self.next {
             let same = self.held.insert(number, bytes.clone());
-            assert!(same.is_none_or(|same| same == bytes), "what comes both ways is the same");
+            assert!(same.is_none_or(|same| same == *bytes), "what comes both ways is the same");
         }
     }
 

@@ -19,7 +19,7 @@ const READ_BYTES: usize = 16 << 10;
 /// Runs a command and waits for its end. If this future is dropped before, the command is killed.
 pub(super) async fn run(errands: &Errands, command: &Command) -> Finding {
     let outcome = match words_of(command) {
-        Some(program) => match Group::start(errands, &program) {
+        Some(program) => match Group::start(errands, &program).await {
             Ok((group, output)) => follow(group, output).await,
             Err(error) => Err(io::Error::new(error.kind(), format!("{}: {}", program[0], words(&error)))),
         },

@@ -124,7 +124,7 @@ impl Command {
             let name = program.first().copied().unwrap_or_default();
             io::Error::new(error.kind(), format!("{name}: {}", words(&error)))
         };
-        let (group, output) = Group::start(errands, &program).map_err(named)?;
+        let (group, output) = Group::start(errands, &program).await.map_err(named)?;
         Ok(Self { id, errands: errands.clone(), group, output, credit, discards: false, _program: file })
     }
 

@@ -114,7 +114,8 @@ async fn an_agent_that_is_no_server_has_one_port_and_no_log() {
     config.settings.server = false;
     config.gossip.address = address;
     let client =
-        Runtime::start(Options { config, storage: Storage::from(data), listener: None, gossip, seed: 9 }).unwrap();
+        Runtime::start(Options { config, storage: Storage::from(data), listener: None, gossip, seed: 9, guard: None })
+            .unwrap();
     assert_eq!((client.address(), client.gossip_address()), (address, address));
     assert_eq!(join(&client.handle(), &[cluster.gossip_address(0)]).await, Ok(1));
     sees(&cluster.handle(0), MemberStatus::Alive, 2, 2).await;

@@ -164,7 +164,7 @@ pub(crate) fn start(
 ) -> Result<Runtime, StartError> {
     let gossip = GossipSockets::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     config.gossip.address = gossip.address().unwrap();
-    Runtime::start(Options { config, storage, listener: Some(listener), gossip, seed })
+    Runtime::start(Options { config, storage, listener: Some(listener), gossip, seed, guard: None })
 }
 
 /// The ID of a cluster's server.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use lictor_core::exec::initiator::{News, Summary};
 use lictor_core::exec::layout::{DEFAULT_PREFIX, KILLED, NOT_RUN, Order, Place};
+use lictor_core::id::SessionId;
 
 use super::model::Model;
 use super::{Verdict, ensure};
@@ -86,6 +87,11 @@ impl Jobs {
         self.ordered
     }
 
+    /// A job has its session, whether or not its user has been told so.
+    pub(crate) fn placed(&mut self, job: u64, session: SessionId) {
+        self.places.insert(job, Place::new(DEFAULT_PREFIX, session));
+    }
+
     /// A command is started.
     pub(crate) fn started(&mut self, run: &Run, model: &Model) -> Verdict {
         let Some(place) = self.places.get(&run.job) else {
@@ -106,7 +112,6 @@ impl Jobs {
     /// The user of a job is told something.
     pub(crate) fn heard(&mut self, job: u64, news: News) -> Verdict {
         match news {
-            News::Session(session) => drop(self.places.insert(job, Place::new(DEFAULT_PREFIX, session))),
             News::Acknowledged(node) => {
                 let before = self.told.insert(Run { job, node: node.clone() }, Told::default());
                 ensure!(before.is_none(), "{node} has acknowledged it twice");

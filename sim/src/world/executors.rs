@@ -207,7 +207,10 @@ impl World {
     fn tell_of_job(&mut self, job: u64, news: News) -> Verdict {
         let now = self.now;
         let Some(executors) = &mut self.executors else { return Ok(()) };
-        let Executors { dice, open, .. } = executors;
+        let Executors { dice, open, jobs, .. } = executors;
+        if let News::Session(session) = &news {
+            jobs.placed(job, *session);
+        }
         let Some(executor) = open.get_mut(&job) else { return Ok(()) };
         let waits = !executor.untold.is_empty();
         if waits || (executor.is_slow && dice.one_in(30)) {

@@ -650,7 +650,7 @@ fn nothing_more_is_asked_while_the_user_is_being_told() {
     let later: Vec<_> = world.progress.iter().filter(|(at, _)| *at > Instant::from_millis(300)).collect();
     assert!((2..=3).contains(&later.len()), "that it is still wanted is said now and then: {later:?}");
     assert!(later.iter().all(|(_, progress)| progress.values().all(|known| known.have == u32::MAX)), "{later:?}");
-    assert_eq!(world.renewed, 7, "and its session lives on");
+    assert_eq!(world.renewed, 8, "and its session lives on");
     world.slow = false;
     (0..world.untold).for_each(|_| world.initiator.told(world.now));
     let world = world.run();

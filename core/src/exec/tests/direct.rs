@@ -79,9 +79,10 @@ fn what_nobody_collects_goes_into_the_store_after_all() {
         assert_eq!((&*key, value.len()), ("n1/out/00001", 4096));
         // For good, even if it is there again.
         scene.taken(1, 1, true);
-        scene.accept();
-        assert_eq!(scene.take_sent(), []);
         scene.exit(Some(1));
+        let (key, value) = scene.accept();
+        assert_eq!((&*key, value.len()), ("n1/out/00002", 40_000 - (32 << 10) - 4096));
+        assert_eq!(scene.take_sent(), []);
         assert_eq!(scene.accept(), ("n1/exit".to_owned(), "1".into()));
     }
 }

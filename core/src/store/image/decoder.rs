@@ -197,7 +197,7 @@ impl Decoder {
             QUERIES => (kind::KV..QUERIES).contains(&self.kind),
             QUERY => (QUERIES..=QUERY).contains(&self.kind),
             TOKENS => (kind::KV..TOKENS).contains(&self.kind),
-            TOKENS..=DESTROYED => (TOKENS..=next).contains(&self.kind),
+            _ if next > TOKENS && next <= DESTROYED => (TOKENS..=next).contains(&self.kind),
             _ if next > CATALOG => (CATALOG..=next).contains(&self.kind),
             _ => self.kind >= kind::KV && next >= self.kind,
         };
