@@ -91,8 +91,8 @@ fn a_guard_stays_and_is_not_missed_if_it_is_killed() {
     let check = json!({"Name": "hangs", "Script": hanging(&file), "Interval": "1s", "Timeout": "600s"});
     assert_eq!(agent.ask("PUT", "/v1/agent/check/register", check.to_string().as_bytes()).status, 200);
     let command = numbers(&file);
-    let leader = command.iter().filter_map(|number| process(*number)).map(|(_, parent)| parent);
-    let guard = leader.filter(|parent| !command.contains(parent)).next_back().expect("somebody has started it");
+    let mut parents = command.iter().filter_map(|number| process(*number)).map(|(_, parent)| parent);
+    let guard = parents.rfind(|parent| !command.contains(parent)).expect("somebody has started it");
     assert_ne!(guard, i32::try_from(agent.id()).unwrap(), "the agent itself has started it");
     let guard_number = Pid::from_raw(guard).unwrap();
     kill_process(guard_number, Signal::TERM).unwrap();
