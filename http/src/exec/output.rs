@@ -90,9 +90,9 @@ mod tests {
 
     const SESSION: &str = "adf4238a-882b-9ddc-4a9d-5b6758e4159e";
 
-    fn read(method: Method, query: &'static str, body: &str) -> Result<api::Request, String> {
+    fn read(method: &Method, query: &'static str, body: &str) -> Result<api::Request, String> {
         let params = Params::parse(query);
-        let form = Form { method: &method, params: &params, token: None };
+        let form = Form { method, params: &params, token: None };
         let asked = match ask(SESSION.as_bytes(), form) {
             Ok(Asked::Ready(asked)) => Ok(asked),
             Ok(Asked::Body(complete)) => complete(&Bytes::copy_from_slice(body.as_bytes())),
@@ -106,17 +106,17 @@ mod tests {
     fn requests_are_read() {
         let session = SessionId::parse(SESSION).unwrap();
         let prefix = || "_rexec".to_owned();
-        assert_eq!(read(Method::PUT, "", ""), Ok(Request::Open { prefix: prefix(), session }.into()));
+        assert_eq!(read(&Method::PUT, "", ""), Ok(Request::Open { prefix: prefix(), session }.into()));
         let closed = Request::Close { prefix: "a/b".to_owned(), session };
-        assert_eq!(read(Method::DELETE, "prefix=a%2Fb", ""), Ok(closed.into()));
+        assert_eq!(read(&Method::DELETE, "prefix=a%2Fb", ""), Ok(closed.into()));
         let body = r#"{"Nodes": [{"Node": "n", "Taken": 3, "Have": 70}, {"node": "m"}]}"#;
         let progress = [("n".to_owned(), Progress { taken: 3, have: 70 }), ("m".to_owned(), Progress::default())];
         let wait = Some(Duration::from_secs(3));
         let collected = Request::Collect { prefix: prefix(), session, progress: progress.into(), wait };
-        assert_eq!(read(Method::POST, "wait=3s", body), Ok(collected.into()));
-        assert!(read(Method::POST, "", r#"{"Nodes": 3}"#).is_err());
-        assert!(read(Method::POST, "wait=x", "{}").is_err());
-        assert!(read(Method::GET, "", "").unwrap_err().contains("not allowed"));
+        assert_eq!(read(&Method::POST, "wait=3s", body), Ok(collected.into()));
+        assert!(read(&Method::POST, "", r#"{"Nodes": 3}"#).is_err());
+        assert!(read(&Method::POST, "wait=x", "{}").is_err());
+        assert!(read(&Method::GET, "", "").unwrap_err().contains("not allowed"));
         let params = Params::parse("");
         assert!(ask(b"x", Form { method: &Method::PUT, params: &params, token: None }).is_err());
     }
