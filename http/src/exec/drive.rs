@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::pin;
-use std::time::{Duration, Instant as Clock};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::{AbortHandle, abortable};
@@ -11,6 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use lictor_core::api::Call;
 use lictor_core::exec::initiator::{Answer, AskId, Initiator, News, Outcome, Output};
 use lictor_core::time::Instant;
+use tokio::time::Instant as Clock;
 
 /// How long somebody who has broken a job off is still told what there is to tell of it: he may not listen any more.
 const LAST_WORDS: Duration = Duration::from_secs(1);
