@@ -9,9 +9,9 @@
 //! ended is told as the system tells it. The guard does not take note of the command's end before the line is closed, so that the
 //! group's number cannot be anybody else's as long as signals are sent to it.
 //!
-//! On the line, the owner says a byte at a time: the number of a signal for the command's group, or [`LET_GO`]. The guard says a
-//! letter and four bytes: [`STARTED`] with the command's number, or [`FAILED`] with the system's number for why not; then
-//! [`ENDED`] with the system's word for how.
+//! On the line, the owner says a byte at a time: the number of a signal for the command's group, or `LET_GO`. The guard says a
+//! letter and four bytes: `STARTED` with the command's number, or `FAILED` with the system's number for why not; then
+//! `ENDED` with the system's word for how.
 
 mod process;
 

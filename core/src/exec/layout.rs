@@ -256,12 +256,12 @@ struct SpecForm {
     inbox: Option<serde_json::Value>,
 }
 
-/// The form of an inbox.
+/// The form of an inbox. Its IDs go without dashes: who looks for sessions and events by their IDs shall not find these.
 #[derive(Debug, Serialize, Deserialize)]
 struct InboxForm {
-    #[serde(rename = "ID")]
+    #[serde(rename = "ID", with = "uuid::serde::simple")]
     id: Uuid,
-    #[serde(rename = "Peer")]
+    #[serde(rename = "Peer", with = "uuid::serde::simple")]
     peer: Uuid,
     #[serde(rename = "Address")]
     address: SocketAddr,
@@ -470,7 +470,7 @@ mod tests {
         let spec = Spec { order: Order::Command("x".to_owned()), wait: Duration::ZERO, inbox: Some(inbox) };
         let json = spec.encode();
         assert_eq!(text(&json), {
-            r#"{"Command":"x","Wait":0,"Inbox":{"Address":"127.0.0.1:8300","ID":"00000000-0000-0000-0000-000000000001","Peer":"00000000-0000-0000-0000-000000000002"}}"#
+            r#"{"Command":"x","Wait":0,"Inbox":{"Address":"127.0.0.1:8300","ID":"00000000000000000000000000000001","Peer":"00000000000000000000000000000002"}}"#
         });
         assert_eq!(Spec::decode(&json), Ok(spec.clone()));
         for other in ["7", "{}", r#"{"ID":"x"}"#, "[]", "null"] {
