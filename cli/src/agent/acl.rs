@@ -3,8 +3,8 @@
 use lictor_core::config::{Acl, DefaultPolicy, DownPolicy};
 use serde_json::Value;
 
-use super::keys::{duration, secret, text, truth};
-use super::plan::datacenter;
+use super::values::{duration, secret, text, truth};
+use super::words::datacenter;
 
 /// What has been said; an empty text says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,14 +1,11 @@
 //! The keys of Consul's configuration files: which are known, and what is done about the others.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use lictor_core::duration;
 use lictor_http::definition;
 use serde_json::{Map, Value};
 
 use super::acl;
 use super::draft::Draft;
+use super::values::{duration, number, secret, text, texts, texts_by_name, truth, wrong};
 use crate::flags::nearest;
 
 /// Keys that act in this release. Those with a dot are in the object before it.
@@ -327,63 +324,10 @@ impl Reading {
     }
 }
 
-/// `null` says nothing, as with Consul.
-fn said<T>(
-    key: &str,
-    value: &Value,
-    expected: &str,
-    read: impl FnOnce(&Value) -> Option<T>,
-) -> Result<Option<T>, String> {
-    if value.is_null() {
-        return Ok(None);
-    }
-    read(value).map(Some).ok_or_else(|| wrong(key, expected, value))
-}
-
-pub(super) fn text(key: &str, value: &Value) -> Result<Option<String>, String> {
-    said(key, value, "a text", |value| value.as_str().map(str::to_owned))
-}
-
-/// A text that is not told when something is wrong with it.
-pub(super) fn secret(key: &str, value: &Value) -> Result<Option<String>, String> {
-    text(key, value).map_err(|_| format!("'{key}' must be a text"))
-}
-
-pub(super) fn truth(key: &str, value: &Value) -> Result<Option<bool>, String> {
-    said(key, value, "true or false", Value::as_bool)
-}
-
-fn number<N: TryFrom<i64>>(key: &str, value: &Value) -> Result<Option<N>, String> {
-    said(key, value, "a whole number in its range", |value| N::try_from(value.as_i64()?).ok())
-}
-
-pub(super) fn duration(key: &str, value: &Value) -> Result<Option<Duration>, String> {
-    said(key, value, "a duration such as \"10s\"", |value| {
-        duration::parse_positive(value.as_str()?).map(Option::unwrap_or_default)
-    })
-}
-
-/// A list of texts; a single text stands for a list of one.
-fn texts(key: &str, value: &Value) -> Result<Vec<String>, String> {
-    let read = |value: &Value| match value {
-        Value::String(text) => Some(vec![text.clone()]),
-        _ => value.as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect(),
-    };
-    said(key, value, "a list of texts", read).map(Option::unwrap_or_default)
-}
-
-fn texts_by_name(key: &str, value: &Value) -> Result<BTreeMap<String, String>, String> {
-    let pair = |(name, text): (&String, &Value)| Some((name.clone(), text.as_str()?.to_owned()));
-    let read = |value: &Value| value.as_object()?.iter().map(pair).collect();
-    said(key, value, "an object of texts", read).map(Option::unwrap_or_default)
-}
-
-fn wrong(key: &str, expected: &str, value: &Value) -> String {
-    format!("'{key}' must be {expected}, not {value}")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;

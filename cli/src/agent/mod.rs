@@ -10,6 +10,8 @@ mod pid_file;
 mod plan;
 mod running;
 mod signals;
+mod values;
+mod words;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;

@@ -2,7 +2,6 @@
 
 mod addresses;
 mod role;
-mod words;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -15,11 +14,11 @@ use lictor_core::gossip;
 use lictor_core::id::PeerId;
 use lictor_core::raft::{self, Configuration};
 use role::Role;
-pub(super) use words::datacenter;
 
 use super::acl;
 use super::draft::Draft;
 use super::log::Level;
+use super::words;
 use crate::version::{REVISION, VERSION};
 
 const DNS_PORT: i32 = 8600;

@@ -19,7 +19,7 @@ use std::str::CharIndices;
 use hcl::expr::{Expression, ObjectKey};
 use hcl::{Body, Structure};
 
-use super::parse::{BadRules, Tree};
+use super::tree::{BadRules, Tree};
 
 /// How deep blocks, objects and lists may stand in each other. Rules need three levels at most.
 const MAX_DEPTH: usize = 16;

@@ -9,6 +9,7 @@
 //! | `policy.rs` | rules, as they are looked up: the longest prefix decides |
 //! | `parse.rs` | rules, as they are written |
 //! | `hcl.rs` | HCL as Consul reads it |
+//! | `tree.rs` | what both languages are read into |
 //! | `authority.rs` | a policy together with the default: what may be done |
 //!
 //! Tokens are replicated (`store/acl.rs`). What each request needs of a token is decided in one place, `authorize/`.
@@ -17,7 +18,9 @@ mod authority;
 mod hcl;
 mod parse;
 mod policy;
+mod tree;
 
 pub use authority::Authority;
-pub use parse::{BadRules, MAX_RULES_BYTES};
+pub use parse::MAX_RULES_BYTES;
 pub use policy::{Access, Policy, Prefixes};
+pub use tree::BadRules;

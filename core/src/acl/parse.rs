@@ -6,24 +6,10 @@ use serde_json::Value;
 
 use super::hcl;
 use super::policy::{Access, Policy, Prefixes};
+use super::tree::{BadRules, Tree};
 
 /// Rules that are longer than this, in bytes, are refused: each server reads them when it applies the log.
 pub const MAX_RULES_BYTES: usize = 64 << 10;
-
-/// What is wrong with rules, in a sentence that names the place.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct BadRules(pub String);
-
-/// Rules, as they stand in each other.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Tree {
-    Text(String),
-    Fields(Vec<(String, Self)>),
-    List(Vec<Self>),
-    /// A number and the like: part of no rule that we know.
-    Other,
-}
 
 /// The rules of one kind, in Consul's words for what is wrong with one.
 struct Kind {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 const PROTOCOLS: std::ops::RangeInclusive<i64> = 2..=3;
 
 /// Consul keeps datacenters in lower case.
-pub(in crate::agent) fn datacenter(name: Option<&str>) -> Result<String, String> {
+pub(super) fn datacenter(name: Option<&str>) -> Result<String, String> {
     let name = name.filter(|name| !name.is_empty()).unwrap_or("dc1").to_lowercase();
     match name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
         true => Ok(name),
