@@ -2,6 +2,7 @@
 
 use super::Agent;
 use crate::api::{Error, Reply, Request, Response, session};
+use crate::gossip::Status;
 use crate::id::Index;
 use crate::raft::{Entry, Payload};
 use crate::store::Command;
@@ -67,6 +68,7 @@ impl Agent {
 
     fn apply_command(&mut self, index: Index, command: Command) -> Reply {
         let ends_delays = matches!(command, Command::EndLockDelays(_));
+        self.watch_for_the_departed(&command);
         let applied = self.store.apply(index, command);
         if ends_delays {
             self.lock_delays.observe_all(self.now, &self.store);
@@ -76,6 +78,14 @@ impl Agent {
             self.follow_sessions(touch);
         }
         applied.response
+    }
+
+    /// What an agent has said of itself may come late, after it has left and its node was struck out.
+    fn watch_for_the_departed(&mut self, command: &Command) {
+        let (Command::Register(told), Some(duties)) = (command, &mut self.duties) else { return };
+        if self.gossip.member(&told.node.name).is_some_and(|member| member.status() == Status::Left) {
+            duties.note_ghost(self.now);
+        }
     }
 
     /// Looks again at the blocked calls whose result may have changed, once for the whole batch.

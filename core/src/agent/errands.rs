@@ -48,6 +48,15 @@ impl Agent {
         }
     }
 
+    /// Gives up all that anti-entropy has asked for: what was not sent yet stays unsaid.
+    pub(super) fn give_up_anti_entropy(&mut self) {
+        let local = |(id, errand): (&ErrandId, &Errand)| matches!(errand, Errand::Local(_)).then_some(*id);
+        for id in self.errands.away.iter().filter_map(local).collect::<Vec<_>>() {
+            self.errands.away.remove(&id);
+            self.hang_up(Caller::Itself(id));
+        }
+    }
+
     /// An errand comes back. What it brought is looked at once all else of the batch is done.
     pub(super) fn errand_answered(&mut self, id: ErrandId, reply: Reply) {
         self.errands.back.push((id, reply));

@@ -51,6 +51,8 @@ impl Agent {
         if let Some(leaving) = &mut self.pool.leaving {
             return leaving.callers.push(ticket);
         }
+        // The leader strikes our node out: what we have still to say of it must not come after that.
+        self.give_up_anti_entropy();
         let give_up = self.now + HAND_OVER_WITHIN;
         self.pool.leaving = Some(Leaving { step: Step::HandingOver { give_up }, callers: vec![ticket] });
         self.maybe_leave_on();

@@ -100,6 +100,11 @@ impl Duties {
         self.reconcile.note_undone(now);
     }
 
+    /// Something was registered on the node of one that has left.
+    pub(crate) fn note_ghost(&mut self, now: Instant) {
+        self.reconcile.note_ghost(now);
+    }
+
     /// A step that was due on account of this member was refused, and time alone does not help.
     pub(crate) fn note_refused(&mut self, name: String) {
         self.reconcile.note_refused(name);

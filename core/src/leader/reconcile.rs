@@ -119,6 +119,12 @@ impl Reconcile {
         self.next_full = self.next_full.min(now + SOON);
     }
 
+    /// The node of one that has left was registered. Its agent's words may have come late, and the node is to go again; or the
+    /// agent is back, and the pool will say so before all are looked at.
+    pub(super) fn note_ghost(&mut self, now: Instant) {
+        self.next_full = self.next_full.min(now + SOON);
+    }
+
     /// A change of raft's members cannot be made, and time alone does not help.
     pub(super) fn note_refused(&mut self, name: String) {
         self.refused.insert(name);

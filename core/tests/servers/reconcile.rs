@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use lictor_core::api::agent;
+use lictor_core::api::agent::{self, ServiceDefinition};
+use lictor_core::api::catalog::{self, Node, Registration};
 use lictor_core::config::Config;
 use lictor_core::io::ServerNews;
 use lictor_core::rng::Rng;
 
-use super::world::{SECOND, World, client, done, server};
+use super::world::{SECOND, World, client, done, id, server};
 
 fn nodes(servers: &[u64], clients: &[u64]) -> BTreeMap<String, (String, bool)> {
     let node = |n: &u64, serves| (format!("n{n}"), ("passing".to_owned(), serves));
@@ -179,4 +180,47 @@ fn who_is_gone_does_not_speak_for_one_that_is_called_almost_the_same() {
             world.run(SECOND);
         }
     }
+}
+
+/// What an agent has said of itself may reach the leader after it has left, and bring its node back.
+#[test]
+fn words_that_come_late_bring_nobody_back() {
+    let mut world = World::of_three(1);
+    world.start(client(9));
+    world.join(9, 1);
+    world.run(SECOND * 3);
+    world.call(9, agent::Request::Leave);
+    assert!(world.run_until(SECOND * 10, |world| !world.hosts.contains_key(&9)), "it does not leave");
+    assert!(world.run_until(SECOND * 10, |world| !world.catalog().contains_key("n9")), "it was not struck out");
+    let node = Node { name: "n9".into(), id: id(9).0.to_string(), address: "10.0.0.9".into(), ..Node::default() };
+    let late = catalog::Request::Register(Box::new(Registration { node, service: None, checks: Vec::new() }));
+    let leader = world.leader().unwrap();
+    assert_eq!(world.ask(leader, late), done());
+    assert!(world.catalog().contains_key("n9"));
+    assert!(world.run_until(SECOND * 10, |world| !world.catalog().contains_key("n9")), "{:?}", world.catalog());
+}
+
+/// An agent that leaves while there is no leader has things to say that nobody has heard: it keeps them for itself.
+#[test]
+fn what_an_agent_could_not_say_before_it_left_it_does_not_say_later() {
+    let mut world = World::of_three(1);
+    world.start(client(9));
+    world.join(9, 1);
+    world.run(SECOND * 3);
+    for n in 1..=3 {
+        world.cut_off(n);
+    }
+    world.walls.retain(|(from, to)| *from != 9 && *to != 9);
+    assert!(world.run_until(SECOND * 10, |world| world.leader().is_none()), "somebody still leads");
+    let service = ServiceDefinition { name: "web".into(), ..ServiceDefinition::default() };
+    assert_eq!(world.ask(9, agent::Request::RegisterService(Box::new(service))), done());
+    world.run(SECOND);
+    let index = world.hosts[&1].agent.raft().log().last().index;
+    world.call(9, agent::Request::Leave);
+    world.walls.clear();
+    assert!(world.run_until(SECOND * 15, |world| !world.hosts.contains_key(&9) && world.leader().is_some()));
+    world.run(SECOND * 3);
+    let said = world.log_behind(index);
+    assert!(!said.iter().any(|command| command.contains("web")), "{said:?}");
+    assert!(said.iter().any(|command| command.contains("n9")), "it was not struck out: {said:?}");
 }
