@@ -248,6 +248,7 @@ impl Job {
                 | Error::KeyTooLarge { .. }
                 | Error::ValueTooLarge { .. },
             ) => self.refused(around),
+            Err(error @ (Error::PermissionDenied | Error::UnknownToken)) => self.lose(Loss::Denied(error), around),
             Err(error) => self.repeat(request, error, around),
         }
     }

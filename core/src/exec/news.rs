@@ -100,6 +100,9 @@ pub enum Loss {
     SessionEnded,
     /// The servers could not be told of it for too long.
     OutOfTouch(Error),
+    /// This agent's token does not allow it to say what becomes of the job: the agent's configuration, or the token's
+    /// rules, are to be changed.
+    Denied(Error),
     /// This agent leaves.
     Leaving,
 }
@@ -154,6 +157,10 @@ impl fmt::Display for News {
             Self::Lost { place, why: Loss::OutOfTouch(error) } => {
                 write!(f, "remote exec {place}: the servers cannot be told of it, it is killed: {error}")
             }
+            Self::Lost { place, why: Loss::Denied(error) } => write!(
+                f,
+                "remote exec {place}: given up, as the token of this agent (acl_agent_token, or else acl_token) may not answer it: {error}"
+            ),
             Self::Lost { place, why: Loss::Leaving } => {
                 write!(f, "remote exec {place}: killed, as this agent leaves")
             }

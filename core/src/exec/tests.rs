@@ -327,6 +327,29 @@ fn writes_of_unknown_fate_are_repeated_and_the_job_is_given_up_in_the_end() {
 }
 
 #[test]
+fn a_job_that_the_agents_token_may_not_answer_is_given_up_at_once() {
+    for denial in [Error::PermissionDenied, Error::UnknownToken] {
+        let mut scene = Scene::new(enabled());
+        scene.summon();
+        scene.answer_job(Some(SECOND));
+        scene.answer_read(None);
+        scene.answer(Matter::Work, Err(denial.clone()));
+        assert_eq!(scene.news, [News::Lost { place: place(), why: Loss::Denied(denial.clone()) }]);
+        assert!(scene.runner.is_empty() && scene.asked.is_empty() && scene.actions.is_empty(), "it was not run");
+
+        let mut scene = Scene::running(enabled(), SECOND);
+        scene.take_actions();
+        scene.write(b"x");
+        scene.pass(SECOND);
+        scene.answer(Matter::Work, Err(denial.clone()));
+        assert_eq!(scene.news.last(), Some(&News::Lost { place: place(), why: Loss::Denied(denial) }));
+        assert!(!scene.take_actions().is_empty(), "the command is asked to end");
+        scene.exit(None);
+        assert!(scene.runner.is_empty() && scene.asked.is_empty());
+    }
+}
+
+#[test]
 fn who_is_silent_sends_heartbeats() {
     let mut scene = Scene::running(enabled(), SECOND * 2);
     for _ in 0..4 {
