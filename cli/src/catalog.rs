@@ -94,7 +94,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
         Commands::Nodes(args) => nodes(args),
         Commands::Services(args) => services(args),
     };
-    failed::status(listed.map(|text| print!("{text}")))
+    failed::status(listed.map(|text| show!("{text}")))
 }
 
 fn datacenters(args: Datacenters) -> Result<String, Failed> {
@@ -176,7 +176,7 @@ fn merged(named: impl Iterator<Item = (String, Vec<String>)>) -> Vec<(String, Ve
 
 /// That nothing is found is no failure; but whoever looks is told.
 fn nobody(what: &str) -> Result<String, Failed> {
-    eprintln!("No {what} match the given query - try expanding your search.");
+    complain!("No {what} match the given query - try expanding your search.");
     Ok(String::new())
 }
 

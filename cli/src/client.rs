@@ -31,9 +31,9 @@ const PIECE: usize = 64 << 10;
 /// What is not escaped in names and values of a query besides letters and digits.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// The options that every command has which talks to an agent.
+/// The options that every command has which talks to an agent: where it is, and as whom it is asked.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub struct Options {
+pub struct Agent {
     /// Address of the agent. [default: $CONSUL_HTTP_ADDR or 127.0.0.1:8500]
     #[arg(long, value_name = "address")]
     http_addr: Option<String>,
@@ -43,12 +43,25 @@ pub struct Options {
     /// File that holds the ACL token, in place of any other. [default: $CONSUL_HTTP_TOKEN_FILE]
     #[arg(long, value_name = "path")]
     token_file: Option<PathBuf>,
+}
+
+/// The options of commands that ask the cluster.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    agent: Agent,
     /// Datacenter to ask. [default: the agent's own]
     #[arg(long, value_name = "name", default_value = "")]
     datacenter: String,
     /// Let any server answer, leader or not: quicker, and perhaps out of date.
     #[arg(long)]
     stale: bool,
+}
+
+impl From<Agent> for Options {
+    fn from(agent: Agent) -> Self {
+        Self { agent, ..Self::default() }
+    }
 }
 
 impl Options {
@@ -72,19 +85,12 @@ impl Options {
 /// than HTTP, at an address of its own.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct AgentOptions {
-    /// Address of the agent. [default: $CONSUL_HTTP_ADDR or 127.0.0.1:8500]
-    #[arg(long, value_name = "address")]
-    http_addr: Option<String>,
+    #[command(flatten)]
+    agent: Agent,
     /// Where older commands reached the agent, which here is asked by HTTP. If nothing says where that is, then on the same
     /// host at port 8500. [default: $CONSUL_RPC_ADDR]
     #[arg(long, value_name = "address")]
     rpc_addr: Option<String>,
-    /// ACL token. [default: $CONSUL_HTTP_TOKEN, or the agent's own]
-    #[arg(long, value_name = "token")]
-    token: Option<String>,
-    /// File that holds the ACL token, in place of any other. [default: $CONSUL_HTTP_TOKEN_FILE]
-    #[arg(long, value_name = "path")]
-    token_file: Option<PathBuf>,
 }
 
 /// Where and how to ask.
@@ -183,6 +189,14 @@ impl Error {
         }
     }
 
+    /// The same of a command that Consul has by HTTP: those ask the agent for its name first.
+    pub fn told_by_http(&self, doing: &str) -> String {
+        match self {
+            Self::Dial { .. } => format!("Error querying Consul agent: {self}"),
+            _ => format!("Error {doing}: {self}"),
+        }
+    }
+
     /// Whether it may be gone when the same is tried again.
     #[must_use]
     pub fn may_pass(&self) -> bool {
@@ -243,29 +257,31 @@ impl Client {
     }
 
     fn of_agent_with(options: AgentOptions, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
-        let AgentOptions { http_addr, rpc_addr, token, token_file } = options;
-        let rpc = rpc_addr.or_else(|| variable("CONSUL_RPC_ADDR"));
+        let AgentOptions { agent, rpc_addr } = options;
+        let rpc = said(rpc_addr).or_else(|| variable("CONSUL_RPC_ADDR"));
         let host = rpc.as_deref().and_then(|rpc| rpc.rsplit_once(':')).map(|(host, _)| host.to_owned());
-        let http_addr = http_addr.or_else(|| variable("CONSUL_HTTP_ADDR")).or(host);
-        let options = Options { http_addr, token, token_file, ..Options::default() };
+        let http_addr = said(agent.http_addr).or_else(|| variable("CONSUL_HTTP_ADDR")).or(host);
+        let options = Options::from(Agent { http_addr, ..agent });
         Ok(Self { rpc, ..Self::with_environment(options, variable)? })
     }
 
     fn with_environment(options: Options, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
-        let address =
-            options.http_addr.or_else(|| variable("CONSUL_HTTP_ADDR")).unwrap_or_else(|| DEFAULT_ADDRESS.to_owned());
-        let tls = variable("CONSUL_HTTP_SSL").is_some_and(|value| matches!(&*value, "1" | "t" | "true" | "TRUE"));
-        let file = options.token_file.or_else(|| variable("CONSUL_HTTP_TOKEN_FILE").map(PathBuf::from));
+        let Options { agent: Agent { http_addr, token, token_file }, datacenter, stale } = options;
+        let address = said(http_addr).or_else(|| variable("CONSUL_HTTP_ADDR"));
+        let address = address.unwrap_or_else(|| DEFAULT_ADDRESS.to_owned());
+        let tls = variable("CONSUL_HTTP_SSL")
+            .is_some_and(|value| matches!(&*value, "1" | "t" | "T" | "true" | "TRUE" | "True"));
+        let file = token_file.or_else(|| variable("CONSUL_HTTP_TOKEN_FILE").map(PathBuf::from));
         let token = match file {
             Some(file) => Some(token_in(&file)?),
-            None => options.token.or_else(|| variable("CONSUL_HTTP_TOKEN")),
+            None => token.or_else(|| variable("CONSUL_HTTP_TOKEN")),
         };
         Ok(Self {
             authority: authority(&address, tls)?,
             token,
             basic_auth: variable("CONSUL_HTTP_AUTH"),
-            datacenter: options.datacenter,
-            stale: options.stale,
+            datacenter,
+            stale,
             rpc: None,
         })
     }
@@ -355,6 +371,15 @@ impl Client {
             request.headers_mut().insert(CONTENT_LENGTH, length.into());
         }
         self.run(request, None)
+    }
+
+    /// Whether there is anybody to be asked.
+    ///
+    /// # Errors
+    /// If there is not.
+    pub fn reach(&self) -> Result<(), Error> {
+        let failure = Failure { method: "Get", url: format!("http://{}/v1/", self.authority) };
+        runtime()?.block_on(self.connect(&failure)).map(drop)
     }
 
     fn send(&self, method: &Method, path: &str, query: &[(&str, &str)], body: Bytes) -> Result<Answer, Error> {
@@ -449,7 +474,9 @@ impl Client {
             headers.insert("x-consul-token", token.parse().map_err(unfit("the token"))?);
         }
         if let Some(auth) = &self.basic_auth {
-            let value = format!("Basic {}", STANDARD.encode(auth));
+            // A name alone has no password.
+            let colon = if auth.contains(':') { "" } else { ":" };
+            let value = format!("Basic {}", STANDARD.encode(format!("{auth}{colon}")));
             headers.insert(AUTHORIZATION, value.parse().map_err(unfit("CONSUL_HTTP_AUTH"))?);
         }
         Ok(())
@@ -471,6 +498,11 @@ async fn dial(address: &str) -> Result<TcpStream, String> {
         Ok(connected) => connected.map_err(|error| go_reason(&error)),
         Err(_) => Err("i/o timeout".to_owned()),
     }
+}
+
+/// An option's text; one without any says nothing.
+fn said(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
 }
 
 /// Host and port of an address as people give it.
@@ -566,10 +598,11 @@ mod tests {
         let environment = [("CONSUL_HTTP_ADDR", "env:1"), ("CONSUL_HTTP_TOKEN", "t1")];
         assert_eq!(client(Options::default(), &[]).authority, "127.0.0.1:8500");
         assert_eq!(client(Options::default(), &environment).authority, "env:1");
-        let given =
-            Options { http_addr: Some("http://flag:2/".into()), token: Some("t2".into()), ..Options::default() };
-        let client = client(given, &environment);
-        assert_eq!((&*client.authority, client.token.as_deref()), ("flag:2", Some("t2")));
+        let given = Agent { http_addr: Some("http://flag:2/".into()), token: Some("t2".into()), token_file: None };
+        let given = client(given.into(), &environment);
+        assert_eq!((&*given.authority, given.token.as_deref()), ("flag:2", Some("t2")));
+        let empty = Agent { http_addr: Some(String::new()), ..Agent::default() };
+        assert_eq!(client(empty.into(), &environment).authority, "env:1");
     }
 
     #[test]
@@ -582,7 +615,7 @@ mod tests {
         };
         let (flag, environment) = (file("flag", " one\n"), file("environment", "two"));
         let variables = [("CONSUL_HTTP_TOKEN", "t1"), ("CONSUL_HTTP_TOKEN_FILE", environment.to_str().unwrap())];
-        let given = |token_file| Options { token: Some("t2".into()), token_file, ..Options::default() };
+        let given = |token_file| Agent { token: Some("t2".into()), token_file, http_addr: None }.into();
         assert_eq!(client(given(Some(flag)), &variables).token.as_deref(), Some("one"));
         assert_eq!(client(given(None), &variables).token.as_deref(), Some("two"));
         for (file, why) in
@@ -618,6 +651,18 @@ mod tests {
     }
 
     #[test]
+    fn a_name_without_a_password_is_a_name_all_the_same() {
+        for (auth, sent) in [("me", "Basic bWU6"), ("me:x:y", "Basic bWU6eDp5")] {
+            let mut headers = HeaderMap::new();
+            client(Options::default(), &[("CONSUL_HTTP_AUTH", auth)]).set_credentials(&mut headers).unwrap();
+            assert_eq!(headers[AUTHORIZATION], sent);
+        }
+        let tls =
+            Client::with_environment(Options::default(), |name| (name == "CONSUL_HTTP_SSL").then(|| "True".to_owned()));
+        assert!(tls.unwrap_err().to_string().contains("this release has no TLS"));
+    }
+
+    #[test]
     fn targets_are_escaped() {
         let client = client(Options { datacenter: "dc 1".into(), ..Options::default() }, &[]);
         assert_eq!(client.target("kv/a b/\u{e9}%?", &[("separator", "/&"), ("keys", "")]), {
@@ -641,9 +686,13 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
-        let client = client(Options { http_addr: Some(address.clone()), ..Options::default() }, &[]);
-        let error = client.get("kv/x", &[]).unwrap_err().to_string();
-        let expected = format!("Get http://{address}/v1/kv/x: dial tcp {address}: connect: connection refused");
-        assert!(error.starts_with(&expected), "{error}");
+        let client = client(Agent { http_addr: Some(address.clone()), ..Agent::default() }.into(), &[]);
+        let error = client.get("kv/x", &[]).unwrap_err();
+        let dial = format!("dial tcp {address}: connect: connection refused");
+        let expected = format!("Get http://{address}/v1/kv/x: {dial}");
+        assert!(error.to_string().starts_with(&expected), "{error}");
+        assert_eq!(error.told("x"), format!("Error connecting to Consul agent: {dial}"));
+        assert!(error.told_by_http("x").starts_with(&format!("Error querying Consul agent: {expected}")));
+        assert!(matches!(client.reach(), Err(Error::Dial { .. })));
     }
 }

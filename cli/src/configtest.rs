@@ -46,7 +46,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
 pub(crate) fn validate(args: Validate) -> ExitCode {
     let checked = check(&[args.config_file, args.path].concat());
     if checked.is_ok() && !args.quiet {
-        println!("Configuration is valid!");
+        say!("Configuration is valid!");
     }
     failed::status(checked)
 }

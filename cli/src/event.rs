@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::client::{Answer, Client, Error, Options};
 use crate::failed::{self, Failed};
-use crate::regexp;
+use crate::{help, regexp};
 
 /// Fires a user event
 #[derive(Debug, clap::Args)]
@@ -36,16 +36,13 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> ExitCode {
-    failed::status(fire(args).map(|id| println!("Event ID: {id}")))
+    failed::status(fire(args).map(|id| say!("Event ID: {id}")))
 }
 
 /// Gives the event's ID.
 fn fire(args: Args) -> Result<String, Failed> {
     if args.name.is_empty() {
-        return Err(Failed("Event name must be specified\n\nSee: lictor event -h".to_owned()));
-    }
-    if args.payload.len() > 1 {
-        return Err(Failed("Too many command line arguments.\n\nSee: lictor event -h".to_owned()));
+        return Err(help::after("Event name must be specified", &["event"]));
     }
     if !args.tag.is_empty() && args.service.is_empty() {
         return Err(Failed("Cannot provide tag filter without service filter.".to_owned()));
@@ -56,7 +53,10 @@ fn fire(args: Args) -> Result<String, Failed> {
         regexp::compile(filter).map_err(|error| Failed(format!("Failed to compile {name} filter regexp: {error}")))?;
         query.push((name, filter.as_str()));
     }
-    let failed = |error: Error| Failed(error.told("firing event"));
+    if args.payload.len() > 1 {
+        return Err(help::after("Too many command line arguments.", &["event"]));
+    }
+    let failed = |error: Error| Failed(error.told_by_http("firing event"));
     let payload = args.payload.into_iter().next().unwrap_or_default();
     let fired = Client::new(args.client)
         .and_then(|client| client.put(&format!("event/fire/{}", args.name), &query, payload))
@@ -89,6 +89,8 @@ mod tests {
     fn what_makes_no_sense_is_refused_before_anybody_is_asked() {
         assert!(refused(|args| args.name.clear()).starts_with("Event name must be specified"));
         assert!(refused(|args| args.payload = vec!["a".into(), "b".into()]).starts_with("Too many"));
+        let both = refused(|args| (args.payload, args.tag) = (vec!["a".into(), "b".into()], "x".into()));
+        assert_eq!(both, "Cannot provide tag filter without service filter.");
         assert_eq!(refused(|args| args.tag = "x".into()), "Cannot provide tag filter without service filter.");
         assert_eq!(
             refused(|args| args.node = "(".into()),

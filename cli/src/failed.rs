@@ -20,7 +20,7 @@ pub(crate) fn status_on_stdout(done: Result<(), Failed>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed(why)) => {
-            println!("{why}");
+            say!("{why}");
             ExitCode::FAILURE
         }
     }
@@ -31,7 +31,7 @@ pub(crate) fn status(done: Result<(), Failed>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed(why)) => {
-            eprintln!("{why}");
+            complain!("{why}");
             ExitCode::FAILURE
         }
     }

@@ -114,12 +114,33 @@ pub(crate) fn takes_value(arg: &Arg) -> bool {
 }
 
 /// The words for true and false that Go knows.
-fn truth(text: &str) -> Option<bool> {
+pub(crate) fn truth(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
         _ => None,
     }
+}
+
+/// A whole number as Go's options take it: decimal, or with 0x, 0o, 0b or 0 in front, of 16, 8, 2 and 8.
+pub(crate) fn number<N: TryFrom<i128>>(text: &str) -> Result<N, String> {
+    let (sign, digits) = match text.as_bytes() {
+        [b'-', ..] => (-1, &text[1..]),
+        [b'+', ..] => (1, &text[1..]),
+        _ => (1, text),
+    };
+    let lower = digits.to_ascii_lowercase();
+    let (base, digits) = match lower.as_bytes() {
+        [b'0', b'x', ..] => (16, &lower[2..]),
+        [b'0', b'o', ..] => (8, &lower[2..]),
+        [b'0', b'b', ..] => (2, &lower[2..]),
+        [b'0', _, ..] => (8, &lower[1..]),
+        _ => (10, &*lower),
+    };
+    let plain = digits.chars().all(|digit| digit.is_digit(base));
+    let read = i128::from_str_radix(digits, base).ok().filter(|_| plain);
+    read.and_then(|read| N::try_from(sign * read).ok())
+        .ok_or_else(|| "a whole number in its range is needed".to_owned())
 }
 
 fn unknown_option(command: &Command, path: &[String], name: &str) -> String {
@@ -237,6 +258,23 @@ mod tests {
         let kv = asked("kv");
         assert!(!kv.complete && kv.path == ["kv"]);
         assert!(asked("--help").path.is_empty());
+    }
+
+    #[test]
+    fn numbers_are_read_as_go_reads_them() {
+        for (text, expected) in
+            [("42", 42), ("0", 0), ("0x2A", 42), ("052", 42), ("0o52", 42), ("0b101010", 42), ("+42", 42)]
+        {
+            assert_eq!(number::<u64>(text), Ok(expected), "{text}");
+        }
+        assert_eq!((number::<u64>("18446744073709551615"), number::<i64>("-0x10")), (Ok(u64::MAX), Ok(-16)));
+        for text in ["", "-", "--5", "0x", "0x-5", "08", "5a", "-1", "18446744073709551616"] {
+            assert!(number::<u64>(text).is_err(), "{text}");
+        }
+        let line = ["kv", "put", "-flags=0xff", "a"].map(OsString::from).into();
+        let matches = crate::definition().try_get_matches_from(read(&crate::definition(), line).unwrap().args).unwrap();
+        let put = matches.subcommand_matches("kv").and_then(|kv| kv.subcommand_matches("put")).unwrap();
+        assert_eq!(put.get_one::<u64>("flags"), Some(&255));
     }
 
     #[test]

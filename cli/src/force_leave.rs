@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use crate::client::{AgentOptions, Answer, Client};
 use crate::failed::{self, Failed};
+use crate::help;
 
 /// Says of a failed member that it has left
 #[derive(Debug, clap::Args)]
@@ -28,9 +29,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
 
 fn force_leave(args: Args) -> Result<(), Failed> {
     let [node] = &args.node[..] else {
-        return Err(Failed(
-            "A single node name must be specified to force leave.\n\nSee: lictor force-leave -h".to_owned(),
-        ));
+        return Err(help::after("A single node name must be specified to force leave.", &["force-leave"]));
     };
     let query: &[(&str, &str)] = if args.prune { &[("prune", "")] } else { &[] };
     Client::of_agent(args.client)

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Arg, Command};
 
-use crate::flags;
+use crate::failed::Failed;
+use crate::{flags, out};
 
 mod classic;
 
@@ -16,14 +17,24 @@ const MORE_OPTIONS: &str = "Further options, with one dash or two";
 /// Shows the help of the command at `path`. Like Consul, it ends with status 1, and the list of all
 /// commands goes to standard error.
 pub(crate) fn show(definition: &Command, path: &[String]) -> ExitCode {
-    let command = path.iter().fold(definition, |command, name| command.find_subcommand(name).unwrap_or(command));
-    let text = text(&program(), command, path);
+    let text = help(definition, path);
     if path.is_empty() {
-        eprint!("{text}");
+        out::print_error(format_args!("{text}"));
     } else {
-        print!("{text}");
+        show!("{text}");
     }
     ExitCode::FAILURE
+}
+
+fn help(definition: &Command, path: &[String]) -> String {
+    let command = path.iter().fold(definition, |command, name| command.find_subcommand(name).unwrap_or(command));
+    text(&program(), command, path)
+}
+
+/// What is wrong with the arguments of the command at `path`, followed by its help, as with Consul.
+pub(crate) fn after(wrong: &str, path: &[&str]) -> Failed {
+    let path: Vec<_> = path.iter().map(|name| (*name).to_owned()).collect();
+    Failed(format!("{wrong}\n\n{}", help(&crate::definition(), &path).trim_end()))
 }
 
 /// The name by which the program was called: some call it `consul`.
@@ -146,6 +157,15 @@ mod tests {
         for name in classic::COMMANDS {
             assert!(definition.find_subcommand(name).is_some(), "{name}");
         }
+    }
+
+    #[test]
+    fn help_follows_what_is_wrong() {
+        let Failed(told) = after("One or two", &["operator", "raft"]);
+        let (wrong, help) = told.split_once("\n\n").unwrap();
+        assert_eq!(wrong, "One or two");
+        assert!(help.starts_with(&format!("Usage: {} operator raft ", program())), "{help}");
+        assert!(help.contains("-list-peers") && !help.ends_with('\n'), "{help}");
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> ExitCode {
-    failed::status_on_stdout(ask(args.client).map(|stats| print!("{stats}")))
+    failed::status_on_stdout(ask(args.client).map(|stats| show!("{stats}")))
 }
 
 fn ask(options: AgentOptions) -> Result<String, Failed> {

@@ -19,7 +19,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run() -> ExitCode {
-    println!("{}", key());
+    say!("{}", key());
     ExitCode::SUCCESS
 }
 

@@ -36,6 +36,9 @@ pub(crate) struct Args {
     /// Remove a key that is not used.
     #[arg(long, value_name = "key", default_value = "")]
     remove: String,
+    /// Anything more is ignored.
+    #[arg(hide = true)]
+    _rest: Vec<String>,
 }
 
 /// What is to be done.
@@ -47,15 +50,29 @@ struct Task {
 }
 
 pub(crate) fn run(args: Args) -> ExitCode {
-    let Some(task) = task(&args) else {
-        return help::show(&crate::definition(), &["keyring".to_owned()]);
-    };
-    println!("==> {}...", task.title);
-    failed::status(carry_out(args.client, &task).map(|text| println!("==> Done!\n{text}")))
+    match task(&args) {
+        Ok(Some(task)) => failed::status(announce(args.client, &task)),
+        Ok(None) => help::show(&crate::definition(), &["keyring".to_owned()]),
+        Err(failed) => failed::status(Err(failed)),
+    }
 }
 
-/// The one thing that is to be done; none if it is not one.
-fn task(args: &Args) -> Option<Task> {
+/// Does it, and tells people about it: not before there is anybody to do it.
+fn announce(options: AgentOptions, task: &Task) -> Result<(), Failed> {
+    let client = Client::of_agent(options).and_then(|client| client.reach().map(|()| client));
+    let client = client.map_err(|error| unanswered(&error))?;
+    say!("==> {}...", task.title);
+    let text = carry_out(&client, task)?;
+    say!("==> Done!\n{text}");
+    Ok(())
+}
+
+fn unanswered(error: &Error) -> Failed {
+    Failed(error.told("asking for the keyring"))
+}
+
+/// The one thing that is to be done, if anything is.
+fn task(args: &Args) -> Result<Option<Task>, Failed> {
     let keyed = |method, title, key: &String| (!key.is_empty()).then(|| Task { method, title, key: Some(key.clone()) });
     let list = Task { method: Method::GET, title: "Gathering installed encryption keys", key: None };
     let tasks = [
@@ -65,16 +82,17 @@ fn task(args: &Args) -> Option<Task> {
         keyed(Method::DELETE, "Removing gossip encryption key", &args.remove),
     ];
     let mut tasks = tasks.into_iter().flatten();
-    let task = tasks.next()?;
-    tasks.next().is_none().then_some(task)
+    let task = tasks.next();
+    match tasks.next() {
+        Some(_) => Err(Failed("Only a single action is allowed".to_owned())),
+        None => Ok(task),
+    }
 }
 
 /// Does it. Gives what there is to show.
-fn carry_out(options: AgentOptions, task: &Task) -> Result<String, Failed> {
-    let failed = |error: &Error| Failed(error.told("asking for the keyring"));
-    let client = Client::of_agent(options).map_err(|error| failed(&error))?;
+fn carry_out(client: &Client, task: &Task) -> Result<String, Failed> {
     let body = task.key.as_ref().map(|key| json!({ "Key": key }).to_string()).unwrap_or_default();
-    let runtime = client::runtime().map_err(|error| failed(&error))?;
+    let runtime = client::runtime().map_err(|error| unanswered(&error))?;
     let answer = runtime.block_on(client.ask(&task.method, "operator/keyring", &[], body));
     match answer.and_then(Answer::ok) {
         Ok(body) if task.key.is_none() => {
@@ -88,9 +106,9 @@ fn carry_out(options: AgentOptions, task: &Task) -> Result<String, Failed> {
                 None => "Keyring is empty (encryption not enabled)",
                 Some(_) => "No keyring to modify (encryption not enabled)",
             };
-            Err(Failed(without_keyring(&client, why).map_err(|error| failed(&error))?))
+            Err(Failed(without_keyring(client, why).map_err(|error| unanswered(&error))?))
         }
-        Err(error @ Error::Dial { .. }) => Err(failed(&error)),
+        Err(error @ Error::Dial { .. }) => Err(unanswered(&error)),
         Err(error) => Err(Failed(format!("error: {error}"))),
     }
 }
@@ -143,16 +161,19 @@ mod tests {
 
     fn args(list: bool, keys: [&str; 3]) -> Args {
         let [install, used, remove] = keys.map(str::to_owned);
-        Args { client: AgentOptions::default(), list, install, used, remove }
+        Args { client: AgentOptions::default(), list, install, used, remove, _rest: Vec::new() }
     }
 
     #[test]
     fn one_thing_is_done_at_a_time() {
-        assert_eq!(task(&args(true, ["", "", ""])).unwrap().method, Method::GET);
-        assert_eq!(task(&args(false, ["", "k", ""])).unwrap().key.as_deref(), Some("k"));
-        assert_eq!(task(&args(false, ["", "", "k"])).unwrap().method, Method::DELETE);
-        assert_eq!(task(&args(false, ["", "", ""])), None);
-        assert_eq!(task(&args(true, ["k", "", ""])), None);
+        let task = |list, keys| task(&args(list, keys));
+        assert_eq!(task(true, ["", "", ""]).unwrap().unwrap().method, Method::GET);
+        assert_eq!(task(false, ["", "k", ""]).unwrap().unwrap().key.as_deref(), Some("k"));
+        assert_eq!(task(false, ["", "", "k"]).unwrap().unwrap().method, Method::DELETE);
+        assert_eq!(task(false, ["", "", ""]), Ok(None));
+        for several in [task(true, ["k", "", ""]), task(false, ["k", "k", ""]), task(false, ["", "k", "k"])] {
+            assert_eq!(several, Err(Failed("Only a single action is allowed".to_owned())));
+        }
     }
 
     #[test]

@@ -25,5 +25,5 @@ pub(crate) fn run(args: Args) -> ExitCode {
         .and_then(|client| client.put("agent/leave", &[], ""))
         .and_then(Answer::ok)
         .map_err(|error| Failed(error.told("leaving")));
-    failed::status_on_stdout(left.map(|_| println!("Graceful leave complete")))
+    failed::status_on_stdout(left.map(|_| say!("Graceful leave complete")))
 }

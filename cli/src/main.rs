@@ -1,5 +1,8 @@
 //! The binary `lictor`: the agent, and the commands for its clients.
 
+#[macro_use]
+mod out;
+
 mod agent;
 mod catalog;
 mod completion;
@@ -80,7 +83,7 @@ enum Commands {
 }
 
 fn main() -> ExitCode {
-    run(std::env::args_os().skip(1).collect())
+    out::status(run(std::env::args_os().skip(1).collect()))
 }
 
 fn run(args: Vec<OsString>) -> ExitCode {
@@ -154,7 +157,7 @@ fn last_wins(command: Command) -> Command {
 
 /// Says what is wrong with the command line.
 fn refuse(wrong: &str) -> ExitCode {
-    eprintln!("{wrong}");
+    complain!("{wrong}");
     ExitCode::FAILURE
 }
 

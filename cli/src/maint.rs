@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use crate::client::{AgentOptions, Answer, Client, Error};
+use crate::client::{Agent, Answer, Client, Error, Options};
 use crate::failed::{self, Failed};
 
 /// The check that is there while the node is in maintenance.
@@ -23,7 +23,7 @@ const SERVICE_CHECK: &str = "_service_maintenance:";
 )]
 pub(crate) struct Args {
     #[command(flatten)]
-    client: AgentOptions,
+    client: Agent,
     /// End maintenance.
     #[arg(long)]
     disable: bool,
@@ -42,7 +42,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> ExitCode {
-    failed::status(maintain(args).map(|text| print!("{text}")))
+    failed::status(maintain(args).map(|text| show!("{text}")))
 }
 
 /// Gives what is to be said then.
@@ -50,13 +50,17 @@ fn maintain(args: Args) -> Result<String, Failed> {
     if args.enable && args.disable {
         return Err(Failed("Only one of -enable or -disable may be provided".to_owned()));
     }
-    let change = args.enable || args.disable;
-    if !change && (!args.reason.is_empty() || !args.service.is_empty()) {
-        return Err(Failed("-reason and -service need one of -enable and -disable\n\nSee: lictor maint -h".to_owned()));
+    if !args.enable && !args.reason.is_empty() {
+        return Err(Failed("Reason may only be provided with -enable".to_owned()));
     }
-    let client = Client::of_agent(args.client).map_err(|error| Failed(error.told("querying Consul agent")))?;
+    let change = args.enable || args.disable;
+    if !change && !args.service.is_empty() {
+        return Err(Failed("Service requires either -enable or -disable".to_owned()));
+    }
+    let failed = |error: Error| Failed(format!("Error querying Consul agent: {error}"));
+    let client = Client::new(Options::from(args.client)).map_err(failed)?;
     if !change {
-        return list(&client).map_err(|error| Failed(error.told("querying Consul agent")));
+        return list(&client).map_err(failed);
     }
     let (path, what, of) = match &*args.service {
         "" => ("agent/maintenance".to_owned(), "Node", String::new()),
@@ -69,7 +73,7 @@ fn maintain(args: Args) -> Result<String, Failed> {
         query.push(("reason", &args.reason));
     }
     let doing = format!("{doing} {} maintenance", what.to_lowercase());
-    client.put(&path, &query, "").and_then(Answer::ok).map_err(|error| Failed(error.told(&doing)))?;
+    client.put(&path, &query, "").and_then(Answer::ok).map_err(|error| Failed(error.told_by_http(&doing)))?;
     Ok(format!("{what} maintenance is now {begins}{of}\n"))
 }
 
@@ -103,6 +107,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_makes_no_sense_is_refused_before_anybody_is_asked() {
+        let refused = |enable, disable, reason: &str, service: &str| {
+            let (reason, service) = (reason.to_owned(), service.to_owned());
+            maintain(Args { client: Agent::default(), disable, enable, reason, service, _rest: Vec::new() })
+                .unwrap_err()
+                .0
+        };
+        assert_eq!(refused(true, true, "", ""), "Only one of -enable or -disable may be provided");
+        assert_eq!(refused(false, true, "x", ""), "Reason may only be provided with -enable");
+        assert_eq!(refused(false, false, "x", "y"), "Reason may only be provided with -enable");
+        assert_eq!(refused(false, false, "", "y"), "Service requires either -enable or -disable");
+    }
 
     #[test]
     fn what_is_in_maintenance_is_shown() {

@@ -36,7 +36,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> ExitCode {
     match listed(args) {
         Ok(Some(text)) => {
-            print!("{text}");
+            show!("{text}");
             ExitCode::SUCCESS
         }
         Ok(None) => ExitCode::from(2),

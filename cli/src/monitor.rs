@@ -37,7 +37,8 @@ fn follow(args: Args) -> Result<(), Failed> {
         // Whoever reads has gone away: nothing is left to be said.
         Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Ok(Some(answer)) => {
-            Answer::ok(answer).map_err(failed)?;
+            // A level that there is none of is told of as it was by the older protocol.
+            Answer::ok(answer).map_err(|error| Failed(format!("Error starting monitor: {}", error.text())))?;
             Err(ended())
         }
         Err(Error::Broken { .. }) => Err(ended()),

@@ -26,5 +26,5 @@ pub(crate) fn run(args: Args) -> ExitCode {
         .and_then(|client| client.put("agent/reload", &[], ""))
         .and_then(Answer::ok)
         .map_err(|error| Failed(error.told("reloading")));
-    failed::status_on_stdout(reloaded.map(|_| println!("Configuration reload triggered")))
+    failed::status_on_stdout(reloaded.map(|_| say!("Configuration reload triggered")))
 }

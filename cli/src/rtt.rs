@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::client::{Answer, Client, Error, Options};
 use crate::failed::{self, Failed};
+use crate::help;
 
 /// Estimates the round trip between two nodes
 #[derive(Debug, clap::Args)]
@@ -27,34 +28,35 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> ExitCode {
-    failed::status(estimate(args).map(|estimate| println!("{estimate}")))
+    failed::status(estimate(args).map(|estimate| say!("{estimate}")))
 }
 
 fn estimate(args: Args) -> Result<String, Failed> {
     let (first, second) = match &args.node[..] {
         [first] => (first, None),
         [first, second] => (first, Some(second)),
-        _ => return Err(Failed("One or two node names must be specified\n\nSee: lictor rtt -h".to_owned())),
+        _ => return Err(help::after("One or two node names must be specified", &["rtt"])),
     };
     if args.wan {
         for node in &args.node {
             pool_name(node)?;
         }
     }
-    let failed = |error: Error| Failed(error.told("getting coordinates"));
-    let client = Client::new(args.client).map_err(failed)?;
-    let read = |path: &str| -> Result<Value, Failed> {
-        let body = client.get(path, &[]).and_then(Answer::ok).map_err(failed)?;
-        serde_json::from_slice(&body)
-            .map_err(|error| Failed(format!("Error getting coordinates: unreadable answer: {error}")))
+    let client = Client::new(args.client)
+        .map_err(|error: Error| Failed(format!("Error connecting to Consul agent: {error}")))?;
+    let read = |path: &str, doing: &str| -> Result<Value, Failed> {
+        let failed = |why: String| Failed(format!("{doing}: {why}"));
+        let body = client.get(path, &[]).and_then(Answer::ok).map_err(|error| failed(error.to_string()))?;
+        serde_json::from_slice(&body).map_err(|error| failed(format!("unreadable answer: {error}")))
     };
     let second = match second {
         Some(second) => second.clone(),
-        None => own_name(&read("agent/self")?, args.wan),
+        None => own_name(&read("agent/self", "Unable to look up agent info")?, args.wan),
     };
+    let coordinates = |path| read(path, "Error getting coordinates");
     let (found, kind) = match args.wan {
-        true => (between_datacenters(&read("coordinate/datacenters")?), "WAN"),
-        false => (within(&read("coordinate/nodes")?, None), "LAN"),
+        true => (between_datacenters(&coordinates("coordinate/datacenters")?), "WAN"),
+        false => (within(&coordinates("coordinate/nodes")?, None), "LAN"),
     };
     let place = |node: &str| {
         let place = found.iter().find(|(name, _)| name == node).map(|(_, place)| place);
@@ -68,7 +70,7 @@ fn estimate(args: Args) -> Result<String, Failed> {
 fn pool_name(node: &str) -> Result<(), Failed> {
     match node.rsplit_once('.') {
         Some((name, datacenter)) if !name.is_empty() && !datacenter.is_empty() => Ok(()),
-        _ => Err(Failed("The node names must be specified as <node name>.<datacenter> with -wan".to_owned())),
+        _ => Err(Failed("Node names must be specified as <node name>.<datacenter> with -wan".to_owned())),
     }
 }
 

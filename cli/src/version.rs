@@ -21,10 +21,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run() -> ExitCode {
-    println!("Lictor v{VERSION}");
+    say!("Lictor v{VERSION}");
     if !REVISION.is_empty() {
-        println!("Revision {REVISION}");
+        say!("Revision {REVISION}");
     }
-    println!("Speaks the Consul HTTP API, v1");
+    say!("Speaks the Consul HTTP API, v1");
     ExitCode::SUCCESS
 }

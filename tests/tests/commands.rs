@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Output, Stdio};
 
 use lictor_tests::agent::{Process, Signal};
@@ -46,6 +49,18 @@ fn a_command_under_a_lock_has_its_token_and_its_end_is_told() {
     assert_eq!(failed.status.code(), Some(2));
     assert!(stdout(&failed).contains("Error running handler: exit status 7"), "{failed:?}");
     assert_eq!(run(&agent, &["lock", "a", "exit 7"]).status.code(), Some(0));
+    let told = run(&agent, &["lock", "-verbose", "a", "echo hi"]);
+    let expected = [
+        "Setting up lock at path: a/.lock",
+        "Attempting lock acquisition",
+        "Starting handler 'echo hi'",
+        "hi",
+        "Child terminated, releasing lock",
+        "Cleanup succeeded",
+    ];
+    assert_eq!(stdout(&told).lines().collect::<Vec<_>>(), expected);
+    let semaphore = run(&agent, &["lock", "-verbose", "-n=0x2", "/a/", "true"]);
+    assert!(stdout(&semaphore).starts_with("Setting up semaphore (limit 2) at prefix: a/\n"), "{semaphore:?}");
     assert_eq!(run(&agent, &["lock", "-child-exit-code", "-shell=false", "a", "/nosuch"]).status.code(), Some(2));
 }
 
@@ -76,7 +91,11 @@ fn a_command_that_does_not_end_with_its_lock_is_killed() {
     let session = agent.get("/v1/kv/a/.lock").json()[0]["Session"].as_str().unwrap().to_owned();
     agent.put(&format!("/v1/session/destroy/{session}"), b"");
     assert_eq!(lock.wait().code(), Some(0), "{}", lock.output());
-    for word in ["Lock lost, killing child", "Child did not exit after grace period of 5s", "signal: killed"] {
+    for word in [
+        "Lock lost, killing child",
+        "Child did not exit after grace period of 5s",
+        "Error running handler: signal: killed",
+    ] {
         assert!(lock.output().lines().any(|said| said == word), "{word}: {}", lock.output());
     }
 }
@@ -131,4 +150,71 @@ fn a_watch_runs_its_command_on_each_change_and_on_no_other() {
     assert_eq!(failing.status.code(), Some(1));
     let once = run(&agent, &["watch", "-type=service", "-service=nosuch"]);
     assert_eq!((once.status.code(), stdout(&once)), (Some(0), "[]\n"));
+}
+
+#[test]
+fn that_nobody_is_there_is_told_as_each_command_of_consul_tells_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let dial = format!("dial tcp {address}: connect: connection refused");
+    let queried = "Error querying Consul agent: ";
+    let cases: [(&[&str], &str); 7] = [
+        (&["event", "-name=x"], queried),
+        (&["maint"], queried),
+        (&["maint", "-enable", "-service=web"], queried),
+        (&["rtt", "a"], "Unable to look up agent info: Get http://"),
+        (&["rtt", "a", "b"], "Error getting coordinates: Get http://"),
+        (&["members"], "Error connecting to Consul agent: dial "),
+        (&["keyring", "-list"], "Error connecting to Consul agent: dial "),
+    ];
+    for (args, begins) in cases {
+        let mut command = Command::new(binary::lictor());
+        command.args(args).env("CONSUL_HTTP_ADDR", &address).env_remove("CONSUL_RPC_ADDR");
+        let output = command.output().unwrap();
+        let all = [&output.stdout[..], &output.stderr].concat();
+        let told = String::from_utf8(all).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(told.starts_with(begins) && told.contains(&dial), "{args:?}: {told}");
+    }
+}
+
+#[test]
+fn who_does_not_read_on_hears_nothing_and_what_is_lost_is_told() {
+    let run = |args: &[&str], out: Stdio| {
+        let child = Command::new(binary::lictor()).args(args).stdout(out).stderr(Stdio::piped()).spawn();
+        let output = child.unwrap().wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for (args, code) in [(&["version"][..], 0), (&["kv", "get", "-h"], 1), (&["keygen"], 0)] {
+        let (ours, reader) = UnixStream::pair().unwrap();
+        drop(reader);
+        assert_eq!(run(args, OwnedFd::from(ours).into()), (Some(code), String::new()), "{args:?}");
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let (code, told) = run(args, full.into());
+        assert_eq!(code, Some(1), "{args:?}");
+        assert!(told.starts_with("cannot print: No space left on device"), "{args:?}: {told}");
+    }
+}
+
+#[test]
+fn help_follows_what_is_wrong_with_the_arguments() {
+    let cases: [(&[&str], &str); 9] = [
+        (&["event"], "Event name must be specified\n\n"),
+        (&["event", "-name=x", "two", "words"], "Too many command line arguments.\n\n"),
+        (&["force-leave"], "A single node name must be specified to force leave.\n\n"),
+        (&["join"], "At least one address to join must be specified.\n\n"),
+        (&["lock", "prefix"], "Key prefix and child command must be specified\n\n"),
+        (&["operator"], "A subcommand must be specified\n\n"),
+        (&["rtt", "a", "b", "c"], "One or two node names must be specified\n\n"),
+        (&["watch"], "Watch type must be specified\n\n"),
+        (&["keyring"], ""),
+    ];
+    for (args, wrong) in cases {
+        let output = Command::new(binary::lictor()).args(args).output().unwrap();
+        let told = String::from_utf8([&output.stdout[..], &output.stderr].concat()).unwrap();
+        let usage = format!("{wrong}Usage: {} {} ", binary::lictor().display(), args[0]);
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(told.starts_with(&usage), "{args:?}: {told}");
+    }
 }

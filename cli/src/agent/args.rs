@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use super::draft::Draft;
 use super::files;
 use super::plan::Plan;
-use crate::help;
+use crate::{flags, help};
 
 /// Runs an agent
 #[derive(Debug, clap::Args)]
@@ -35,7 +35,7 @@ pub(crate) struct Args {
     bootstrap: Option<bool>,
     /// The number of servers that found the cluster together, once they have found each other. 1 is the same as
     /// -bootstrap.
-    #[arg(long, value_name = "number")]
+    #[arg(long, value_name = "number", value_parser = flags::number::<u32>)]
     bootstrap_expect: Option<u32>,
     /// The address at which clients are served. [default: 127.0.0.1]
     #[arg(long, value_name = "address")]
@@ -47,8 +47,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "path")]
     data_dir: Option<String>,
     /// The datacenter. [default: dc1]
-    #[arg(long, value_name = "name", visible_alias = "dc")]
+    #[arg(long, value_name = "name")]
     datacenter: Option<String>,
+    /// The same, as it was called once.
+    #[arg(long, value_name = "name", default_value = "")]
+    dc: String,
     /// Development mode: a server of its own that keeps everything in memory.
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     dev: Option<bool>,
@@ -59,7 +62,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "key")]
     encrypt: Option<String>,
     /// The port for HTTP. [default: 8500]
-    #[arg(long, value_name = "port")]
+    #[arg(long, value_name = "port", value_parser = flags::number::<i32>)]
     http_port: Option<i32>,
     /// An agent of the cluster to join at the start. The agent ends if none of those that are named answers. May be
     /// given several times.
@@ -81,7 +84,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "path")]
     pid_file: Option<String>,
     /// The protocol version: 2 or 3, which are the same here. [default: 2]
-    #[arg(long, value_name = "number")]
+    #[arg(long, value_name = "number", value_parser = flags::number::<i64>)]
     protocol: Option<i64>,
     /// Join the cluster again at a restart, although the agent had left it.
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -93,22 +96,22 @@ pub(crate) struct Args {
     #[arg(long, value_name = "address")]
     retry_join: Vec<String>,
     /// How many tries there are before the agent gives up and ends. [default: 0, for any number]
-    #[arg(long, value_name = "number")]
+    #[arg(long, value_name = "number", value_parser = flags::number::<u32>)]
     retry_max: Option<u32>,
     /// The address for the gossip of other agents. [default: the bind address]
     #[arg(long, value_name = "address")]
     serf_lan_bind: Option<String>,
     /// The port for the gossip of other agents. [default: 8301]
-    #[arg(long, value_name = "port")]
+    #[arg(long, value_name = "port", value_parser = flags::number::<i32>)]
     serf_lan_port: Option<i32>,
     /// The port for gossip between datacenters, which comes with a later release. [default: 8302]
-    #[arg(long, value_name = "port")]
+    #[arg(long, value_name = "port", value_parser = flags::number::<i32>)]
     serf_wan_port: Option<i32>,
     /// Be a server.
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     server: Option<bool>,
     /// The port for other servers. [default: 8300]
-    #[arg(long, value_name = "port")]
+    #[arg(long, value_name = "port", value_parser = flags::number::<i32>)]
     server_port: Option<i32>,
 }
 
@@ -181,7 +184,7 @@ impl Args {
             bootstrap_expect: args.bootstrap_expect,
             client_addr: args.client.clone(),
             data_dir: args.data_dir.clone(),
-            datacenter: args.datacenter.clone(),
+            datacenter: if args.dc.is_empty() { args.datacenter.clone() } else { Some(args.dc.clone()) },
             dev: args.dev,
             enable_script_checks: args.enable_script_checks,
             encrypt: args.encrypt.clone(),
@@ -210,6 +213,10 @@ impl Args {
     pub(super) fn plan(&self) -> Result<Plan, String> {
         let files = files::read(&self.config_file)?;
         let mut plan = Plan::of(files.draft.overlaid(self.draft()?))?;
+        if !self.dc.is_empty() {
+            let warning = "the 'dc' flag has been deprecated. Use 'datacenter' instead";
+            plan.warnings.insert(0, warning.to_owned());
+        }
         plan.warnings.extend(files.warnings);
         if self.encrypt.is_some() {
             plan.warnings.push("-encrypt has no effect: this release does not encrypt gossip".to_owned());
@@ -242,7 +249,6 @@ mod tests {
     use clap::FromArgMatches as _;
 
     use super::*;
-    use crate::flags;
 
     fn draft(line: &[&str]) -> Result<Draft, String> {
         let line = std::iter::once(&"agent").chain(line).map(OsString::from).collect();
@@ -266,7 +272,8 @@ mod tests {
             "-node-meta",
             "zone:z",
             "-serf-lan-port=1",
-            "-bootstrap-expect=3",
+            "-bootstrap-expect=0x3",
+            "-dc=east",
         ]);
         let expected = Draft {
             start_join: vec!["10.0.0.1".into(), "10.0.0.2:9".into()],
@@ -277,6 +284,7 @@ mod tests {
             node_meta: [("rack", "7:8"), ("zone", "z")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
             serf_lan_port: Some(1),
             bootstrap_expect: Some(3),
+            datacenter: Some("east".into()),
             ..Draft::default()
         };
         assert_eq!(draft, Ok(expected));

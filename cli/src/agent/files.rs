@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::draft::Draft;
 use super::keys::Reading;
+use crate::client::go_file_reason;
 
 /// What all files together say.
 #[derive(Debug, Default)]
@@ -34,7 +35,7 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Files, String> {
     Ok(files)
 }
 
-/// A file itself, or what a directory holds.
+/// A file itself, or what a directory holds. An empty file there says nothing, as with Consul.
 fn listed(path: &Path) -> Result<Vec<PathBuf>, String> {
     let unreadable = |error: io::Error| format!("Error reading '{}': {}", path.display(), reason(path, &error));
     if !fs::metadata(path).map_err(unreadable)?.is_dir() {
@@ -42,7 +43,8 @@ fn listed(path: &Path) -> Result<Vec<PathBuf>, String> {
     }
     let entries = fs::read_dir(path).map_err(unreadable)?.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
     let mut files: Vec<_> = entries.into_iter().map(|entry| entry.path()).collect();
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "json") && file.is_file());
+    let said = |file: &Path| fs::metadata(file).is_ok_and(|there| there.is_file() && there.len() > 0);
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "json") && said(file));
     files.sort();
     Ok(files)
 }
@@ -74,10 +76,7 @@ fn named(unknown: &[(String, Option<&str>)]) -> String {
 }
 
 fn reason(path: &Path, error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => format!("open {}: no such file or directory", path.display()),
-        _ => error.to_string(),
-    }
+    format!("open {}: {}", path.display(), go_file_reason(error))
 }
 
 #[cfg(test)]
@@ -91,6 +90,7 @@ mod tests {
         write("b.json", r#"{"node_name": "b", "ui": true}"#);
         write("a.json", r#"{"node_name": "a", "datacenter": "dc9"}"#);
         write("c.txt", "not read");
+        write("d.json", "");
         let files = read(&[directory.path().to_owned()]).unwrap();
         assert_eq!(files.draft.node_name.as_deref(), Some("b"));
         assert_eq!(files.draft.datacenter.as_deref(), Some("dc9"));
@@ -108,7 +108,19 @@ mod tests {
         };
         assert_eq!(error("{"), "Error decoding 'F': unexpected EOF");
         assert_eq!(error("[]"), "Error decoding 'F': the file must hold a JSON object");
-        assert_eq!(error(r#"{"server": "yes"}"#), "Error decoding 'F': 'server' must be true or false, not \"yes\"");
+        assert_eq!(
+            error(r#"{"server": "yes"}"#),
+            "Error decoding 'F': 1 error(s) decoding:\n\n* 'server' expected type 'bool', got unconvertible type 'string'"
+        );
+        assert_eq!(
+            error(r#"{"node_name": 5}"#),
+            "Error decoding 'F': 1 error(s) decoding:\n\n* 'node_name' expected type 'string', got unconvertible type \
+             'float64'"
+        );
+        assert!(
+            error(r#"{"retry_max": [1]}"#)
+                .ends_with("'retry_max' expected type 'int', got unconvertible type '[]interface {}'")
+        );
         assert_eq!(
             error(r#"{"servre": true, "nosuch_option": 1}"#),
             "Error decoding 'F': Config has invalid keys: nosuch_option, servre (did you mean server?)"

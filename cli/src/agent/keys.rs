@@ -429,7 +429,9 @@ mod tests {
             // Secrets are not told, and a list of services begins with what is none.
             let told = error.starts_with(&format!("'{key}' must be "))
                 && (error.ends_with(", not [7]") || error.ends_with("must be a text"));
-            assert!(told || error.contains("expected a map, got 'float64'"), "{key}: {error}");
+            let mistyped = error.starts_with(&format!("1 error(s) decoding:\n\n* '{key}' expected type '"))
+                && error.ends_with("', got unconvertible type '[]interface {}'");
+            assert!(told || mistyped || error.contains("expected a map, got 'float64'"), "{key}: {error}");
         }
         assert!(read(&json!({ "ports": 1 })).unwrap_err().contains("'ports' must be an object"));
         assert!(read(&json!({ "bootstrap_expect": -1 })).unwrap_err().contains("whole number"));

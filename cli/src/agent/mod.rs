@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Args, ignored: &[&'static str]) -> ExitCode {
         Ok(End::Left) => ExitCode::SUCCESS,
         Ok(End::Stopped) => ExitCode::FAILURE,
         Ok(End::Failed(why)) | Err(why) => {
-            eprintln!("==> {why}");
+            complain!("==> {why}");
             ExitCode::FAILURE
         }
     }

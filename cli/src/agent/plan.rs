@@ -100,15 +100,16 @@ impl Plan {
     pub(crate) fn of(draft: Draft) -> Result<Self, String> {
         let mut warnings = Vec::new();
         let dev = draft.dev.unwrap_or(false);
+        role::has_directory(&draft)?;
+        if let Some(key) = draft.encrypt.as_deref().filter(|key| !key.is_empty()) {
+            words::encryption_key(key)?;
+        }
         let datacenter = words::datacenter(draft.datacenter.as_deref())?;
         let role = Role::of(&draft, &mut warnings)?;
         let log_level = draft.log_level.clone().unwrap_or_else(|| "INFO".to_owned());
         let raft_multiplier = draft.raft_multiplier.unwrap_or(if dev { 1 } else { 5 });
         if !(1..=10).contains(&raft_multiplier) {
             return Err(format!("performance.raft_multiplier must be from 1 to 10, not {raft_multiplier}"));
-        }
-        if let Some(key) = draft.encrypt.as_deref().filter(|key| !key.is_empty()) {
-            words::encryption_key(key)?;
         }
         let any = if dev { IpAddr::from(Ipv4Addr::LOCALHOST) } else { Ipv4Addr::UNSPECIFIED.into() };
         let bind_ip = ip("bind address", draft.bind_addr.as_deref())?.unwrap_or(any);
@@ -341,7 +342,7 @@ mod tests {
             (Draft { client_addr: Some("unix:///s".into()), ..dev() }, "no unix sockets"),
             (Draft { server_port: Some(-1), ..dev() }, "ports.server must be from 0 to 65535"),
             (Draft { raft_multiplier: Some(11), ..dev() }, "raft_multiplier must be from 1 to 10"),
-            (Draft { log_level: Some("loud".into()), ..dev() }, "Invalid log level: loud"),
+            (Draft { log_level: Some("loud".into()), ..dev() }, "Invalid log level: LOUD"),
             (Draft { advertise_addr: Some("0.0.0.0".into()), ..dev() }, "cannot be advertised"),
             (Draft { bootstrap_expect: Some(3), ..dev() }, "Expect mode cannot be enabled in development mode"),
             (Draft { encrypt: Some("bad".into()), ..dev() }, "Invalid encryption key: illegal base64"),
@@ -358,6 +359,18 @@ mod tests {
             let error = Plan::of(draft).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn of_several_mistakes_that_is_told_which_consul_tells() {
+        let told = |draft| Plan::of(draft).unwrap_err();
+        let name = Draft { datacenter: Some("Bad Name".into()), encrypt: Some("bad".into()), ..Draft::default() };
+        assert!(told(name.clone()).starts_with("Must specify data directory"));
+        assert!(told(Draft { data_dir: Some("/d".into()), ..name.clone() }).starts_with("Invalid encryption key"));
+        let client = Draft { server: None, bootstrap: Some(true), bootstrap_expect: Some(3), ..server() };
+        assert!(told(Draft { datacenter: name.datacenter, ..client.clone() }).starts_with("Datacenter must be"));
+        assert_eq!(told(client.clone()), "Bootstrap mode cannot be enabled when server mode is not enabled");
+        assert!(told(Draft { bootstrap: None, ..client }).starts_with("Expect mode cannot be enabled when"));
     }
 
     #[test]

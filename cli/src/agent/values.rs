@@ -19,21 +19,47 @@ fn said<T>(
     read(value).map(Some).ok_or_else(|| wrong(key, expected, value))
 }
 
+/// The same of what Consul's own keys are of. A value of another kind is told of in Consul's words, which do not repeat it.
+fn typed<T>(
+    key: &str,
+    value: &Value,
+    expected: &str,
+    kind: &str,
+    read: impl FnOnce(&Value) -> Option<T>,
+) -> Result<Option<T>, String> {
+    let other = match value {
+        Value::Null => "",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "float64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    };
+    said(key, value, expected, read).map_err(|told| match key.contains('.') {
+        true => told,
+        false => {
+            format!("1 error(s) decoding:\n\n* '{key}' expected type '{kind}', got unconvertible type '{other}'")
+        }
+    })
+}
+
 pub(super) fn text(key: &str, value: &Value) -> Result<Option<String>, String> {
-    said(key, value, "a text", |value| value.as_str().map(str::to_owned))
+    typed(key, value, "a text", "string", |value| value.as_str().map(str::to_owned))
 }
 
 /// A text that is not told when something is wrong with it.
 pub(super) fn secret(key: &str, value: &Value) -> Result<Option<String>, String> {
-    text(key, value).map_err(|_| format!("'{key}' must be a text"))
+    text(key, value).map_err(|told| if key.contains('.') { format!("'{key}' must be a text") } else { told })
 }
 
 pub(super) fn truth(key: &str, value: &Value) -> Result<Option<bool>, String> {
-    said(key, value, "true or false", Value::as_bool)
+    typed(key, value, "true or false", "bool", Value::as_bool)
 }
 
 pub(super) fn number<N: TryFrom<i64>>(key: &str, value: &Value) -> Result<Option<N>, String> {
-    said(key, value, "a whole number in its range", |value| N::try_from(value.as_i64()?).ok())
+    let range = "a whole number in its range";
+    let read = |value: &Value| N::try_from(value.as_i64()?).ok();
+    if value.is_number() { said(key, value, range, read) } else { typed(key, value, range, "int", read) }
 }
 
 pub(super) fn duration(key: &str, value: &Value) -> Result<Option<Duration>, String> {

@@ -2,6 +2,7 @@
 
 use super::{Failed, only_key, path};
 use crate::client::{Answer, Client, Error, Options};
+use crate::flags;
 
 /// Removes a key, or all keys below a prefix
 #[derive(Debug, clap::Args)]
@@ -13,7 +14,7 @@ pub(crate) struct Args {
     #[arg(long)]
     cas: bool,
     /// The modify index for -cas.
-    #[arg(long, value_name = "number", default_value_t = 0)]
+    #[arg(long, value_name = "number", default_value_t = 0, value_parser = flags::number::<u64>)]
     modify_index: u64,
     /// Remove all keys that begin with the prefix.
     #[arg(long)]
@@ -27,15 +28,15 @@ pub(super) fn run(args: Args) -> Result<(), Failed> {
     if key.is_empty() && !args.recurse {
         return Err(Failed::error("Missing KEY argument"));
     }
-    if args.cas && args.recurse {
-        return Err(Failed("Cannot specify both -cas and -recurse!".to_owned()));
-    }
     if args.cas && args.modify_index == 0 {
         return Err(Failed("Must specify -modify-index with -cas!".to_owned()));
     }
     if !args.cas && args.modify_index != 0 {
         // Consul says so and goes on, and scripts may have come to rely on it.
-        println!("Cannot specify -modify-index without -cas!");
+        say!("Cannot specify -modify-index without -cas!");
+    }
+    if args.cas && args.recurse {
+        return Err(Failed("Cannot specify both -cas and -recurse!".to_owned()));
     }
     let index = args.modify_index.to_string();
     let query = match (args.recurse, args.cas) {
@@ -52,8 +53,8 @@ pub(super) fn run(args: Args) -> Result<(), Failed> {
         return Err(Failed::error(format!("Did not delete {subject} {key}{why}")));
     }
     match args.recurse {
-        true => println!("Success! Deleted keys with prefix: {key}"),
-        false => println!("Success! Deleted key: {key}"),
+        true => say!("Success! Deleted keys with prefix: {key}"),
+        false => say!("Success! Deleted key: {key}"),
     }
     Ok(())
 }

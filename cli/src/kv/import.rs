@@ -46,7 +46,7 @@ pub(super) fn run(args: Args) -> Result<(), Failed> {
         let query = if flags == "0" { vec![] } else { vec![("flags", &*flags)] };
         let written = client.put(&path(&key), &query, value).and_then(Answer::ok);
         written.map_err(|error| Failed::error(format!("Failed writing data for key {key}: {error}")))?;
-        println!("Imported: {key}");
+        say!("Imported: {key}");
     }
     Ok(())
 }

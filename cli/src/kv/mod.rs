@@ -46,7 +46,7 @@ fn only_key(args: Vec<String>) -> Result<String, Failed> {
     match <[String; 1]>::try_from(args) {
         Ok([key]) => Ok(key.strip_prefix('/').map(str::to_owned).unwrap_or(key)),
         Err(_) if number == 0 => Ok(String::new()),
-        Err(_) => Err(Failed::error(format!("Too many arguments (expected 1, got {number})"))),
+        Err(_) => Err(Failed(format!("Too many arguments (expected 1, got {number})"))),
     }
 }
 
@@ -64,6 +64,6 @@ mod tests {
         let key = |args: &[&str]| only_key(args.iter().map(ToString::to_string).collect());
         assert_eq!(key(&["/a/b"]).unwrap(), "a/b");
         assert_eq!(key(&[]).unwrap(), "");
-        assert_eq!(key(&["a", "b"]).unwrap_err().0, "Error! Too many arguments (expected 1, got 2)");
+        assert_eq!(key(&["a", "b"]).unwrap_err().0, "Too many arguments (expected 1, got 2)");
     }
 }

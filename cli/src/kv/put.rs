@@ -6,6 +6,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use super::{Failed, path};
 use crate::client::{Answer, Client, Error, Options, go_file_reason};
+use crate::flags;
 
 /// Stores a value under a key
 #[derive(Debug, clap::Args)]
@@ -24,10 +25,10 @@ pub(crate) struct Args {
     #[arg(long)]
     cas: bool,
     /// A number that is stored with the value and means what you like.
-    #[arg(long, value_name = "number", default_value_t = 0)]
+    #[arg(long, value_name = "number", default_value_t = 0, value_parser = flags::number::<u64>)]
     flags: u64,
     /// The modify index for -cas.
-    #[arg(long, value_name = "number", default_value_t = 0)]
+    #[arg(long, value_name = "number", default_value_t = 0, value_parser = flags::number::<u64>)]
     modify_index: u64,
     /// Release the lock on the key for -session.
     #[arg(long)]
@@ -42,11 +43,11 @@ pub(crate) struct Args {
 
 pub(super) fn run(mut args: Args) -> Result<(), Failed> {
     let (key, value) = key_and_value(std::mem::take(&mut args.key_data))?;
-    if args.cas && args.modify_index == 0 {
-        return Err(Failed("Must specify -modify-index with -cas!".to_owned()));
-    }
     if (args.acquire || args.release) && args.session.is_empty() {
         return Err(Failed::error("Missing -session (required with -acquire and -release)"));
+    }
+    if args.cas && args.modify_index == 0 {
+        return Err(Failed("Must specify -modify-index with -cas!".to_owned()));
     }
     let index = args.modify_index.to_string();
     let flags = args.flags.to_string();
@@ -77,7 +78,7 @@ pub(super) fn run(mut args: Args) -> Result<(), Failed> {
         (false, false, true) => done_or("Did not release lock".to_owned()).map(|()| "Lock released on"),
         (false, false, false) => done_or(format!("Did not write to {key}")).map(|()| "Data written to"),
     }?;
-    println!("Success! {what}: {key}");
+    say!("Success! {what}: {key}");
     Ok(())
 }
 

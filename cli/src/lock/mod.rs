@@ -18,7 +18,8 @@ use tokio::time::sleep;
 
 use crate::client::{self, Client, Options};
 use crate::failed::Failed;
-use crate::recipe::{Error, Held, Lock, Recipe, Semaphore, Terms, below};
+use crate::recipe::{Error, Held, Lock, Recipe, Semaphore, Terms};
+use crate::{flags, help};
 
 /// How long a command that is told to end may take before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -49,10 +50,12 @@ pub(crate) struct Args {
     lock_delay: Option<String>,
     /// How many failures of the agent in a row are ridden out, a second each, before the lock is given up for lost.
     /// [default: 3]
-    #[arg(long, value_name = "number", default_value_t = 3, allow_negative_numbers = true)]
+    #[arg(long, value_name = "number", default_value_t = 3, allow_negative_numbers = true,
+          value_parser = flags::number::<i64>)]
     monitor_retry: i64,
     /// How many may hold it at a time. [default: 1]
-    #[arg(long, value_name = "number", default_value_t = 1, allow_negative_numbers = true)]
+    #[arg(long, value_name = "number", default_value_t = 1, allow_negative_numbers = true,
+          value_parser = flags::number::<i64>)]
     n: i64,
     /// A name for the session, for people. [default: made up of the command]
     #[arg(long, value_name = "name", default_value = "")]
@@ -101,7 +104,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
     match held {
         Ok(code) => code,
         Err(Failed(why)) => {
-            eprintln!("{why}");
+            complain!("{why}");
             ExitCode::FAILURE
         }
     }
@@ -114,7 +117,7 @@ fn plan(args: Args) -> Result<Plan, Failed> {
     let mut words = args.prefix_command.into_iter();
     let (prefix, command) = (words.next(), words.collect::<Vec<_>>());
     let Some(prefix) = prefix.filter(|_| !command.is_empty()) else {
-        return Err(Failed("Key prefix and child command must be specified\n\nSee: lictor lock -h".to_owned()));
+        return Err(help::after("Key prefix and child command must be specified", &["lock"]));
     };
     let prefix = prefix.strip_prefix('/').map(str::to_owned).unwrap_or(prefix);
     let patience = positive("try", &args.r#try)?;
@@ -171,15 +174,14 @@ impl Plan {
             self.hold(&lock).await
         } else {
             let semaphore = Semaphore::new(&self.client, &self.prefix, self.limit, self.terms.clone());
-            let prefix = below(&self.prefix, "");
-            self.say(|| format!("Setting up semaphore (limit {}) at prefix: {prefix}", self.limit));
+            self.say(|| format!("Setting up semaphore (limit {}) at prefix: {}", self.limit, self.prefix));
             self.hold(&semaphore).await
         }
     }
 
     fn say(&self, what: impl FnOnce() -> String) {
         if self.verbose {
-            println!("{}", what());
+            say!("{}", what());
         }
     }
 
@@ -205,10 +207,15 @@ impl Plan {
             return Err(Failed("Shutdown triggered or timeout during lock acquisition".to_owned()));
         };
         let guard = Guard::of_this_program().map_err(|error| Failed(format!("Lock setup failed: {error}")))?;
+        // What the command prints comes after that.
+        self.say(|| format!("Starting handler '{}'", self.title));
+        if self.pass_stdin {
+            self.say(|| "Stdin passed to handler process".to_owned());
+        }
         let succeeded = match Child::start(&self.program, self.pass_stdin, held.sequencer(), Some(&guard)).await {
             Ok(child) => self.watch(&mut held, child, &mut signals).await,
             Err(error) => {
-                println!("Error starting handler: {}", client::go_file_reason(&error));
+                say!("Error starting handler: {}", client::go_file_reason(&error));
                 false
             }
         };
@@ -225,17 +232,17 @@ impl Plan {
     /// Waits for the command's end, and brings it about if the lock is lost or we are to end. Tells whether the command
     /// succeeded.
     async fn watch<R: Recipe>(&self, held: &mut Held<'_, R>, mut child: Child, signals: &mut Signals) -> bool {
-        self.say(|| format!("Starting handler '{}'", self.title));
-        if self.pass_stdin {
-            self.say(|| "Stdin passed to handler process".to_owned());
-        }
         loop {
             tokio::select! {
                 biased;
                 ended = child.ended() => {
-                    let succeeded = told(ended);
+                    let failure = told(ended);
+                    if let Some(why) = &failure {
+                        // Consul says it twice, once for those who read on and once for those who only look at the end.
+                        say!("{why}");
+                    }
                     self.say(|| "Child terminated, releasing lock".to_owned());
-                    return succeeded;
+                    return failure.is_none();
                 }
                 () = held.lost() => {
                     self.say(|| "Lock lost, killing child".to_owned());
@@ -272,31 +279,30 @@ impl Plan {
         tokio::select! {
             biased;
             ended = child.ended() => {
-                let succeeded = told(ended);
+                let failure = told(ended);
                 child.sweep();
                 self.say(|| "Child terminated".to_owned());
-                succeeded
+                failure.is_none()
             }
             () = enough => {
                 self.say(|| format!("Child did not exit after grace period of {}", duration::format(GRACE)));
                 self.say(|| format!("Killing child pid {}", child.id()));
                 child.kill();
-                told(child.ended().await)
+                told(child.ended().await).is_none()
             }
         }
     }
 }
 
-/// Says how a command ended, if it failed; tells whether it succeeded.
-fn told(ended: io::Result<std::process::ExitStatus>) -> bool {
+/// Says how a command ended, and gives it, if it failed.
+fn told(ended: io::Result<std::process::ExitStatus>) -> Option<String> {
     let why = match ended {
-        Ok(status) if status.success() => return true,
+        Ok(status) if status.success() => return None,
         Ok(status) => in_words(status),
         Err(error) => error.to_string(),
     };
-    // Consul says it twice, once for those who read on and once for those who only look at the end.
-    println!("Error running handler: {why}\n{why}");
-    false
+    say!("Error running handler: {why}");
+    Some(why)
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ pub(super) fn run(args: Args) -> ExitCode {
 fn get_config(args: GetConfig) -> Result<(), Failed> {
     let failed = |why| Failed(format!("Error querying Autopilot configuration: {why}"));
     let client = Client::new(args.client).map_err(|error| failed(error.to_string()))?;
-    print!("{}", shown(&settings(&client).map_err(failed)?));
+    show!("{}", shown(&settings(&client).map_err(failed)?));
     Ok(())
 }
 
@@ -154,7 +154,7 @@ fn set_config(args: SetConfig) -> Result<(), Failed> {
     if done.trim_ascii() != b"true" {
         return Err(Failed("Configuration could not be atomically updated, please try again".to_owned()));
     }
-    println!("Configuration updated!");
+    say!("Configuration updated!");
     Ok(())
 }
 
@@ -168,7 +168,7 @@ fn state(args: State) -> Result<(), Failed> {
     }
     let body = answer.ok().map_err(|error| failed(error.to_string()))?;
     let health: Value = serde_json::from_slice(&body).map_err(|error| failed(format!("unreadable answer: {error}")))?;
-    print!("{}", shown_state(&health));
+    show!("{}", shown_state(&health));
     Ok(())
 }
 

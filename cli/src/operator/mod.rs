@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use crate::{failed, help};
+
 /// Tools for those who run a cluster
 #[derive(Debug, clap::Args)]
 #[command(
@@ -18,7 +20,7 @@ use clap::Subcommand;
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
-    command: Commands,
+    command: Option<Commands>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -29,7 +31,8 @@ enum Commands {
 
 pub(crate) fn run(args: Args) -> ExitCode {
     match args.command {
-        Commands::Raft(args) => raft::run(args),
-        Commands::Autopilot(args) => autopilot::run(args),
+        Some(Commands::Raft(args)) => raft::run(args),
+        Some(Commands::Autopilot(args)) => autopilot::run(args),
+        None => failed::status(Err(help::after("A subcommand must be specified", &["operator"]))),
     }
 }

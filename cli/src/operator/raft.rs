@@ -106,18 +106,18 @@ fn run_command(command: Commands) -> Result<(), Failed> {
     match command {
         Commands::ListPeers(args) => {
             let failed = |why| Failed(format!("Error getting peers: {why}"));
-            print!("{}", list_peers(args.client, true).map_err(failed)?);
+            show!("{}", list_peers(args.client, true).map_err(failed)?);
         }
         Commands::RemovePeer(args) => {
             let failed = |why| Failed(format!("Error removing peer: {why}"));
-            println!("{}", remove_peer(args.client, &args.address, &args.id).map_err(failed)?);
+            say!("{}", remove_peer(args.client, &args.address, &args.id).map_err(failed)?);
         }
         Commands::TransferLeader(args) => {
             let failed = |error: Error| Failed(format!("Error transferring leadership: {error}"));
             let query = if args.id.is_empty() { vec![] } else { vec![("id", &*args.id)] };
             let client = Client::new(args.client).map_err(failed)?;
             client.post("operator/raft/transfer-leader", &query).and_then(Answer::ok).map_err(failed)?;
-            println!("Success");
+            say!("Success");
         }
     }
     Ok(())
@@ -126,11 +126,11 @@ fn run_command(command: Commands) -> Result<(), Failed> {
 /// The form of Consul 0.7.
 fn run_options(args: Args) -> Result<(), Failed> {
     if args.list_peers {
-        print!("{}", list_peers(args.client, false).map_err(Failed)?);
+        show!("{}", list_peers(args.client, false).map_err(Failed)?);
     } else if args.address.is_empty() {
         return Err(Failed("an address is required for the peer to remove".to_owned()));
     } else {
-        println!("{}", remove_peer(args.client, &args.address, "").map_err(Failed)?);
+        say!("{}", remove_peer(args.client, &args.address, "").map_err(Failed)?);
     }
     Ok(())
 }

@@ -32,11 +32,11 @@ pub(super) fn run(args: Args) -> ExitCode {
     };
     match archive::verify(BufReader::new(file), u64::MAX) {
         Ok(meta) => {
-            println!("{}", shown(&meta));
+            say!("{}", shown(&meta));
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("Error verifying snapshot: {error}");
+            complain!("Error verifying snapshot: {error}");
             ExitCode::from(UNSOUND)
         }
     }

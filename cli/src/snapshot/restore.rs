@@ -38,6 +38,6 @@ fn restore(args: Args) -> Result<(), Failed> {
         Client::new(args.client).and_then(|client| client.upload("snapshot", file, length))
     };
     answer.and_then(Answer::ok).map_err(failed)?;
-    println!("Restored snapshot");
+    say!("Restored snapshot");
     Ok(())
 }

@@ -34,13 +34,28 @@ pub(super) fn run(args: Args) -> ExitCode {
 fn save(args: Args) -> Result<(), Failed> {
     let failed = |error: Error| Failed(format!("Error saving snapshot: {error}"));
     let name = only_file(args.file)?;
+    let name = target(&name)?;
     let mut draft = Draft::beside(&name)?;
     let client = Client::new(args.client).map_err(failed)?;
     client.download("snapshot", &mut draft.file).and_then(Answer::ok).map_err(failed)?;
     let meta = draft.verify().map_err(|error| Failed(format!("Error verifying snapshot file: {error}")))?;
     draft.keep(&name).map_err(|error| Failed(format!("Error writing snapshot file: {error}")))?;
-    println!("Saved and verified snapshot to index {}", meta.index);
+    say!("Saved and verified snapshot to index {}", meta.index);
     Ok(())
+}
+
+/// The file that is to be replaced. A link stays one: it is what it leads to that is replaced. And what is no ordinary file, such as
+/// a device, is left alone.
+fn target(name: &OsStr) -> Result<OsString, Failed> {
+    let refused = |why| Failed(format!("Error creating snapshot file: open {}: {why}", name.display()));
+    match fs::metadata(name) {
+        Ok(there) if there.is_dir() => Err(refused("is a directory")),
+        Ok(there) if there.is_file() => fs::canonicalize(name)
+            .map(PathBuf::into_os_string)
+            .map_err(|error| Failed(cannot("creating", name, &error))),
+        Ok(_) => Err(refused("is no ordinary file")),
+        Err(_) => Ok(name.to_owned()),
+    }
 }
 
 /// A file that is gone again unless it is kept.
@@ -89,6 +104,18 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+
+    #[test]
+    fn links_are_followed_and_devices_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().canonicalize().unwrap().join(name).into_os_string();
+        fs::write(at("there"), "old").unwrap();
+        std::os::unix::fs::symlink(at("there"), at("link")).unwrap();
+        assert_eq!((target(&at("link")).unwrap(), target(&at("new")).unwrap()), (at("there"), at("new")));
+        let refused = |name: &str| target(OsStr::new(name)).unwrap_err().0;
+        assert_eq!(refused("/dev/null"), "Error creating snapshot file: open /dev/null: is no ordinary file");
+        assert_eq!(refused("/"), "Error creating snapshot file: open /: is a directory");
+    }
 
     #[test]
     fn a_draft_is_kept_or_gone() {

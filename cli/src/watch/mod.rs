@@ -15,6 +15,7 @@ use tokio::time::sleep;
 
 use crate::client::{self, Answer, Client, Error, Options};
 use crate::failed::{self, Failed};
+use crate::help;
 
 /// After the first failure it is tried again so much later; after several in a row, later by the square of their number.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -85,9 +86,9 @@ fn failed(error: &Error) -> Failed {
 fn plan(args: Args) -> Result<Watch, Failed> {
     let Args { client, key, name, passingonly, prefix, service, shell, state, tag, r#type, command } = args;
     if r#type.is_empty() {
-        return Err(Failed("Watch type must be specified\n\nSee: lictor watch -h".to_owned()));
+        return Err(help::after("Watch type must be specified", &["watch"]));
     }
-    let words = Words { key, name, passing_only: passingonly, prefix, service, state, tag };
+    let words = Words { key, name, passing_only: passingonly, prefix, service, stale: client.is_stale(), state, tag };
     let subject = Subject::of(&r#type, words).map_err(Failed)?;
     let client = Client::new(client).map_err(|error| failed(&error))?;
     let handler = (!command.is_empty()).then(|| Handler::new(command, shell.unwrap_or(true)));
@@ -133,7 +134,7 @@ impl Watch {
                     failures += 1;
                     index = 0;
                     let pause = pause_after(failures);
-                    eprintln!("watch (type: {}) errored: {error}, retry in {pause:?}", self.subject.kind());
+                    complain!("watch (type: {}) errored: {error}, retry in {pause:?}", self.subject.kind());
                     sleep(pause).await;
                     continue;
                 }
@@ -150,7 +151,7 @@ impl Watch {
             }
             known = Some(answer);
             let Some(handler) = &self.handler else {
-                println!("{}", subject::for_people(&shown));
+                say!("{}", subject::for_people(&shown));
                 return Ok(());
             };
             handler.run(newer, &shown).await.map_err(|why| Failed(format!("Error executing handler: {why}")))?;
@@ -168,7 +169,7 @@ impl Watch {
         let answer = self.client.ask(&Method::GET, &path, &query, "").await?;
         let newer = answer.index.unwrap_or(0);
         // An index that goes back belongs to a cluster that was begun anew.
-        Ok((if newer < index && !self.subject.is_events() { 0 } else { newer }, answer.found()?))
+        Ok((if newer < index && !self.subject.is_events() { 0 } else { newer }, self.subject.compared(answer.found()?)))
     }
 }
 

@@ -1,10 +1,19 @@
 //! What can be watched: where it is asked for, and how it is shown.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use lictor_core::api::event::index_of;
+use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
+
+use crate::flags;
+
+/// Members of objects that tell when something was written. No text can look like one: a quote in it would have a backslash.
+static INDEXES: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r#",\s*"(?:Create|Modify)Index":\s*[0-9]+"#).expect("it is well-formed"));
 
 /// The options that say what is meant.
 #[derive(Debug, Default)]
@@ -14,6 +23,7 @@ pub(super) struct Words {
     pub(super) passing_only: String,
     pub(super) prefix: String,
     pub(super) service: String,
+    pub(super) stale: bool,
     pub(super) state: String,
     pub(super) tag: String,
 }
@@ -45,10 +55,56 @@ struct Entry {
     session: String,
 }
 
+impl Words {
+    /// The names of those that were given.
+    fn given(&self) -> Vec<&'static str> {
+        let all = [
+            ("key", !self.key.is_empty()),
+            ("name", !self.name.is_empty()),
+            ("passingonly", !self.passing_only.is_empty()),
+            ("prefix", !self.prefix.is_empty()),
+            ("service", !self.service.is_empty()),
+            ("stale", self.stale),
+            ("state", !self.state.is_empty()),
+            ("tag", !self.tag.is_empty()),
+        ];
+        all.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect()
+    }
+}
+
 impl Subject {
     /// What the options mean. The error is a text for the user.
     pub(super) fn of(kind: &str, words: Words) -> Result<Self, String> {
-        let Words { key, name, passing_only, prefix, service, state, tag } = words;
+        let passing = flags::truth(&words.passing_only);
+        if passing.is_none() && !words.passing_only.is_empty() {
+            let what = format!("strconv.ParseBool: parsing {:?}: invalid syntax", words.passing_only);
+            return Err(format!("Failed to parse passingonly: {what}"));
+        }
+        let given = words.given();
+        let subject = Self::named(kind, words, passing.unwrap_or(false))?;
+        let unused: Vec<_> = given.into_iter().filter(|word| !subject.takes(word)).collect();
+        match unused.is_empty() {
+            true => Ok(subject),
+            // As Go shows a list.
+            false => Err(format!("Invalid parameters: [{}]", unused.join(" "))),
+        }
+    }
+
+    /// Whether an option says something of it.
+    fn takes(&self, word: &str) -> bool {
+        match self {
+            Self::Key(_) => matches!(word, "key" | "stale"),
+            Self::KeyPrefix(_) => matches!(word, "prefix" | "stale"),
+            Self::Services | Self::Nodes => word == "stale",
+            Self::Service { .. } => matches!(word, "service" | "tag" | "passingonly" | "stale"),
+            Self::ChecksOf(_) | Self::ChecksIn(_) => matches!(word, "service" | "state" | "stale"),
+            // Every agent has its own events: no server is asked for them.
+            Self::Event(_) => word == "name",
+        }
+    }
+
+    fn named(kind: &str, words: Words, passing: bool) -> Result<Self, String> {
+        let Words { key, name, prefix, service, state, tag, .. } = words;
         let needed = |what: &str, text: String| match text.is_empty() {
             true => Err(format!("Must specify a single {what} to watch")),
             false => Ok(text),
@@ -58,18 +114,7 @@ impl Subject {
             "keyprefix" => needed("prefix", prefix).map(Self::KeyPrefix),
             "services" => Ok(Self::Services),
             "nodes" => Ok(Self::Nodes),
-            "service" => {
-                let passing = match &*passing_only {
-                    "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
-                    "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
-                    other => {
-                        return Err(format!(
-                            "Failed to parse passingonly: strconv.ParseBool: parsing {other:?}: invalid syntax"
-                        ));
-                    }
-                };
-                Ok(Self::Service { name: needed("service", service)?, tag, passing })
-            }
+            "service" => Ok(Self::Service { name: needed("service", service)?, tag, passing }),
             "checks" if !service.is_empty() && !state.is_empty() => Err("Cannot specify service and state".to_owned()),
             "checks" if !service.is_empty() => Ok(Self::ChecksOf(service)),
             "checks" if state.is_empty() => Ok(Self::ChecksIn("any".to_owned())),
@@ -115,6 +160,17 @@ impl Subject {
                 let named = (!name.is_empty()).then_some(("name", &**name));
                 ("event/list".to_owned(), named.into_iter().collect())
             }
+        }
+    }
+
+    /// What of an answer is compared with the one before, and shown. Of nodes, instances and checks that is not when they were
+    /// written: to write once more what is there already is no change.
+    pub(super) fn compared(&self, answer: Option<Bytes>) -> Option<Bytes> {
+        match self {
+            Self::Nodes | Self::Service { .. } | Self::ChecksOf(_) | Self::ChecksIn(_) => {
+                answer.map(|body| INDEXES.replace_all(&body, &b""[..]).into_owned().into())
+            }
+            Self::Key(_) | Self::KeyPrefix(_) | Self::Services | Self::Event(_) => answer,
         }
     }
 
@@ -210,7 +266,42 @@ mod tests {
         assert_eq!(told("service"), "Must specify a single service to watch");
         let both = of("checks", |words| (words.service, words.state) = ("a".into(), "b".into()));
         assert_eq!(both.unwrap_err(), "Cannot specify service and state");
-        assert!(of("service", |words| words.passing_only = "x".into()).unwrap_err().contains("passingonly"));
+        for kind in ["service", "nodes", "nosuch"] {
+            assert!(of(kind, |words| words.passing_only = "x".into()).unwrap_err().contains("passingonly"));
+        }
+    }
+
+    #[test]
+    fn options_that_say_nothing_of_the_subject_are_refused() {
+        let refused = |kind: &str, change: fn(&mut Words)| of(kind, change).unwrap_err();
+        assert_eq!(refused("nodes", |words| words.key = "a".into()), "Invalid parameters: [key]");
+        assert_eq!(refused("event", |words| words.stale = true), "Invalid parameters: [stale]");
+        assert_eq!(
+            refused("services", |words| words.passing_only = "false".into()),
+            "Invalid parameters: [passingonly]"
+        );
+        assert_eq!(refused("key", |words| words.prefix = "a".into()), "Must specify a single key to watch");
+        let both = |words: &mut Words| (words.key, words.name, words.tag) = ("k".into(), "n".into(), "t".into());
+        assert_eq!(refused("key", both), "Invalid parameters: [name tag]");
+        let all = |words: &mut Words| {
+            (words.service, words.tag, words.passing_only, words.stale) = ("s".into(), "t".into(), "1".into(), true);
+        };
+        assert!(of("service", all).is_ok());
+        assert_eq!(refused("checks", all), "Invalid parameters: [passingonly tag]");
+    }
+
+    #[test]
+    fn to_write_the_same_once_more_changes_nothing() {
+        let checks = |index: u64| {
+            let text = format!(
+                r#"[{{"Node":"n","Output":",\"CreateIndex\":1","CreateIndex":{index},"ModifyIndex":{index}}},{{"ID":"a"}}]"#
+            );
+            Subject::ChecksIn("any".into()).compared(Some(text.into())).unwrap()
+        };
+        assert_eq!(checks(7), checks(8));
+        assert_eq!(checks(7), r#"[{"Node":"n","Output":",\"CreateIndex\":1"},{"ID":"a"}]"#);
+        let key = Some(Bytes::from(r#"[{"Key":"k","CreateIndex":3}]"#));
+        assert_eq!(Subject::Key("k".into()).compared(key.clone()), key);
     }
 
     #[test]

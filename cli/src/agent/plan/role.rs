@@ -12,14 +12,23 @@ pub(super) struct Role {
     pub(super) founds: bool,
 }
 
+/// Whether it is said where to keep things, if they are to be kept.
+pub(super) fn has_directory(draft: &Draft) -> Result<(), String> {
+    let dev = draft.dev.unwrap_or(false);
+    match dev || draft.data_dir.as_ref().is_some_and(|directory| !directory.is_empty()) {
+        true => Ok(()),
+        false => Err("Must specify data directory using -data-dir".to_owned()),
+    }
+}
+
 impl Role {
     pub(super) fn of(draft: &Draft, warnings: &mut Vec<String>) -> Result<Self, String> {
         let dev = draft.dev.unwrap_or(false);
         let expect = draft.bootstrap_expect.unwrap_or(0);
         let bootstrap = draft.bootstrap.unwrap_or(false);
         let server = draft.server.unwrap_or(false) || dev;
-        if !dev && draft.data_dir.as_deref().unwrap_or_default().is_empty() {
-            return Err("Must specify data directory using -data-dir".to_owned());
+        if bootstrap && !server {
+            return Err("Bootstrap mode cannot be enabled when server mode is not enabled".to_owned());
         }
         if expect > 0 && !server {
             return Err("Expect mode cannot be enabled when server mode is not enabled".to_owned());
@@ -29,9 +38,6 @@ impl Role {
         }
         if expect > 0 && bootstrap {
             return Err("Bootstrap cannot be provided with an expected server count".to_owned());
-        }
-        if bootstrap && !server {
-            return Err("Bootstrap mode cannot be enabled when server mode is not enabled".to_owned());
         }
         match expect {
             0 => {}
