@@ -1,5 +1,7 @@
 //! A small HTTP client: one request, one connection.
 
+mod options;
+
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -15,6 +17,7 @@ use hyper::body::{Body, Frame};
 use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST};
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+pub use options::{Agent, AgentOptions, Options};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -30,68 +33,6 @@ const PIECE: usize = 64 << 10;
 
 /// What is not escaped in names and values of a query besides letters and digits.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-
-/// The options that every command has which talks to an agent: where it is, and as whom it is asked.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct Agent {
-    /// Address of the agent. [default: $CONSUL_HTTP_ADDR or 127.0.0.1:8500]
-    #[arg(long, value_name = "address")]
-    http_addr: Option<String>,
-    /// ACL token. [default: $CONSUL_HTTP_TOKEN, or the agent's own]
-    #[arg(long, value_name = "token")]
-    token: Option<String>,
-    /// File that holds the ACL token, in place of any other. [default: $CONSUL_HTTP_TOKEN_FILE]
-    #[arg(long, value_name = "path")]
-    token_file: Option<PathBuf>,
-}
-
-/// The options of commands that ask the cluster.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct Options {
-    #[command(flatten)]
-    agent: Agent,
-    /// Datacenter to ask. [default: the agent's own]
-    #[arg(long, value_name = "name", default_value = "")]
-    datacenter: String,
-    /// Let any server answer, leader or not: quicker, and perhaps out of date.
-    #[arg(long)]
-    stale: bool,
-}
-
-impl From<Agent> for Options {
-    fn from(agent: Agent) -> Self {
-        Self { agent, ..Self::default() }
-    }
-}
-
-impl Options {
-    /// The datacenter that is meant, if one is named.
-    pub fn datacenter(&self) -> Option<String> {
-        (!self.datacenter.is_empty()).then(|| self.datacenter.clone())
-    }
-
-    /// Whether any server may answer.
-    pub fn is_stale(&self) -> bool {
-        self.stale
-    }
-
-    /// The same, for a client that asks an agent of its own datacenter unless a request says otherwise.
-    pub fn in_its_own_datacenter(self) -> Self {
-        Self { datacenter: String::new(), ..self }
-    }
-}
-
-/// The options of commands that concern the very agent that they reach. Consul's older ones reached it by another protocol
-/// than HTTP, at an address of its own.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct AgentOptions {
-    #[command(flatten)]
-    agent: Agent,
-    /// Where older commands reached the agent, which here is asked by HTTP. If nothing says where that is, then on the same
-    /// host at port 8500. [default: $CONSUL_RPC_ADDR]
-    #[arg(long, value_name = "address")]
-    rpc_addr: Option<String>,
-}
 
 /// Where and how to ask.
 #[derive(Debug)]
