@@ -22,10 +22,10 @@ finish() {
   rm -rf "$data"
 }
 trap finish EXIT
+echo '{ "disable_remote_exec": false }' >"$data/config.json"
 start() {
   local n=$1
   shift
-  echo '{ "disable_remote_exec": false }' >"$data/config.json"
   "$lictor" agent "$@" -node "n$n" -data-dir "$data/$n" -config-file "$data/config.json" -bind "127.0.20.$n" \
     -client "127.0.20.$n" -retry-join 127.0.20.1 -retry-interval 1s -log-level warn >"$data/$n.log" 2>&1 &
   agents+=($!)

@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use lictor_core::exec::initiator::{Lines, News, Outcome, Summary};
 use lictor_http::exec::{Narrator, over};
@@ -144,9 +143,8 @@ impl Page<'_> {
                 }
             }
             News::Wrote { node, output } => {
-                for text in self.lines.push(node, output) {
-                    self.line(node, &text);
-                }
+                let front = self.front(node);
+                self.lines.push(node, output, |text| line(self.out, &front, text));
                 match output.ends_with(b"\n") {
                     true => self.wrote.insert(node.clone()),
                     false => self.wrote.remove(node),
@@ -156,7 +154,7 @@ impl Page<'_> {
                 self.finish_line(node);
                 if self.wrote.remove(node) {
                     // What Consul's command makes of the newline at the end of all output.
-                    self.line(node, &Bytes::new());
+                    line(self.out, &self.front(node), b"");
                 }
                 let colour = if *code == 0 { Colour::Green } else { Colour::Red };
                 self.say_of(node, &format!("finished with exit code {code}"), colour);
@@ -177,15 +175,13 @@ impl Page<'_> {
 
     fn finish_line(&mut self, node: &str) {
         if let Some(text) = self.lines.finish(node) {
-            self.line(node, &text);
+            line(self.out, &self.front(node), &text);
         }
     }
 
-    fn line(&mut self, node: &str, text: &[u8]) {
-        let node = coloured(node, Colour::Cyan, self.colours);
-        let _ = write!(self.out, "    {node}: ");
-        self.out.extend_from_slice(text);
-        self.out.push(b'\n');
+    /// What stands in front of a node's lines.
+    fn front(&self, node: &str) -> String {
+        format!("    {}: ", coloured(node, Colour::Cyan, self.colours))
     }
 
     fn say(&mut self, text: &str) {
@@ -195,6 +191,12 @@ impl Page<'_> {
     fn say_of(&mut self, node: &str, text: &str, colour: Colour) {
         let _ = writeln!(self.out, "==> {}", coloured(&format!("{node}: {text}"), colour, self.colours));
     }
+}
+
+fn line(out: &mut Vec<u8>, front: &str, text: &[u8]) {
+    out.extend_from_slice(front.as_bytes());
+    out.extend_from_slice(text);
+    out.push(b'\n');
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

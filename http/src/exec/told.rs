@@ -1,6 +1,5 @@
 //! What an initiator tells, as JSON: one object for each event, and one for each line of output.
 
-use bytes::Bytes;
 use lictor_core::exec::initiator::{Lines, News, Outcome, Summary};
 use serde_json::{Value, json};
 
@@ -30,7 +29,11 @@ impl Narrator {
                 let heartbeat = json!({ "Event": "heartbeat", "Node": node });
                 self.rest(node).into_iter().chain([heartbeat]).collect()
             }
-            News::Wrote { node, output } => self.lines.push(node, output).iter().map(|text| line(node, text)).collect(),
+            News::Wrote { node, output } => {
+                let mut told = Vec::new();
+                self.lines.push(node, output, |text| told.push(line(node, text)));
+                told
+            }
             News::Ended { node, code } => {
                 let ended = json!({ "Event": "ended", "Node": node, "Code": code });
                 self.rest(node).into_iter().chain([ended]).collect()
@@ -67,7 +70,7 @@ pub(super) const fn name(outcome: Outcome) -> &'static str {
     }
 }
 
-fn line(node: &str, text: &Bytes) -> Value {
+fn line(node: &str, text: &[u8]) -> Value {
     json!({ "Event": "line", "Node": node, "Text": String::from_utf8_lossy(text) })
 }
 
