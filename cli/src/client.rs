@@ -262,7 +262,16 @@ impl Client {
     /// Asks for something below `/v1/`.
     pub fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Answer, Error> {
         let query: Vec<_> = query.iter().copied().chain(self.staleness()).collect();
-        self.send(&Method::GET, path, &query, Bytes::new())
+        let answer = self.send(&Method::GET, path, &query, Bytes::new())?;
+        let mut shorter = path.to_owned();
+        while shorter.contains("//") {
+            shorter = shorter.replace("//", "/");
+        }
+        // Who asks for a path with empty parts is sent on to the one without them.
+        match answer.status == StatusCode::MOVED_PERMANENTLY && shorter != path {
+            true => self.send(&Method::GET, &shorter, &query, Bytes::new()),
+            false => Ok(answer),
+        }
     }
 
     /// Sends something below `/v1/`.

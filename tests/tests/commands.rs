@@ -126,6 +126,19 @@ fn a_tree_that_is_exported_can_be_imported() {
 }
 
 #[test]
+fn slashes_too_many_do_no_harm_to_who_reads() {
+    let agent = dev();
+    agent.put("/v1/kv/a/b", b"1");
+    for key in ["a/b", "/a/b", "//a/b", "a///b"] {
+        assert_eq!(stdout(&run(&agent, &["kv", "get", key])), "1\n", "{key}");
+    }
+    assert_eq!(stdout(&run(&agent, &["kv", "get", "-recurse", "a//"])), "a/b:1\n");
+    assert_eq!(stdout(&run(&agent, &["kv", "get", "-keys", "-separator=", "a//"])), "a/b\n");
+    let missing = run(&agent, &["kv", "get", "a//c"]);
+    assert_eq!((missing.status.code(), &*missing.stderr), (Some(1), &b"Error! No key exists at: a//c\n"[..]));
+}
+
+#[test]
 fn a_watch_runs_its_command_on_each_change_and_on_no_other() {
     let agent = dev();
     let folder = tempfile::tempdir().unwrap();
