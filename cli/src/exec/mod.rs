@@ -207,7 +207,7 @@ impl Interruption {
         let mut wanted = self.wanted.subscribe();
         async move {
             if wanted.wait_for(|wanted| *wanted).await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     }
