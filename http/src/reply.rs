@@ -100,6 +100,12 @@ fn status_of(error: &Error) -> StatusCode {
     }
 }
 
+/// Whether what failed so may succeed when it is tried again, as clients judge it, who see the status alone.
+pub(crate) fn may_pass(error: &Error) -> bool {
+    let status = status_of(error);
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+}
+
 /// The answer to a call that failed.
 pub(crate) fn failed(error: &Error) -> HttpResponse {
     let status = status_of(error);

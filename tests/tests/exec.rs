@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -70,6 +71,8 @@ fn commands_run_on_all_nodes_of_a_cluster() {
     a_client_that_goes_away_breaks_it_off(&agents[0]);
     a_flood_goes_past_the_log(&agents);
     who_does_not_read_can_break_it_off(&agents[2]);
+    who_closes_the_pipe_breaks_it_off(&agents[3]);
+    who_does_not_hear_the_end_need_not_wait_for_it(&agents[4]);
 }
 
 fn all_answer_and_nobody_is_waited_for(agent: &Agent) {
@@ -198,6 +201,38 @@ fn who_does_not_read_can_break_it_off(agent: &Agent) {
     let ended = until("it ends", || running.try_wait().unwrap());
     assert_eq!(ended.code(), Some(1));
     nothing_is_left(agent);
+}
+
+/// As in `lictor exec ... | head -1`, where nothing else would ever end it.
+fn who_closes_the_pipe_breaks_it_off(agent: &Agent) {
+    let mut command = command(agent, &["exec", "-wait=20s", "-node=^s0$", "while echo again; do sleep 0.1; done"]);
+    let mut running = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(running.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "    s0: again\n");
+    let ended = until("it ends", || running.try_wait().unwrap());
+    assert_eq!(ended.code(), Some(1));
+    nothing_is_left(agent);
+}
+
+/// All is over but for the last line, for which the pipe has no room: one interruption is enough.
+fn who_does_not_hear_the_end_need_not_wait_for_it(agent: &Agent) {
+    /// Pipes have sixteen pages.
+    const PAGE: usize = 4096;
+    let ended = "==> s0: finished with exit code 0\n".len();
+    let text = PAGE - "    s0: \n".len() - ended - "1 / 1".len();
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(&[b'x'; 15 * PAGE]).unwrap();
+    let print = format!("head -c {text} /dev/zero | tr '\\0' x");
+    let mut command = command(agent, &["exec", "-wait=20s", "-node=^s0$", &print]);
+    let mut running = command.stdout(writer).spawn().unwrap();
+    until("the job has begun", || (agent.get("/v1/session/list").text() != "[]").then_some(()));
+    nothing_is_left(agent);
+    assert_eq!(running.try_wait().unwrap(), None, "its last line has room");
+    let id = running.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let ended = until("it ends", || running.try_wait().unwrap());
+    assert_eq!(ended.code(), Some(0), "the job had succeeded");
 }
 
 #[test]

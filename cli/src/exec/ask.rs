@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -22,6 +23,10 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::client::{self, Client};
+
+/// An agent that has not answered for so long, beyond the time for which it may block, is taken to be gone: of a machine that has
+/// lost its power, or of an agent that is stopped, nothing else tells. It is longer than agents wait for a leader.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A request by HTTP.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,6 +71,25 @@ impl Http {
 
 /// Asks an agent.
 pub(super) async fn ask(client: &Client, call: Call) -> Answer {
+    ask_within(client, call, PATIENCE).await
+}
+
+async fn ask_within(client: &Client, call: Call, patience: Duration) -> Answer {
+    let limit = may_block(&call.request).saturating_add(patience);
+    let late = |_| Trouble { text: format!("no answer within {}", duration::format(limit)), may_pass: true };
+    tokio::time::timeout(limit, exchange(client, call)).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
+}
+
+/// For how long an agent may keep us waiting with this.
+fn may_block(request: &Request) -> Duration {
+    let wait = match request {
+        Request::Exec(exec::Request::Collect { wait, .. }) => *wait,
+        _ => request.read_options().and_then(|read| read.wait),
+    };
+    wait.unwrap_or_default()
+}
+
+async fn exchange(client: &Client, call: Call) -> Answer {
     let unknown = || Trouble { text: format!("cannot ask by HTTP: {:?}", call.request), may_pass: false };
     let mut http = request(&call.request).ok_or_else(unknown)?;
     if let Some(datacenter) = &call.datacenter {
@@ -303,9 +327,30 @@ fn string(value: &Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    /// An agent that is stopped takes connections all the same.
+    #[tokio::test]
+    async fn an_agent_that_never_answers_is_not_waited_for_for_ever() {
+        let agent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = Client::at(agent.local_addr().unwrap().to_string());
+        let call = Call::new(Request::Agent(agent::Request::Itself));
+        let trouble = ask_within(&client, call, Duration::from_millis(50)).await.unwrap_err();
+        assert_eq!(trouble, Trouble { text: "no answer within 50ms".to_owned(), may_pass: true });
+    }
+
+    #[test]
+    fn blocking_questions_have_their_time() {
+        let wait = Some(Duration::from_secs(30));
+        let read = ReadOptions { index: Index(7), wait, consistency: Consistency::Default };
+        let keys = kv::Request::Keys { prefix: "x".into(), separator: Bytes::new(), read };
+        assert_eq!(may_block(&keys.into()), Duration::from_secs(30));
+        let session = SessionId::parse("adf4238a-882b-9ddc-4a9d-5b6758e4159e").unwrap();
+        let (prefix, progress) = ("p".to_owned(), BTreeMap::new());
+        let collect = exec::Request::Collect { prefix, session, progress, wait };
+        assert_eq!(may_block(&collect.into()), Duration::from_secs(30));
+        assert_eq!(may_block(&agent::Request::Itself.into()), Duration::ZERO);
+    }
 
     fn shown(asked: impl Into<Request>) -> String {
         let http = request(&asked.into()).unwrap();

@@ -16,7 +16,7 @@ use lictor_core::duration;
 use lictor_core::exec::initiator::{self, Canary, Initiator, News, Outcome, Wrong};
 use lictor_core::exec::layout::Order;
 use lictor_http::exec::drive;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::client::{self, Client};
 use crate::failed::{self, Failed};
@@ -102,10 +102,11 @@ pub(crate) fn run(args: Args) -> ExitCode {
         let client = Arc::clone(&client);
         async move { ask::ask(&client, call).await }
     };
-    let shown = Shown::begin(show);
     let outcome = runtime.block_on(async {
-        let outcome = drive(initiator, ask, |news| shown.tell(news), interrupted()).await;
-        shown.over(outcome).await;
+        let interruption = Interruption::begin();
+        let shown = Shown::begin(show, interruption.clone());
+        let outcome = drive(initiator, ask, |news| shown.tell(news), interruption.comes()).await;
+        shown.over(outcome, &interruption).await;
         outcome
     });
     match outcome {
@@ -128,13 +129,20 @@ enum Told {
 }
 
 impl Shown {
-    fn begin(mut show: Show) -> Self {
+    /// Who has closed the pipe does not want the job any more, as with every other command.
+    fn begin(mut show: Show, interruption: Interruption) -> Self {
         let (to_show, told) = channel::<(Told, oneshot::Sender<()>)>();
         std::thread::spawn(move || {
             for (told, done) in told {
-                match told {
+                let written = match told {
                     Told::News(news) => show.tell(&news),
                     Told::Over(outcome) => show.over(outcome),
+                };
+                if let Err(error) = written
+                    && interruption.break_off()
+                    && error.kind() != io::ErrorKind::BrokenPipe
+                {
+                    eprintln!("Failed to write what the nodes write: {error}");
                 }
                 // Whether anybody waited for it.
                 let _ = done.send(());
@@ -156,23 +164,53 @@ impl Shown {
         self.show(Told::News(news))
     }
 
-    /// The last word. Who has broken it off is not waited for: he may not listen any more.
-    async fn over(&self, outcome: Outcome) {
-        let shown = self.show(Told::Over(outcome));
-        match outcome {
-            Outcome::Interrupted => drop(tokio::time::timeout(LAST_WORD, shown).await),
-            _ => shown.await,
+    /// The last word. Who breaks it off, before or now, is not waited for: he may not listen any more.
+    async fn over(&self, outcome: Outcome, interruption: &Interruption) {
+        let patience = async {
+            interruption.comes().await;
+            tokio::time::sleep(LAST_WORD).await;
+        };
+        tokio::select! {
+            () = self.show(Told::Over(outcome)) => {}
+            () = patience => {}
         }
     }
 }
 
-/// Comes with the first signal that wants an end. With a second one, nothing is tidied up any more.
-async fn interrupted() {
-    next_signal().await;
-    tokio::spawn(async {
-        next_signal().await;
-        std::process::exit(1);
-    });
+/// Whether the job is to be broken off: a signal wants an end, or what there is to show cannot be shown.
+#[derive(Clone)]
+struct Interruption {
+    wanted: watch::Sender<bool>,
+}
+
+impl Interruption {
+    /// From now on signals are heeded. With a second one, nothing is tidied up any more. Must be called within a tokio runtime.
+    fn begin() -> Self {
+        let interruption = Self { wanted: watch::Sender::new(false) };
+        let own = interruption.clone();
+        tokio::spawn(async move {
+            next_signal().await;
+            own.break_off();
+            next_signal().await;
+            std::process::exit(1);
+        });
+        interruption
+    }
+
+    /// Breaks it off. Gives whether that is news.
+    fn break_off(&self) -> bool {
+        !self.wanted.send_replace(true)
+    }
+
+    /// Comes when it is broken off.
+    fn comes(&self) -> impl Future<Output = ()> + use<> {
+        let mut wanted = self.wanted.subscribe();
+        async move {
+            if wanted.wait_for(|wanted| *wanted).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
 }
 
 async fn next_signal() {

@@ -52,7 +52,11 @@ impl Show {
         Self { form, verbose, watched: watched && !json, progress }
     }
 
-    pub(super) fn tell(&mut self, news: &News) {
+    /// Shows a piece of news.
+    ///
+    /// # Errors
+    /// If that cannot be written: nobody reads it, perhaps.
+    pub(super) fn tell(&mut self, news: &News) -> io::Result<()> {
         let mut out = Vec::new();
         match &mut self.form {
             Form::Json(narrator) => {
@@ -69,19 +73,23 @@ impl Show {
         match &mut self.progress {
             Some(progress) => {
                 progress.take(news);
-                progress.bar.suspend(|| print(&out, &notes));
+                progress.bar.suspend(|| print(&out, &notes))
             }
             None => print(&out, &notes),
         }
     }
 
     /// It is over.
-    pub(super) fn over(&mut self, outcome: Outcome) {
+    ///
+    /// # Errors
+    /// As above.
+    pub(super) fn over(&mut self, outcome: Outcome) -> io::Result<()> {
         if let Some(progress) = self.progress.take() {
             progress.bar.finish_and_clear();
         }
-        if matches!(self.form, Form::Json(_)) {
-            print(format!("{}\n", over(outcome)).as_bytes(), &[]);
+        match self.form {
+            Form::Json(_) => print(format!("{}\n", over(outcome)).as_bytes(), &[]),
+            Form::Text { .. } => Ok(()),
         }
     }
 
@@ -284,16 +292,16 @@ fn logged(note: &str) -> String {
     format!("{now} [INFO] exec: {note}")
 }
 
-/// That nobody reads it is no reason to stop: the job has begun.
-fn print(out: &[u8], notes: &[String]) {
-    if !out.is_empty() {
-        let mut stdout = io::stdout().lock();
-        let _ = stdout.write_all(out).and_then(|()| stdout.flush());
-    }
+/// Writes what the nodes have written, and what there is to be said of it. Of what is said besides nobody need take notice.
+fn print(out: &[u8], notes: &[String]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    let written = if out.is_empty() { Ok(()) } else { stdout.write_all(out).and_then(|()| stdout.flush()) };
+    drop(stdout);
     let mut stderr = io::stderr().lock();
     for note in notes {
         let _ = writeln!(stderr, "{note}");
     }
+    written
 }
 
 #[cfg(test)]

@@ -275,8 +275,11 @@ impl Inbox {
     /// Whether this is a node that takes part. A new one does if there is a share for it; no other agent takes its place.
     fn admit(&mut self, peer: PeerId, address: SocketAddr, source: &Source) -> bool {
         if let Some(node) = self.nodes.get_mut(&source.node) {
-            node.address = address;
-            return (node.peer, node.run) == (peer, source.run);
+            let is_it = (node.peer, node.run) == (peer, source.run);
+            if is_it {
+                node.address = address;
+            }
+            return is_it;
         }
         if self.nodes.len() >= self.limit / LEAST_ROOM {
             return false;

@@ -194,15 +194,17 @@ fn who_is_not_collected_here_is_told_so() {
     assert_eq!(steps_told(&mut collector), [(false, 0, 0, 0)]);
     // Another agent, or another run of the same, takes nobody's place.
     piece(&mut collector, 1, 0, 1);
-    collector.handle_piece(address(2), &source(1, 1, 0), 1, &Bytes::from_static(b"x"));
-    assert_eq!(steps_told(&mut collector), [(false, 0, 0, 0)]);
     collector.handle_how_far(address(1), &Source { run: RunId(4), ..source(1, 1, 0) });
+    assert_eq!(steps_told(&mut collector), [(false, 0, 0, 0)]);
+    collector.handle_piece(address(2), &source(1, 1, 0), 1, &Bytes::from_static(b"x"));
     assert_eq!(steps_told(&mut collector), [(false, 0, 0, 0)]);
     assert_eq!(collect(&mut collector, 7, &[(1, 0, 1)]), Ok(None));
     collector.close(&place(1));
     let steps = steps(&mut collector);
     assert!(steps.contains(&Step::Refuse(Ticket(7))), "{steps:?}");
     assert_eq!(told(&steps), [(false, 0, 0, 0)], "those who send hear it at once");
+    let to = steps.iter().find_map(|step| if let Step::Send { address, .. } = step { Some(*address) } else { None });
+    assert_eq!(to, Some(address(1).1), "and nobody has taken their place");
     assert_eq!(collect(&mut collector, 8, &[]), Err(Error::NotCollected));
     assert_eq!(told(&piece(&mut collector, 1, 1, 1)), [(false, 0, 0, 0)]);
 }

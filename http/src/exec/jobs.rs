@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::stream;
-use lictor_core::api::{Call, Error, Reply};
+use lictor_core::api::{Call, Reply};
 use lictor_core::exec::initiator::{Answer, Initiator, News, Options, Outcome, Trouble};
 use lictor_core::exec::layout::Order;
 use serde_json::{Value, json};
@@ -148,11 +148,24 @@ async fn send(lines: mpsc::Sender<Bytes>, values: Vec<Value>) {
 
 /// The answer to an initiator's question.
 fn answer_of(reply: Reply) -> Answer {
-    reply.map_err(|error| {
-        let may_pass = matches!(
-            error,
-            Error::NoLeader | Error::LeadershipLost | Error::LeaderUnreachable | Error::Busy { .. } | Error::DiskFull
-        );
-        Trouble { text: error.to_string(), may_pass }
-    })
+    reply.map_err(|error| Trouble { may_pass: reply::may_pass(&error), text: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use lictor_core::api::Error;
+
+    use super::*;
+
+    /// As `lictor exec` judges it, which asks by HTTP.
+    #[test]
+    fn what_may_pass_is_waited_out() {
+        let passes = |error| answer_of(Err(error)).unwrap_err().may_pass;
+        for error in [Error::NoLeader, Error::NoServers, Error::NoAnswer, Error::ShuttingDown, Error::DiskFull] {
+            assert!(passes(error.clone()), "{error}");
+        }
+        for error in [Error::PermissionDenied, Error::NotCollected, Error::NoSuchSession("x".to_owned())] {
+            assert!(!passes(error.clone()), "{error}");
+        }
+    }
 }

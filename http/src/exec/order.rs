@@ -12,7 +12,7 @@ use crate::ask::{Form, decoded};
 use crate::decode::Fields;
 use crate::reply::Refusal;
 
-/// How much of a command a list of jobs shows.
+/// How much of a command, and of each filter, a list of jobs shows.
 const SHOWN_BYTES: usize = 1024;
 
 /// The fields of an order, as they were given.
@@ -92,10 +92,10 @@ fn given(fields: &Fields<'_>) -> Given {
 /// What was wanted, as a list of jobs shows it. The bytes of a script are counted, not shown.
 pub(super) fn shown(order: &Order, options: &Options) -> Value {
     let mut shown = json!({
-        "Node": options.node,
-        "Service": options.service,
-        "Tag": options.tag,
-        "Datacenter": options.datacenter,
+        "Node": shortened(&options.node),
+        "Service": shortened(&options.service),
+        "Tag": shortened(&options.tag),
+        "Datacenter": options.datacenter.as_deref().map(shortened),
     });
     match order {
         Order::Command(line) => shown["Command"] = shortened(line).into(),
@@ -155,7 +155,10 @@ mod tests {
     #[test]
     fn a_list_shows_the_beginning_of_a_long_command() {
         let long = "\u{e9}".repeat(SHOWN_BYTES);
-        let shown = shown(&Order::Command(long), &Options::default());
-        assert_eq!(shown["Command"].as_str().unwrap().len(), SHOWN_BYTES);
+        let filters = Options { node: long.clone(), service: long.clone(), tag: long.clone(), ..Options::default() };
+        let shown = shown(&Order::Command(long), &filters);
+        for field in ["Command", "Node", "Service", "Tag"] {
+            assert_eq!(shown[field].as_str().unwrap().len(), SHOWN_BYTES, "{field}");
+        }
     }
 }

@@ -135,7 +135,7 @@ impl Summary {
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// On every node that acknowledged it with success.
+    /// On every node that acknowledged it with success; if nodes were told by their names, on all of these.
     Success,
     /// Not with success everywhere.
     Unsuccessful,

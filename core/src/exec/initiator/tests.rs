@@ -579,6 +579,21 @@ fn a_canary_that_dies_saves_the_others() {
     }
 }
 
+/// The last one that is told may say nothing, or say it late.
+#[test]
+fn whoever_is_told_by_name_and_says_nothing_has_failed() {
+    let options = || Options { max_parallel: Some(2), ..Options::default() };
+    let world = World::new("uptime", options()).plain("a", 50, 0).run();
+    assert_eq!((world.summary().silent, world.summary().not_started), (vec!["b".to_owned()], Vec::new()));
+    assert_eq!(world.initiator.outcome(), Some(Outcome::Unsuccessful));
+    assert_eq!(ms(world.ended), 200 + 2000 + 100);
+
+    let late = [(2500, Does::Acknowledge), (2600, Does::Exit(0))];
+    let world = World::new("uptime", options()).plain("a", 3000, 0).node("b", &late).run();
+    assert_eq!((world.summary().completed, world.summary().silent), (2, Vec::<String>::new()));
+    assert_eq!(world.initiator.outcome(), Some(Outcome::Success));
+}
+
 /// A node that writes two pieces into the store, and the others past it.
 fn collecting() -> World {
     let mut world = World::new("yes", Options::default());
