@@ -87,8 +87,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
     let initiator = match prepare(&args) {
         Ok(initiator) => initiator,
         Err(Refused::NoCommand) => {
-            eprintln!("{}\n", Wrong::NoCommand);
-            return help::show(&crate::definition(), &["exec".to_owned()]);
+            return failed::status(Err(help::after(&Wrong::NoCommand.to_string(), &["exec"])));
         }
         Err(Refused::Other(why)) => return failed::status(Err(why)),
     };
