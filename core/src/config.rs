@@ -297,7 +297,7 @@ impl Default for Exec {
             output_bytes: 64 << 20,
             output_rate: 2 << 20,
             direct_after: 64 << 10,
-            direct_rate: 8 << 20,
+            direct_rate: 4 << 20,
             inbox_bytes: 4 << 20,
         }
     }
