@@ -87,7 +87,9 @@ pub(crate) fn run(args: Args) -> ExitCode {
     let initiator = match prepare(&args) {
         Ok(initiator) => initiator,
         Err(Refused::NoCommand) => {
-            return failed::status(Err(help::after(&Wrong::NoCommand.to_string(), &["exec"])));
+            // Both on one stream, as with Consul.
+            say!("{}\n", Wrong::NoCommand);
+            return help::show(&crate::definition(), &["exec".to_owned()]);
         }
         Err(Refused::Other(why)) => return failed::status(Err(why)),
     };

@@ -23,6 +23,9 @@ use crate::{flags, help};
 
 /// How long a command that is told to end may take before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
+/// Whoever waits for the lock has so long to take it over before its key is removed: it stays then, and its `LockIndex`, which tells one
+/// holder from the next, goes on instead of beginning anew.
+const TAKEOVER: Duration = Duration::from_millis(50);
 /// The status of a command that failed, with `-child-exit-code`.
 const CHILD_FAILED: u8 = 2;
 
@@ -220,6 +223,7 @@ impl Plan {
             }
         };
         held.release().await.map_err(|error| Failed(format!("Lock release failed: {error}")))?;
+        sleep(TAKEOVER).await;
         match recipe.clean_up().await {
             Ok(()) => self.say(|| "Cleanup succeeded".to_owned()),
             Err(Error::InUse(_)) => self.say(|| "Cleanup aborted, lock in use".to_owned()),
