@@ -7,17 +7,13 @@
 use super::Agent;
 use super::calls::Stage;
 use crate::api::event::{self as api, Event};
-use crate::api::{Error, Request, Response};
+use crate::api::{Error, Reply, Request, Response};
 use crate::error::Busy;
 use crate::event::buffer::Selection;
 use crate::event::{self, Audience, REMOTE_EXECUTION, Target};
 use crate::gossip::{CannotFire, TimedEvent};
 use crate::id::{LamportTime, Ticket};
-use crate::time::Duration;
 use crate::watch::Interest;
-
-/// How long it is waited until an event that was fired here is heard here.
-const HEARD_WITHIN: Duration = Duration::from_secs(1);
 
 /// The ID of the service that every server has.
 const CONSUL: &str = "consul";
@@ -29,10 +25,8 @@ impl Agent {
         match &open.call.request {
             Request::Event(api::Request::Fire(event)) => {
                 let reply = self.may_fire(event).and_then(|()| self.judge(&open.call)).map(|_| event.clone());
-                match reply.and_then(|event| self.fire(event)) {
-                    Ok((time, event)) => self.answer_once_heard(ticket, time, event),
-                    Err(error) => self.reply(ticket, Err(error)),
-                }
+                let reply = reply.and_then(|event| self.fire(event));
+                self.reply(ticket, reply);
             }
             Request::Event(api::Request::List { .. }) => self.list_or_wait(ticket),
             _ => {}
@@ -49,35 +43,13 @@ impl Agent {
         Audience::of(event).map(drop)
     }
 
-    fn fire(&mut self, event: Event) -> Result<(LamportTime, Event), Error> {
+    fn fire(&mut self, event: Event) -> Reply {
         let event = Event { id: self.rng.uuid(), time: LamportTime::default(), ..event };
         let fired = self.gossip.fire(self.now, event::encode(&event));
-        fired.map(|time| (time, event)).map_err(|why| match why {
+        fired.map(|_| Response::Fired(event)).map_err(|why| match why {
             CannotFire::TooLarge { limit, .. } => Error::EventTooLarge { limit },
             CannotFire::Leaving => Error::Leaving,
         })
-    }
-
-    /// Whoever has fired an event finds it in this agent's list once he is answered; others may have heard of it before. It is
-    /// not waited for long: the event is on its way, whatever our own disk does.
-    fn answer_once_heard(&mut self, ticket: Ticket, time: LamportTime, event: Event) {
-        self.fired.insert(ticket, (time, event));
-        self.calls.enter(ticket, Stage::Pending, Some(self.now + HEARD_WITHIN));
-    }
-
-    /// Answers those who have fired events up to this time.
-    pub(super) fn answer_heard(&mut self, up_to: LamportTime) {
-        let heard = self.fired.iter().filter(|(_, (time, _))| *time <= up_to).map(|(ticket, _)| *ticket);
-        for ticket in heard.collect::<Vec<_>>() {
-            self.answer_fired(ticket);
-        }
-    }
-
-    /// Answers who has fired an event.
-    pub(super) fn answer_fired(&mut self, ticket: Ticket) {
-        if let Some((_, event)) = self.fired.remove(&ticket) {
-            self.reply(ticket, Ok(Response::Fired(event)));
-        }
     }
 
     /// An event has come, for the first and only time, and will not come again after a restart. If it is meant for us, it

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::*;
-use crate::api::Reply;
 use crate::api::event::{Listed, index_of};
 use crate::api::{Call, event as asked};
 use crate::config::{self, Config, Limits};
@@ -44,22 +43,6 @@ impl Lone {
                 }
             }
         }
-    }
-
-    /// Fires an event while the disk takes its time. Gives the call, and what the disk has to do.
-    fn fire_slowly(&mut self, name: &str) -> (CallId, Vec<Input>) {
-        self.calls += 1;
-        let id = CallId(self.calls);
-        self.agent.handle_input(self.now, Input::Call { id, call: Call::new(asked::Request::Fire(named(name))) });
-        let mut jobs = Vec::new();
-        while let Some(output) = self.agent.poll_output() {
-            match output {
-                Output::Reply { id, reply } => self.replies.push((id, reply)),
-                Output::Job(job) => jobs.push(Input::JobDone { id: job.id, outcome: JobOutcome::Done }),
-                _ => {}
-            }
-        }
-        (id, jobs)
     }
 
     fn call(&mut self, request: asked::Request) -> CallId {
@@ -250,23 +233,4 @@ fn blocked_listings_count_and_hang_ups_are_forgotten() {
     lone.fire_named("a");
     assert_eq!(lone.listed(first), None);
     assert!(lone.listed(second).is_some() && lone.listed(third).is_some());
-}
-
-#[test]
-fn who_has_fired_an_event_finds_it_in_the_list() {
-    let mut lone = Lone::new(10);
-    let (call, jobs) = lone.fire_slowly("deploy");
-    assert_eq!(lone.reply(call), None, "it is not heard here yet");
-    assert_eq!(lone.list("deploy").events.len(), 0);
-    jobs.into_iter().for_each(|done| lone.input(done));
-    assert!(matches!(lone.reply(call), Some(Ok(Response::Fired(_)))));
-    assert_eq!(lone.list("deploy").events.len(), 1);
-
-    let (call, jobs) = lone.fire_slowly("deploy");
-    lone.now = lone.now + HEARD_WITHIN;
-    lone.input(Input::Timeout);
-    assert!(matches!(lone.reply(call), Some(Ok(Response::Fired(_)))), "a slow disk does not hold it up for long");
-    assert_eq!(lone.list("deploy").events.len(), 1);
-    jobs.into_iter().for_each(|done| lone.input(done));
-    assert_eq!(lone.list("deploy").events.len(), 2);
 }

@@ -50,13 +50,12 @@ use servers::Servers;
 use snapshot::Snapshots;
 
 use crate::api::Reply;
-use crate::api::event::Event;
 use crate::config::Config;
 use crate::event;
 use crate::exec::Runner;
 use crate::exec::collector::Collector;
 use crate::gossip::Gossip;
-use crate::id::{LamportTime, PeerId, Term, Ticket};
+use crate::id::{PeerId, Term, Ticket};
 use crate::io::{Input, Notice, Output};
 use crate::leader::Duties;
 use crate::local::Local;
@@ -88,8 +87,6 @@ pub struct Agent {
     founder: Founder,
     /// The user events that were meant for us.
     heard: event::Buffer,
-    /// Those who have fired an event here that we have not heard ourselves, so to say: it is not on our disk yet.
-    fired: BTreeMap<Ticket, (LamportTime, Event)>,
     writer: Writer,
     store: Store,
     watches: Watches,
@@ -189,7 +186,6 @@ impl Agent {
             gossip,
             pool,
             heard: event::Buffer::default(),
-            fired: BTreeMap::new(),
             raft,
             writer,
             store,

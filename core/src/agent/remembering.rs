@@ -179,8 +179,7 @@ impl Agent {
     /// An event came, or was fired here. It is acted upon once a restart cannot bring it again.
     pub(super) fn hold_event(&mut self, event: TimedEvent) {
         if event.time <= self.pool.memory.durable {
-            self.deliver_event(event);
-            return self.answer_heard(self.pool.memory.durable);
+            return self.deliver_event(event);
         }
         if self.pool.memory.held.len() < MAX_HELD {
             self.pool.memory.held.push_back(event);
@@ -201,7 +200,6 @@ impl Agent {
     pub(super) fn clocks_remembered(&mut self, outcome: JobOutcome) {
         let Some(written) = self.pool.memory.writing.take() else { return };
         if outcome == JobOutcome::NoRoom {
-            self.answer_heard(written);
             return self.pool.timers.set(Due::Clocks, self.now + AGAIN_AFTER);
         }
         self.pool.memory.durable = self.pool.memory.durable.max(written);
@@ -215,6 +213,5 @@ impl Agent {
         for event in ready {
             self.deliver_event(event);
         }
-        self.answer_heard(self.pool.memory.durable);
     }
 }

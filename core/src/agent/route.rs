@@ -271,7 +271,6 @@ impl Agent {
             Stage::Confirming(_) | Stage::CatchingUp(_) => self.reply(ticket, Err(Error::NoLeader)),
             Stage::HandingOver => self.reply(ticket, Err(Error::NoSuccessor)),
             Stage::Pending if matches!(open.call.request, Request::Exec(_)) => self.end_collecting(ticket),
-            Stage::Pending if matches!(open.call.request, Request::Event(_)) => self.answer_fired(ticket),
             Stage::Pending => self.reply(ticket, Err(Error::NoAnswer)),
         }
     }
