@@ -18,6 +18,9 @@ const AHEAD: u64 = 256 << 10;
 /// … and by pieces in the store, of which there are at most so many.
 const PIECES: u32 = 2_000;
 
+/// What the sentence begins with by which an agent marks where it has cut the output off.
+const CUT: &[u8] = b"\n[lictor: ";
+
 /// A job on an agent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Run {
@@ -154,8 +157,9 @@ impl Jobs {
         let expected = text(run, 0, heard.min(limit));
         let (own, rest) = told.output.split_at(expected.len());
         ensure!(own == expected, "what {} writes is not what its command wrote, within {heard} bytes", run.node);
-        // What is beyond the limit is the sentence that says so.
-        ensure!(rest.is_empty() || rest.starts_with(b"\n[lictor"), "{} tells more than it may", run.node);
+        // What is beyond the limit is the sentence that says so, which may have been cut into pieces like all else.
+        let said = rest.len().min(CUT.len());
+        ensure!(rest[..said] == CUT[..said], "{} tells more than it may", run.node);
         Ok(())
     }
 
@@ -204,5 +208,39 @@ impl Jobs {
         let left = model.key_under(DEFAULT_PREFIX.as_bytes());
         ensure!(left.is_none(), "the key {left:?} of a job is left");
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Jobs of which at most ten bytes are told, and the one that has been acknowledged.
+    fn acknowledged() -> (Jobs, Run) {
+        let (mut jobs, run) = (Jobs::new(10), Run { job: 1, node: "n1".to_owned() });
+        jobs.heard(run.job, News::Acknowledged(run.node.clone())).unwrap();
+        (jobs, run)
+    }
+
+    fn wrote(jobs: &mut Jobs, run: &Run, output: &[u8]) -> Verdict {
+        jobs.heard(run.job, News::Wrote { node: run.node.clone(), output: Bytes::copy_from_slice(output) })
+    }
+
+    #[test]
+    fn the_sentence_at_the_limit_may_come_in_pieces_and_nothing_else_may_come_there() {
+        let sentence = b"\n[lictor: the output is cut off here, after 10 bytes]\n";
+        for cut in 0..sentence.len() {
+            let (mut jobs, run) = acknowledged();
+            let whole = [&text(&run, 0, 10), &sentence[..]].concat();
+            let (first, second) = whole.split_at(10 + cut);
+            wrote(&mut jobs, &run, first).unwrap();
+            wrote(&mut jobs, &run, second).unwrap();
+        }
+        for more in [1, 2, 5, 20] {
+            let (mut jobs, run) = acknowledged();
+            assert!(wrote(&mut jobs, &run, &text(&run, 0, 10 + more)).is_err(), "{more} bytes too many");
+        }
+        let (mut jobs, run) = acknowledged();
+        assert!(wrote(&mut jobs, &run, &[&text(&run, 0, 9), &sentence[..]].concat()).is_err(), "cut off too early");
     }
 }
